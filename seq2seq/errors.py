@@ -1,0 +1,30 @@
+"""The exceptions a user of the toolkit can meet.
+
+Every one of them carries a message that says what is wrong, where, and what to do about it, so that the command line can
+print it as one line and Python code can catch the whole family as `Seq2SeqError`. Each is also the built-in exception that
+a caller who has never heard of this file would expect.
+"""
+
+
+class Seq2SeqError(Exception):
+    """The family: catch it to catch every mistake that this package reports on purpose."""
+
+
+class ConfigError(Seq2SeqError, ValueError):
+    """A setting of a run is unknown, has a bad value, or contradicts another setting."""
+
+
+class DataError(Seq2SeqError, ValueError):
+    """A text file is missing or does not hold what it should; the message names the file and the line."""
+
+
+class TokenizerError(Seq2SeqError, ValueError):
+    """A tokenizer cannot be trained or read as asked."""
+
+
+class ModelFileError(Seq2SeqError, ValueError):
+    """A model file or a checkpoint is missing, damaged, or was not written by this package."""
+
+
+class MissingDependencyError(Seq2SeqError, ImportError):
+    """An optional package is not installed; the message names the extra that brings it."""

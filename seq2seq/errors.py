@@ -11,7 +11,16 @@ class Seq2SeqError(Exception):
 
 
 class ConfigError(Seq2SeqError, ValueError):
-    """A setting of a run is unknown, has a bad value, or contradicts another setting."""
+    """A setting of a run is unknown, has a bad value, or contradicts another setting.
+
+    Args:
+        message: what is wrong and what to do about it.
+        key: the setting, as a flag names it (`training.epochs`), so that a reader of recipes can add the line.
+    """
+
+    def __init__(self, message: str, key: str | None = None) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class DataError(Seq2SeqError, ValueError):

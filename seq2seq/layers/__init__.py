@@ -1,0 +1,29 @@
+"""The mathematics as Keras layers with plain arguments; nothing here reads a configuration."""
+
+from seq2seq.layers.cells import GRUCell
+from seq2seq.layers.context import (
+    AttentionContext,
+    AttentiveContext,
+    LastContext,
+    PooledContext,
+    ProjectedContext,
+    create_context,
+)
+from seq2seq.layers.decoder import Decoder
+from seq2seq.layers.encoder import Encoder
+from seq2seq.layers.readout import Readout
+from seq2seq.layers.recurrent import Recurrent
+
+__all__ = [
+    "AttentionContext",
+    "AttentiveContext",
+    "Decoder",
+    "Encoder",
+    "GRUCell",
+    "LastContext",
+    "PooledContext",
+    "ProjectedContext",
+    "Readout",
+    "Recurrent",
+    "create_context",
+]

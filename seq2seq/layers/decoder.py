@@ -1,0 +1,317 @@
+"""The decoder: embeds what has been written, reads the context, and scores every next token.
+
+`step` is the only recurrence: search and export call it. Where nothing of a step's result enters the next step but
+the recurrent state, all steps of a known target run through each layer in one call, the way cuDNN wants it; that is
+an optimisation of `step`, and both go through the same code.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from seq2seq.layers.context import AttentionContext, Context, PreparedContext
+from seq2seq.layers.dropout import SharedDropout
+from seq2seq.layers.loop import scan
+from seq2seq.layers.masking import ExplicitMaskLayer
+from seq2seq.layers.readout import Readout
+from seq2seq.layers.recurrent import Recurrent
+
+FEEDS = ("state", "input", "readout")
+ATTEND = ("after", "between")
+
+
+class DecoderState(NamedTuple):
+    """What one step hands to the next: the state of each layer and, with input feeding, the last readout vector."""
+
+    layers: tuple[list[Any], ...]
+    fed: tuple[Any, ...] = ()
+
+
+class DecoderStep(NamedTuple):
+    """Result of one step: logits `(rows, vocabulary_size)`, the next state, and attention weights
+    `(rows, source_steps)`, or None where the context has none."""
+
+    logits: Any
+    state: DecoderState
+    attention_weights: Any
+
+
+@keras.saving.register_keras_serializable(package="seq2seq")
+class Decoder(ExplicitMaskLayer):
+    """Recurrent decoder over a context.
+
+    Where C enters is any subset of `feeds`: `state` (the first state of each layer is tanh(W summary + b), the
+    bridge), `input` (joined to the embedding at every step) and `readout` (joined to the output before the logits).
+    With attention, the query is the output of the last layer (`attend="after"`, Luong et al. 2015) or of the first
+    layer, and then the next layer reads [s_t ; c_t] (`attend="between"`); both keep all target steps in one kernel
+    call. `input` with attention is the order of Bahdanau et al. 2015: the previous state of the last layer asks, and
+    c_t enters the same step; that and `input_feeding` (the last readout vector joins the next input, Luong et al.
+    2015) run step by step.
+
+    Args:
+        vocabulary_size: Number of target tokens.
+        embedding_size: Size of a token's embedding.
+        units: Size of the state of each layer.
+        context: A context layer; None: `AttentionContext("dot")`.
+        num_layers: Number of recurrent layers.
+        cell: Name of the cell.
+        feeds: Where C enters: any of `state`, `input`, `readout`.
+        attend: `after` the last layer or `between` the first layer and the second.
+        input_feeding: Whether the last readout vector joins the next input.
+        residual: Whether each layer above the first adds its input to its output.
+        readout_size: Size of the readout vector; None: `embedding_size`.
+        tie_output: Whether the output matrix is the embedding matrix.
+        embedding_dropout, dropout, readout_dropout: Shares dropped in training: of the embeddings and of each
+            layer's outputs (the same units at every step), and of the readout vector.
+        implementation: As in `Recurrent`.
+
+    Call arguments:
+        token_ids: What has been written, `(batch, target_steps)`: the target shifted right by a start token.
+        memory: `(batch, source_steps, memory_units)`.
+        memory_mask: `(batch, source_steps)`, True keeps. None: all are valid.
+
+    Returns:
+        Logits of the next token at every step, `(batch, target_steps, vocabulary_size)`.
+
+    Raises:
+        ValueError: Choices that are unknown or contradict each other.
+
+    >>> import numpy as np
+    >>> decoder = Decoder(vocabulary_size=9, embedding_size=4, units=8)
+    >>> decoder(np.ones((2, 5), "int32"), memory=np.ones((2, 3, 8), "float32")).shape.as_list()
+    [2, 5, 9]
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        embedding_size: int,
+        units: int,
+        context: Context | None = None,
+        num_layers: int = 1,
+        cell: str = "gru",
+        feeds: tuple[str, ...] = ("state", "readout"),
+        attend: str = "after",
+        input_feeding: bool = False,
+        residual: bool = False,
+        readout_size: int | None = None,
+        tie_output: bool = False,
+        embedding_dropout: float = 0.0,
+        dropout: float = 0.0,
+        readout_dropout: float = 0.0,
+        implementation: str = "auto",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.vocabulary_size = vocabulary_size
+        self.embedding_size = embedding_size
+        self.units = units
+        self.context = AttentionContext("dot", dtype=self.dtype_policy) if context is None else context
+        self.num_layers = num_layers
+        self.cell = cell
+        self.feeds = tuple(feeds)
+        self.attend = attend
+        self.input_feeding = input_feeding
+        self.residual = residual
+        self.readout_size = readout_size or embedding_size
+        self.tie_output = tie_output
+        self.embedding_dropout = embedding_dropout
+        self.dropout = dropout
+        self.readout_dropout = readout_dropout
+        self.implementation = implementation
+        self._check_choices()
+        policy = {"dtype": self.dtype_policy}
+        self.embedding = keras.layers.Embedding(
+            vocabulary_size,
+            embedding_size,
+            embeddings_initializer=keras.initializers.RandomNormal(stddev=embedding_size**-0.5),
+            name="embedding",
+            **policy,
+        )
+        self.embedding_dropout_layer = SharedDropout(embedding_dropout, name="embedding_dropout", **policy)
+        self.dropout_layers = [
+            SharedDropout(dropout, name=f"dropout_{index}", **policy) for index in range(num_layers)
+        ]
+        self.readout_dropout_layer = keras.layers.Dropout(readout_dropout, name="readout_dropout", **policy)
+        self.recurrent_layers = [
+            Recurrent(units, cell, implementation=implementation, name=f"recurrent_{index}", **policy)
+            for index in range(num_layers)
+        ]
+        self.bridges = [
+            keras.layers.Dense(width, activation="tanh", name=f"bridge_{index}_{part}", **policy)
+            for index, layer in enumerate(self.recurrent_layers)
+            for part, width in enumerate(_state_sizes(layer))
+            if "state" in self.feeds
+        ]
+        self.readout = Readout(vocabulary_size, self.readout_size, tied=tie_output, name="readout", **policy)
+
+    def _check_choices(self) -> None:
+        if not isinstance(self.num_layers, int) or self.num_layers < 1:
+            raise ValueError(
+                f"num_layers must be a positive whole number, but is {self.num_layers!r} instead."
+            )
+        unknown = [feed for feed in self.feeds if feed not in FEEDS]
+        if unknown or not self.feeds:
+            raise ValueError(f"feeds must hold some of {', '.join(FEEDS)}, but is {self.feeds!r} instead.")
+        if self.attend not in ATTEND:
+            raise ValueError(f"attend must be one of {', '.join(ATTEND)}, but is {self.attend!r} instead.")
+        if self.attend == "between" and self.num_layers < 2:
+            raise ValueError(
+                f"attend='between' needs at least two layers, but num_layers is {self.num_layers} instead."
+            )
+        if self.attend == "between" and not self.context.reads_every_step:
+            raise ValueError("attend='between' needs an attention context. Use attend='after', or attention.")
+        if self.attend == "between" and "input" in self.feeds:
+            raise ValueError(
+                "attend='between' and feeds with 'input' both say when attention reads. Choose one."
+            )
+        if self.context.reads_every_step and self.feeds == ("state",) and self.attend == "after":
+            raise ValueError(
+                "feeds must hold 'input' or 'readout' with attention, but is ('state',) instead: c_t is never read."
+            )
+        if self.tie_output and self.readout_size != self.embedding_size:
+            raise ValueError(
+                f"readout_size must equal embedding_size ({self.embedding_size}) with tie_output, but is "
+                f"{self.readout_size} instead."
+            )
+
+    @property
+    def attends_before(self) -> bool:
+        """Whether the previous state asks and c_t enters the same step (Bahdanau's order)."""
+        return self.context.reads_every_step and "input" in self.feeds
+
+    @property
+    def runs_step_by_step(self) -> bool:
+        """Whether a step needs more of the one before than the recurrent state, so that steps cannot run together."""
+        return self.attends_before or self.input_feeding
+
+    def build(self, token_ids_shape: Any, memory_shape: Any, memory_mask_shape: Any = None) -> None:
+        memory_units = memory_shape[-1]
+        self.embedding.build(token_ids_shape)
+        self.context.build((None, None, memory_units), (None, None, self.units))
+        context_units = self.context.context_units(memory_units)
+        summary_units = memory_units if self.context.reads_every_step else context_units
+        for bridge in self.bridges:
+            bridge.build((None, summary_units))
+        for index, layer in enumerate(self.recurrent_layers):
+            features = self.units
+            if index == 0:
+                features = self.embedding_size + context_units * ("input" in self.feeds)
+                features += self.readout_size * self.input_feeding
+            elif index == 1 and self.attend == "between":
+                features += context_units
+            layer.build((None, None, features))
+        self.readout.build((None, None, self.units + context_units * ("readout" in self.feeds)))
+
+    def start(self, prepared: PreparedContext) -> DecoderState:
+        """The state before the first token: from the bridge, or zeros where `feeds` has no `state`."""
+        batch = ops.shape(prepared.summary)[0]
+        made = iter([bridge(prepared.summary) for bridge in self.bridges])
+        states = tuple(
+            [next(made, zeros) for zeros in layer.initial_state(batch)] for layer in self.recurrent_layers
+        )
+        fed = (ops.zeros((batch, self.readout_size), dtype=self.compute_dtype),) if self.input_feeding else ()
+        return DecoderState(states, fed)
+
+    def step(self, token_ids: Any, state: DecoderState, context: PreparedContext) -> DecoderStep:
+        """One step of writing.
+
+        Args:
+            token_ids: The last token of each row, `(rows,)`.
+            state: From `start` or the step before.
+            context: From the context's `prepare`; rows may be a whole multiple of its batch, the beams of a sentence
+                next to each other.
+
+        Returns:
+            Logits of the next token, the next state and the attention weights.
+        """
+        features, state, weights = self._advance(self.embedding(token_ids[:, None]), state, context)
+        weights = None if weights is None else weights[:, 0]
+        return DecoderStep(self.logits(features)[:, 0], state, weights)
+
+    def features(
+        self, token_ids: Any, memory: Any, memory_mask: Any = None, training: bool | None = None
+    ) -> Any:
+        """Readout vectors of all steps, `(batch, target_steps, readout_size)`: `logits` of them are the scores."""
+        mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
+        prepared = self.context.prepare(memory, mask)
+        embedded = self.embedding_dropout_layer(self.embedding(token_ids), training=training)
+        state = self.start(prepared)
+        # One mask for all steps, also when the steps run one by one.
+        ones = ops.ones((ops.shape(embedded)[0], 1, self.units), dtype=self.compute_dtype)
+        dropout_masks = [layer(ones, training=training) for layer in self.dropout_layers]
+        if self.runs_step_by_step:
+
+            def one_step(embedded: Any, state: DecoderState) -> tuple[Any, DecoderState]:
+                features, state, _ = self._advance(embedded[:, None], state, prepared, dropout_masks)
+                return features[:, 0], state
+
+            features, _ = scan(one_step, state, embedded, self.readout_size)
+        else:
+            features, _, _ = self._advance(embedded, state, prepared, dropout_masks)
+        return self.readout_dropout_layer(features, training=training)
+
+    def logits(self, features: Any) -> Any:
+        """Scores of all tokens for readout vectors."""
+        return self.readout.logits(features, self.output_embeddings if self.tie_output else None)
+
+    @property
+    def output_embeddings(self) -> Any:
+        """The output matrix, `(vocabulary_size, readout_size)`."""
+        return self.embedding.embeddings if self.tie_output else self.readout.output_embeddings
+
+    def call(self, token_ids: Any, memory: Any, memory_mask: Any = None, training: bool | None = None) -> Any:
+        return self.logits(self.features(token_ids, memory, memory_mask, training))
+
+    def _advance(
+        self,
+        embedded: Any,
+        state: DecoderState,
+        prepared: PreparedContext,
+        dropout_masks: list[Any] | None = None,
+    ) -> tuple[Any, DecoderState, Any]:
+        """All steps of `embedded`, `(rows, steps, embedding_size)`, from `state` on: one step or a whole target."""
+        context, weights = None, None
+        inputs = [embedded, *(ops.expand_dims(fed, 1) for fed in state.fed)]
+        if "input" in self.feeds:
+            last_state = ops.expand_dims(state.layers[-1][0], 1)
+            query = last_state if self.attends_before else embedded
+            context, weights = self.context.read(prepared, query)
+            inputs.append(context)
+        outputs = ops.concatenate(inputs, axis=-1) if len(inputs) > 1 else embedded
+        new_states = []
+        for index, layer in enumerate(self.recurrent_layers):
+            layer_inputs = outputs
+            if index == 1 and self.attend == "between":
+                context, weights = self.context.read(prepared, outputs)
+                layer_inputs = ops.concatenate([outputs, context], axis=-1)
+            new_outputs, new_state = layer(layer_inputs, initial_state=state.layers[index])
+            outputs = new_outputs + outputs if self.residual and index > 0 else new_outputs
+            if dropout_masks is not None:
+                outputs *= dropout_masks[index]
+            new_states.append(new_state)
+        if context is None and "readout" in self.feeds:
+            context, weights = self.context.read(prepared, outputs)
+        features = self.readout.features(
+            ops.concatenate([outputs, context], axis=-1) if "readout" in self.feeds else outputs
+        )
+        fed = (features[:, -1],) if self.input_feeding else ()
+        return features, DecoderState(tuple(new_states), fed), weights
+
+    def get_config(self) -> dict[str, Any]:
+        names = (
+            "vocabulary_size embedding_size units num_layers cell feeds attend input_feeding residual readout_size "
+            "tie_output embedding_dropout dropout readout_dropout implementation"
+        )
+        config = {name: getattr(self, name) for name in names.split()}
+        return super().get_config() | config | {"context": keras.saving.serialize_keras_object(self.context)}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Decoder":
+        return cls(**config | {"context": keras.saving.deserialize_keras_object(config["context"])})
+
+
+def _state_sizes(layer: Recurrent) -> list[int]:
+    sizes = layer.cell.state_size
+    return [sizes] if isinstance(sizes, int) else list(sizes)

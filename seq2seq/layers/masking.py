@@ -1,0 +1,105 @@
+"""Reductions over the valid steps of padded sequences.
+
+Every sequence here is padded on the right and comes with an explicit mask, `(batch, steps)`, in which
+True keeps a step. Nothing reads Keras' implicit mask, so padding can never change a result unnoticed.
+"""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+LARGE_NEGATIVE = -1e9
+"""What a score becomes where the mask is False: finite, so that a row without valid steps gives no NaN."""
+
+
+class ExplicitMaskLayer(keras.Layer):
+    """A layer whose masks are arguments: it attaches no implicit mask to what it returns."""
+
+    def compute_mask(self, *args: Any, **kwargs: Any) -> None:
+        return None
+
+
+def _steps_last(mask: Any, dtype: str) -> Any:
+    return ops.expand_dims(ops.cast(mask, dtype), -1)
+
+
+def length(mask: Any) -> Any:
+    """Number of valid steps of each row, `(batch,)` int32.
+
+    >>> import numpy as np
+    >>> length(np.array([[True, True, False]])).numpy().tolist()
+    [2]
+    """
+    return ops.sum(ops.cast(mask, "int32"), axis=1)
+
+
+def masked_sum(sequence: Any, mask: Any) -> Any:
+    """Sum over the valid steps.
+
+    Args:
+        sequence: `(batch, steps, units)`.
+        mask: `(batch, steps)`, True keeps.
+
+    Returns:
+        `(batch, units)`; zeros for a row without valid steps.
+    """
+    return ops.sum(sequence * _steps_last(mask, sequence.dtype), axis=1)
+
+
+def masked_mean(sequence: Any, mask: Any) -> Any:
+    """Mean over the valid steps: the summary that Nematus starts its decoder from.
+
+    Args:
+        sequence: `(batch, steps, units)`.
+        mask: `(batch, steps)`, True keeps.
+
+    Returns:
+        `(batch, units)`; zeros for a row without valid steps.
+    """
+    count = ops.cast(ops.maximum(length(mask), 1), sequence.dtype)
+    return masked_sum(sequence, mask) / ops.expand_dims(count, -1)
+
+
+def masked_max(sequence: Any, mask: Any) -> Any:
+    """Largest value of each unit over the valid steps.
+
+    Args:
+        sequence: `(batch, steps, units)`.
+        mask: `(batch, steps)`, True keeps.
+
+    Returns:
+        `(batch, units)`; zeros for a row without valid steps.
+    """
+    keep = _steps_last(mask, sequence.dtype)
+    largest = ops.max(ops.where(keep > 0, sequence, ops.cast(LARGE_NEGATIVE, sequence.dtype)), axis=1)
+    return largest * ops.max(keep, axis=1)
+
+
+def masked_last(sequence: Any, mask: Any) -> Any:
+    """The vector of the last valid step.
+
+    Args:
+        sequence: `(batch, steps, units)`.
+        mask: `(batch, steps)`, True keeps; valid steps come first.
+
+    Returns:
+        `(batch, units)`; the first step for a row without valid steps.
+    """
+    last = ops.maximum(length(mask) - 1, 0)
+    return ops.squeeze(ops.take_along_axis(sequence, last[:, None, None], axis=1), axis=1)
+
+
+def masked_softmax(scores: Any, mask: Any) -> Any:
+    """Softmax over the last axis, in float32, that gives masked places exactly nothing.
+
+    Args:
+        scores: `(batch, ..., steps)`.
+        mask: True keeps; broadcasts against `scores`.
+
+    Returns:
+        Weights of the shape of `scores`, float32: they sum to one, or to zero where no place is valid.
+    """
+    keep = ops.cast(mask, "float32")
+    weights = ops.softmax(ops.where(keep > 0, ops.cast(scores, "float32"), LARGE_NEGATIVE), axis=-1)
+    return weights * keep

@@ -1,0 +1,40 @@
+"""What every search returns, and the step function that every search takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import tensorflow as tf
+
+StepFunction = Callable[[tf.Tensor, Any], tuple[tf.Tensor, Any, tf.Tensor | None]]
+"""`step(token_ids, state) -> (logits, state, attention_weights)`, one step of a decoder for all rows.
+
+A sentence has as many rows as the search has beams, and they lie together: row = sentence * beams + beam.
+What is the same for all rows of a sentence, such as the encoder's outputs, belongs in the closure of the
+function, once a sentence: the search would copy it at every step if it were part of the state.
+
+`token_ids` is (rows,) int32; the leaves of `state` are tensors with leading dimension rows; `logits` is
+(rows, vocabulary) of any float type; `attention_weights` is (rows, source_steps) or None.
+"""
+
+
+class Hypotheses(NamedTuple):
+    """The sequences that a search found, best first.
+
+    Attributes:
+        token_ids: (batch, n_best, steps) int32. The end token is included where the sequence has one; what
+            follows it is padding. `steps` is the number of steps that the search took for the whole batch.
+        scores: (batch, n_best) float32, what the hypotheses are ranked by: `log_probs` after the length
+            penalty. Minus infinity, with length 0, where fewer than `n_best` sequences exist.
+        lengths: (batch, n_best) int32, the number of tokens, the end token included.
+        attention_weights: (batch, n_best, steps, source_steps) float32, zero after the end; None unless
+            asked.
+        log_probs: (batch, n_best) float32, the sum of the tokens' log-probabilities, the end token included.
+    """
+
+    token_ids: tf.Tensor
+    scores: tf.Tensor
+    lengths: tf.Tensor
+    attention_weights: tf.Tensor | None
+    log_probs: tf.Tensor

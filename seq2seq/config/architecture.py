@@ -1,0 +1,147 @@
+"""What a run trains: the section `model` and those inside it."""
+
+import dataclasses
+from typing import ClassVar, Literal
+
+from seq2seq.config.checks import Fraction, NonNegative, Positive, Section, must_be
+from seq2seq.errors import ConfigError
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoder(Section):
+    """The recurrent layers that read the source."""
+
+    section: ClassVar[str] = "model.encoder"
+
+    cell: Literal["gru"] = "gru"
+    """The recurrence of every layer."""
+    units: Positive = 256
+    """Size of a layer's state, in each direction."""
+    layers: Positive = 1
+    """Number of layers, one above the other."""
+    bidirectional: bool = True
+    """Read the source in both directions and join what they say, so the memory is twice `units` wide."""
+    residual: bool = False
+    """Add a layer's input to its output, from the second layer on."""
+
+    @property
+    def memory_size(self) -> int:
+        """Width of the encoder's output at one source step."""
+        return self.units * (2 if self.bidirectional else 1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Decoder(Section):
+    """The recurrent layers that write the target."""
+
+    section: ClassVar[str] = "model.decoder"
+
+    cell: Literal["gru"] = "gru"
+    """The recurrence of every layer."""
+    units: Positive = 512
+    """Size of a layer's state."""
+    layers: Positive = 1
+    """Number of layers, one above the other."""
+    attend: Literal["after", "between"] = "after"
+    """Where the context is read: after the last layer, or between the first and the second, which then reads it too."""
+    input_feeding: bool = False
+    """Give the first layer what the last step read and said; slower, since training then runs step by step."""
+    residual: bool = False
+    """Add a layer's input to its output, from the second layer on."""
+
+    def check(self) -> None:
+        if self.attend == "between" and self.layers < 2:
+            raise must_be(self.key("layers"), "at least 2 where model.decoder.attend is between", self.layers)
+
+
+@dataclasses.dataclass(frozen=True)
+class Attention(Section):
+    """How the decoder weighs the source, where `model.context` is attention."""
+
+    section: ClassVar[str] = "model.attention"
+
+    score: Literal["dot", "scaled_dot", "general", "additive", "location", "local", "multi_head"] = "dot"
+    """How well a query fits a source step."""
+    units: NonNegative = 0
+    """Inner size of the scores additive and multi_head; 0: as many as the decoder has."""
+    heads: Positive = 4
+    """Number of heads of the score multi_head."""
+    window: Positive = 5
+    """Source steps on each side of the centre that the score local sees."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Dropout(Section):
+    """Shares of the numbers that training sets to zero, the same at all steps of a sentence."""
+
+    section: ClassVar[str] = "model.dropout"
+
+    embedding: Fraction = 0.0
+    """Of the embeddings of source and target."""
+    recurrent: Fraction = 0.0
+    """Of what one recurrent layer hands to the next."""
+    context: Fraction = 0.0
+    """Of what the decoder reads of the source."""
+    readout: Fraction = 0.0
+    """Of the decoder's output before the logits."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Model(Section):
+    """The encoder-decoder."""
+
+    section: ClassVar[str] = "model"
+
+    embedding_size: Positive = 256
+    """Width of the embeddings."""
+    tie: Literal["none", "source_target", "output", "all"] = "none"
+    """Which tables are one: source and target embeddings, target embeddings and output, or all three."""
+    context: Literal["last", "projected", "mean", "max", "sum", "attentive", "attention"] = "attention"
+    """The context C, what the decoder reads of the source: its last step, that step projected, a pooling, one learned
+    query, or attention at every step."""
+    feeds: tuple[Literal["state", "input", "readout"], ...] = ("state", "readout")
+    """Where C enters: the decoder's first state, its input at every step, its output before the logits."""
+    readout_size: NonNegative = 0
+    """Width of the readout before the logits; 0: as wide as the embeddings."""
+    encoder: Encoder = dataclasses.field(default_factory=Encoder)
+    decoder: Decoder = dataclasses.field(default_factory=Decoder)
+    attention: Attention = dataclasses.field(default_factory=Attention)
+    dropout: Dropout = dataclasses.field(default_factory=Dropout)
+
+    def check(self) -> None:
+        if not self.feeds:
+            raise ConfigError(
+                "model.feeds must hold at least one of state, input, readout, but is empty instead. "
+                "Without one the decoder never sees the source.",
+                self.key("feeds"),
+            )
+        if self.tie in ("output", "all") and self.readout_size not in (0, self.embedding_size):
+            raise must_be(
+                self.key("readout_size"),
+                f"0 or model.embedding_size ({self.embedding_size}) where model.tie is {self.tie}",
+                self.readout_size,
+            )
+        if self.context == "attention":
+            self._check_attention()
+        elif self.decoder.input_feeding:
+            raise must_be(self.decoder.key("input_feeding"), f"false where model.context is {self.context}", True)
+
+    def _check_attention(self) -> None:
+        if self.feeds == ("state",) and self.decoder.attend == "after":
+            raise ConfigError(
+                "model.feeds must hold input or readout where model.context is attention, but is [state] instead. "
+                "Attention would never be read: add readout, or set model.context to last.",
+                self.key("feeds"),
+            )
+        score, memory, query = self.attention.score, self.encoder.memory_size, self.decoder.units
+        if score in ("dot", "scaled_dot") and memory != query:
+            raise ConfigError(
+                f"model.decoder.units must be {memory}, as wide as the encoder's memory, where model.attention.score "
+                f"is {score}, but is {query} instead. Change one of the two, or take the score general.",
+                self.decoder.key("units"),
+            )
+        inner = self.attention.units or query
+        if score == "multi_head" and inner % self.attention.heads:
+            raise must_be(
+                self.attention.key("heads"), f"a divisor of the attention's size ({inner})", self.attention.heads
+            )

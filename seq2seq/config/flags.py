@@ -1,0 +1,163 @@
+"""`--section.key value`: every setting of a run as a flag of the command line, with its help."""
+
+import functools
+import inspect
+import typing
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
+
+import cyclopts
+
+from seq2seq.config.checks import bare
+from seq2seq.config.reading import merge
+from seq2seq.config.run import Config
+from seq2seq.config.settings import Setting, known_settings
+from seq2seq.errors import ConfigError
+
+DEFAULT_RECIPE = "data/en-fr/recipe.yaml"
+
+Texts = dict[str, str | list[str] | None]
+
+
+def load_config(recipe: str | None, overrides: Sequence[str] = ()) -> Config:
+    """Read a run from a recipe and flags.
+
+    Args:
+        recipe: a YAML file of sections and settings; None takes the defaults.
+        overrides: flags that win over the recipe, as on the command line: `["--training.epochs", "3"]`.
+
+    Returns:
+        The whole run. Where neither says otherwise, `data.folder` is the recipe's folder and `run.name` that folder's name.
+
+    Raises:
+        ConfigError: a setting is unknown, has a bad value or contradicts another; the message says where.
+
+    Examples:
+        >>> load_config(None, ["--training.epochs", "3"]).training.epochs
+        3
+        >>> load_config(None, ["--training.epoch", "3"])
+        Traceback (most recent call last):
+        seq2seq.errors.ConfigError: Unknown option: --training.epoch. Did you mean --training.epochs?
+    """
+
+    def settings(*, flags: Texts) -> Config:
+        return merge(recipe, flags)
+
+    app = command_app(name="load_config", help_flags=())
+    app.default(with_setting_flags(settings))
+    try:
+        config: Config = app(list(overrides), exit_on_error=False, print_error=False)
+    except cyclopts.CycloptsError as error:
+        raise ConfigError(str(error)) from None
+    return config
+
+
+def parse_train_arguments(arguments: Sequence[str]) -> tuple[Config, bool]:
+    """Read the command line of training, and answer `--help`.
+
+    Args:
+        arguments: `[RECIPE.yaml] [--resume] [--section.key value ...]`, without the program's name.
+
+    Returns:
+        The whole run, and whether to go on where an earlier run of this name stopped.
+
+    Raises:
+        ConfigError: the recipe or a flag's value is wrong.
+        SystemExit: help was printed (0), or a flag does not exist (2).
+    """
+    app = command_app(
+        name="train.py", usage="Usage: python train.py [RECIPE.yaml] [--resume] [--section.key value ...]"
+    )
+    app.default(with_setting_flags(train_arguments))
+    parsed: tuple[Config, bool] | None = app(list(arguments))
+    if parsed is None:
+        raise SystemExit(0)
+    return parsed
+
+
+def train_arguments(
+    recipe: str = DEFAULT_RECIPE,
+    /,
+    *,
+    resume: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    flags: Texts,
+) -> tuple[Config, bool]:
+    """Train a model on pairs of texts; the recipe says how, and flags change what the recipe says.
+
+    Args:
+        recipe: a YAML file of the settings below; what it leaves out keeps its default.
+        resume: go on where the run of this name was stopped.
+    """
+    return merge(recipe, flags), resume
+
+
+def command_app(name: str, usage: str | None = None, help_flags: Sequence[str] = ("--help", "-h")) -> cyclopts.App:
+    """A cyclopts application with the manners of this package: plain one-line errors, and values returned to the caller."""
+    return cyclopts.App(
+        name=name,
+        usage=usage,
+        help_flags=help_flags,
+        version_flags=(),
+        result_action="return_value",
+        error_formatter=lambda error: f"error: {error}",
+    )
+
+
+def with_setting_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """A command whose parameter `flags` is given the texts of all setting flags, by the settings' names.
+
+    Cyclopts reads a function's signature, so this writes one: a keyword parameter a setting, with its help, kept as text.
+    What a text means is decided where recipes are read too, so that both give the same words for the same mistake.
+    """
+    own = [parameter for name, parameter in inspect.signature(command).parameters.items() if name != "flags"]
+    settings = {setting.key.replace(".", "__"): setting for setting in known_settings().values()}
+
+    def run(*arguments: Any, **options: Any) -> Any:
+        texts = {settings[name].key: options.pop(name) for name in settings if options.get(name) is not None}
+        return command(*arguments, **options, flags=texts)
+
+    run.__doc__ = command.__doc__
+    parameters = [*own, *(_flag(name, setting) for name, setting in settings.items())]
+    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return run
+
+
+@functools.cache
+def _group(section: str) -> cyclopts.Group:
+    return cyclopts.Group.create_ordered(section)
+
+
+def _flag(name: str, setting: Setting) -> inspect.Parameter:
+    kind, optional = bare(setting.kind)
+    is_list = typing.get_origin(kind) is tuple
+    item = typing.get_args(kind)[0] if is_list else kind
+    parameter = cyclopts.Parameter(
+        name=f"--{setting.key}",
+        help=" ".join([setting.help, *_choices(item), f"(default: {_shown(setting.default)})"]),
+        metavar=_METAVARS.get(item, "NAME") + "..." * is_list,
+        group=_group(setting.section.section),
+        consume_multiple=is_list,
+        negative=(),
+        show_default=False,
+    )
+    return inspect.Parameter(
+        name,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=None,
+        annotation=Annotated[list[str] | None if is_list else str | None, parameter],
+    )
+
+
+_METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT", bool: "true|false"}
+
+
+def _choices(item: Any) -> list[str]:
+    return [f"One of: {', '.join(typing.get_args(item))}."] if typing.get_origin(item) is Literal else []
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return " ".join(value) or "none"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) if value != "" else "none"

@@ -1,0 +1,62 @@
+"""A whole run: the tree of all sections."""
+
+import dataclasses
+import pathlib
+from typing import ClassVar
+
+from seq2seq.config.architecture import Model
+from seq2seq.config.checks import NonNegative, Section, must_be
+from seq2seq.config.corpus import Data, Tokenizer
+from seq2seq.config.optimisation import Decoding, Training
+
+
+@dataclasses.dataclass(frozen=True)
+class Run(Section):
+    """What a run is called and where it leaves its results."""
+
+    section: ClassVar[str] = "run"
+
+    name: str = "run"
+    """Name of the run and of its folder; left out: the name of the recipe's folder."""
+    folder: str = "checkpoints"
+    """Folder of the runs' folders, relative to where the command runs."""
+    seed: NonNegative = 0
+    """Where all of the run's randomness starts: the same seed gives the same run."""
+
+    def check(self) -> None:
+        if not self.name or self.name in (".", "..") or set(self.name) & set("/\\\0"):
+            raise must_be(self.key("name"), "a folder's name, without slashes", self.name)
+
+    @property
+    def path(self) -> pathlib.Path:
+        """The folder of this run's results."""
+        return pathlib.Path(self.folder) / self.name
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Section):
+    """A run, whole: every setting has a value here.
+
+    Examples:
+        >>> config = Config(run=Run(name="small"))
+        >>> config.run.path.as_posix(), config.training.optimizer
+        ('checkpoints/small', 'adam')
+        >>> Config.from_dict(config.to_dict()) == config
+        True
+    """
+
+    run: Run = dataclasses.field(default_factory=Run)
+    data: Data = dataclasses.field(default_factory=Data)
+    tokenizer: Tokenizer = dataclasses.field(default_factory=Tokenizer)
+    model: Model = dataclasses.field(default_factory=Model)
+    training: Training = dataclasses.field(default_factory=Training)
+    decoding: Decoding = dataclasses.field(default_factory=Decoding)
+
+    def check(self) -> None:
+        if self.model.tie in ("source_target", "all") and not self.tokenizer.shared:
+            raise must_be(
+                self.model.key("tie"),
+                "none or output where tokenizer.shared is false",
+                self.model.tie,
+                "One table for both sides needs one vocabulary.",
+            )

@@ -1,0 +1,151 @@
+"""Writes the shipped English-French corpus: sentences of a small grammar of our own, the same on every run.
+
+`python data/en-fr/make.py [--output FOLDER]` writes training, dev and test pairs (`train.en`, `train.fr`, ...) and
+`agreement.tsv`: in each of its rows some nouns of the other number (0 to 4 "distractors") stand between a subject and its
+verb, English shows the number on the subject alone, and French shows it on the verb. Columns:
+
+    distractors, English sentence, French sentence, right verb form, wrong verb form
+
+No sentence of either language occurs twice in all the files. The words are in `words/`, the trees in `grammar.py`,
+the two languages in `english.py` and `french.py`.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from english import english
+from french import finite_form, french
+from grammar import DeadEnd, Derivation, Dice, Plan, Sentence
+from lexicon import Lexicon, read_lexicon
+
+SEED = 20240229
+TRAIN_PAIRS, DEV_PAIRS, TEST_PAIRS = 30_000, 1_000, 1_000
+AGREEMENT_DISTRACTORS, AGREEMENT_SENTENCES = range(5), 200
+MAX_WORDS = 26
+MIN_TRAIN_COUNT = 12
+INTERVENING = {0: 52.0, 1: 21.0, 2: 13.0, 3: 8.0, 4: 6.0}
+
+# Kept out of every file, so that whoever types them sees a translation of something never seen.
+HELD_OUT = (
+    "the cat, which already ate the fish, was full",
+    "the cats, which already ate the fish, were full",
+)
+
+
+@dataclass(frozen=True)
+class Pair:
+    """A derivation with its two sides."""
+
+    sentence: Sentence
+    english: str
+    french: str
+
+    def words(self) -> list[str]:
+        """The words of both sides, each marked with its language."""
+        return [f"en {word}" for word in split(self.english)] + [f"fr {word}" for word in split(self.french)]
+
+
+def split(text: str) -> list[str]:
+    """The words of a sentence, an elided one ("l'") apart from the next; no commas."""
+    return text.replace(",", "").replace("'", "' ").split()
+
+
+class Corpus:
+    """Draws pairs, none of whose sides was drawn before."""
+
+    def __init__(self, lexicon: Lexicon, seed: int) -> None:
+        self._lexicon = lexicon
+        self._dice = Dice(seed)
+        self._seen = set(HELD_OUT)
+
+    def plan(self) -> Plan:
+        """The plan of an ordinary sentence: mostly few nouns before the verb, often of the other number."""
+        dice = self._dice
+        return Plan(
+            intervening=dice.weighted(INTERVENING),
+            opposite=dice.chance(0.6),
+            hidden_number=False,
+            plural=dice.chance(0.5),
+        )
+
+    def pairs(self, plan: Callable[[], Plan], accept: Callable[[Pair], bool] = lambda pair: True) -> Iterator[Pair]:
+        """New pairs that `accept` takes, without end."""
+        while True:
+            try:
+                sentence = Derivation(self._lexicon, self._dice, plan()).sentence()
+            except DeadEnd:
+                continue
+            pair = Pair(sentence, english(sentence), french(sentence))
+            length = max(len(pair.english.split()), len(pair.french.split()))
+            if length > MAX_WORDS or {pair.english, pair.french} & self._seen or not accept(pair):
+                continue
+            self._seen |= {pair.english, pair.french}
+            yield pair
+
+
+def verb_forms(sentence: Sentence) -> tuple[str, str]:
+    """The right and the wrong form of the main French verb."""
+    predicate, plural = sentence.clause.predicate, sentence.clause.subject.plural
+    right, wrong = (finite_form(predicate.verb, predicate.tense, number) for number in (plural, not plural))
+    return right, wrong
+
+
+def shows_agreement(pair: Pair) -> bool:
+    """Whether the verb's form can be told from the French words: the right one is there once, the wrong one never."""
+    words = pair.french.split()
+    right, wrong = verb_forms(pair.sentence)
+    return words.count(right) == 1 and wrong not in words and not pair.sentence.clause.predicate.negation
+
+
+def make(output: Path) -> None:
+    """Writes all the files into the folder."""
+    corpus = Corpus(read_lexicon(), SEED)
+    train = take(corpus.pairs(corpus.plan), TRAIN_PAIRS)
+    counts = Counter(word for pair in train for word in pair.words())
+
+    def is_covered(pair: Pair) -> bool:
+        return all(counts[word] >= MIN_TRAIN_COUNT for word in pair.words())
+
+    def is_agreement(pair: Pair) -> bool:
+        return is_covered(pair) and shows_agreement(pair)
+
+    output.mkdir(parents=True, exist_ok=True)
+    write_pairs(output, "train", train)
+    write_pairs(output, "dev", take(corpus.pairs(corpus.plan, is_covered), DEV_PAIRS))
+    write_pairs(output, "test", take(corpus.pairs(corpus.plan, is_covered), TEST_PAIRS))
+    rows = []
+    for distractors in AGREEMENT_DISTRACTORS:
+        halves = []
+        for plural in (False, True):
+            plan = Plan(intervening=distractors, opposite=True, hidden_number=True, plural=plural)
+            halves.append(take(corpus.pairs(lambda plan=plan: plan, is_agreement), AGREEMENT_SENTENCES // 2))
+        rows += [
+            "\t".join((str(distractors), pair.english, pair.french, *verb_forms(pair.sentence)))
+            for both in zip(*halves, strict=True)
+            for pair in both
+        ]
+    write_lines(output / "agreement.tsv", rows)
+
+
+def take(pairs: Iterator[Pair], count: int) -> list[Pair]:
+    return [next(pairs) for _ in range(count)]
+
+
+def write_pairs(output: Path, name: str, pairs: list[Pair]) -> None:
+    write_lines(output / f"{name}.en", [pair.english for pair in pairs])
+    write_lines(output / f"{name}.fr", [pair.french for pair in pairs])
+
+
+def write_lines(path: Path, lines: list[str]) -> None:
+    path.write_text("".join(line + "\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description="Write the English-French corpus of the grammar in this folder.")
+    parser.add_argument("--output", type=Path, default=Path(__file__).resolve().parent, help="folder to write to")
+    make(parser.parse_args().output)

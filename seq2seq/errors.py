@@ -1,8 +1,8 @@
 """The exceptions a user of the toolkit can meet.
 
-Every one of them carries a message that says what is wrong, where, and what to do about it, so that the command line can
-print it as one line and Python code can catch the whole family as `Seq2SeqError`. Each is also the built-in exception that
-a caller who has never heard of this file would expect.
+Every one of them carries a message that says what is wrong, where, and what to do about it, so that the command line
+can print it as one line and Python code can catch the whole family as `Seq2SeqError`. Each is also the built-in
+exception that a caller who has never heard of this file would expect.
 """
 
 

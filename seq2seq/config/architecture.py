@@ -63,7 +63,7 @@ class Attention(Section):
     score: Literal["dot", "scaled_dot", "general", "additive", "location", "local", "multi_head"] = "dot"
     """How well a query fits a source step."""
     units: NonNegative = 0
-    """Inner size of the scores additive and multi_head; 0: as many as the decoder has."""
+    """Inner size of the scores additive, location and multi_head; 0: as many as the decoder has."""
     heads: Positive = 4
     """Number of heads of the score multi_head."""
     window: Positive = 5
@@ -123,6 +123,13 @@ class Model(Section):
             )
         if self.context == "attention":
             self._check_attention()
+        elif self.decoder.attend == "between":
+            raise must_be(
+                self.decoder.key("attend"),
+                f"after where model.context is {self.context}",
+                self.decoder.attend,
+                "Only attention is read between layers.",
+            )
         elif self.decoder.input_feeding:
             raise must_be(self.decoder.key("input_feeding"), f"false where model.context is {self.context}", True)
 
@@ -133,6 +140,12 @@ class Model(Section):
                 "Attention would never be read: add readout, or set model.context to last.",
                 self.key("feeds"),
             )
+        if "input" in self.feeds and self.decoder.attend == "between":
+            raise ConfigError(
+                "model.feeds must not hold input where model.decoder.attend is between, but is "
+                f"[{', '.join(self.feeds)}] instead. Both say when attention reads: choose one.",
+                self.key("feeds"),
+            )
         score, memory, query = self.attention.score, self.encoder.memory_size, self.decoder.units
         if score in ("dot", "scaled_dot") and memory != query:
             raise ConfigError(
@@ -141,6 +154,8 @@ class Model(Section):
                 self.decoder.key("units"),
             )
         inner = self.attention.units or query
+        if score == "location" and inner % 2:
+            raise must_be(self.attention.key("units"), "even where model.attention.score is location", inner)
         if score == "multi_head" and inner % self.attention.heads:
             raise must_be(
                 self.attention.key("heads"), f"a divisor of the attention's size ({inner})", self.attention.heads

@@ -7,7 +7,6 @@ or in Python, gets the same checks and the same words. A type says the kind and 
 
 import dataclasses
 import difflib
-import functools
 import math
 import types
 import typing
@@ -87,7 +86,6 @@ def is_section(kind: Any) -> bool:
     return isinstance(kind, type) and issubclass(kind, Section)
 
 
-@functools.cache
 def hints(section: type) -> dict[str, Any]:
     """The type of every setting of a section, in the order in which they are written."""
     evaluated = typing.get_type_hints(section, include_extras=True)

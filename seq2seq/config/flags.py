@@ -27,7 +27,8 @@ def load_config(recipe: str | None, overrides: Sequence[str] = ()) -> Config:
         overrides: flags that win over the recipe, as on the command line: `["--training.epochs", "3"]`.
 
     Returns:
-        The whole run. Where neither says otherwise, `data.folder` is the recipe's folder and `run.name` that folder's name.
+        The whole run. Where neither says otherwise, `data.folder` is the recipe's folder and `run.name` that folder's
+        name.
 
     Raises:
         ConfigError: a setting is unknown, has a bad value or contradicts another; the message says where.
@@ -92,7 +93,7 @@ def train_arguments(
 
 
 def command_app(name: str, usage: str | None = None, help_flags: Sequence[str] = ("--help", "-h")) -> cyclopts.App:
-    """A cyclopts application with the manners of this package: plain one-line errors, and values returned to the caller."""
+    """A cyclopts application with this package's manners: errors in one plain line, values returned to the caller."""
     return cyclopts.App(
         name=name,
         usage=usage,
@@ -106,8 +107,8 @@ def command_app(name: str, usage: str | None = None, help_flags: Sequence[str] =
 def with_setting_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """A command whose parameter `flags` is given the texts of all setting flags, by the settings' names.
 
-    Cyclopts reads a function's signature, so this writes one: a keyword parameter a setting, with its help, kept as text.
-    What a text means is decided where recipes are read too, so that both give the same words for the same mistake.
+    Cyclopts reads a function's signature, so this writes one: a keyword parameter a setting, with its help, kept as
+    text. What a text means is decided where recipes are read too, so that both give the same words for one mistake.
     """
     own = [parameter for name, parameter in inspect.signature(command).parameters.items() if name != "flags"]
     settings = {setting.key.replace(".", "__"): setting for setting in known_settings().values()}
@@ -128,14 +129,14 @@ def _group(section: str) -> cyclopts.Group:
 
 
 def _flag(name: str, setting: Setting) -> inspect.Parameter:
-    kind, optional = bare(setting.kind)
+    kind, _ = bare(setting.kind)
     is_list = typing.get_origin(kind) is tuple
     item = typing.get_args(kind)[0] if is_list else kind
     parameter = cyclopts.Parameter(
         name=f"--{setting.key}",
         help=" ".join([setting.help, *_choices(item), f"(default: {_shown(setting.default)})"]),
         metavar=_METAVARS.get(item, "NAME") + "..." * is_list,
-        group=_group(setting.section.section),
+        group=_group(setting.section),
         consume_multiple=is_list,
         negative=(),
         show_default=False,

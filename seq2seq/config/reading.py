@@ -1,7 +1,7 @@
 """Recipes and flags, merged into a `Config`: the defaults give way to the recipe, and the recipe to the flags.
 
-A recipe is read as YAML nodes and not as YAML values, for two reasons: a node knows its line, and its text means what the
-setting's type says, so that the language `no` is not false and `1e-3` is a number.
+A recipe is read as YAML nodes and not as YAML values, for two reasons: a node knows its line, and its text means what
+the setting's type says, so that the language `no` is not false and `1e-3` is a number.
 """
 
 import dataclasses

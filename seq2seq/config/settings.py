@@ -6,24 +6,23 @@ from typing import Any
 
 import docstring_parser
 
-from seq2seq.config.checks import Section, hints, is_section
+from seq2seq.config.checks import Section, hints
 from seq2seq.config.run import Config
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One setting, as flags and help pages need it."""
+    """One setting as flags and help pages need it; its help is the words under it in its dataclass."""
 
     key: str
     kind: Any
     default: Any
-    section: type[Section]
-    name: str
+    help: str
 
     @property
-    def help(self) -> str:
-        """The words under the setting in its dataclass."""
-        return _descriptions(self.section)[self.name]
+    def section(self) -> str:
+        """The full name of the section that it stands in."""
+        return self.key.rpartition(".")[0]
 
 
 @functools.cache
@@ -33,17 +32,13 @@ def known_settings() -> dict[str, Setting]:
 
 
 def _settings(section: Section) -> list[Setting]:
+    entries = docstring_parser.parse_from_object(type(section)).params
+    helps = {entry.arg_name: " ".join((entry.description or "").split()) for entry in entries}
     found = []
     for name, kind in hints(type(section)).items():
         value = getattr(section, name)
-        if is_section(kind):
+        if isinstance(value, Section):
             found += _settings(value)
         else:
-            found.append(Setting(section.key(name), kind, value, type(section), name))
+            found.append(Setting(section.key(name), kind, value, helps[name]))
     return found
-
-
-@functools.cache
-def _descriptions(section: type[Section]) -> dict[str, str]:
-    documented = docstring_parser.parse_from_object(section)
-    return {entry.arg_name: " ".join((entry.description or "").split()) for entry in documented.params}

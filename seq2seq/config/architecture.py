@@ -17,7 +17,7 @@ class Encoder(Section):
     """The recurrence of every layer."""
     units: Positive = 256
     """Size of a layer's state, in each direction."""
-    layers: Positive = 1
+    num_layers: Positive = 1
     """Number of layers, one above the other."""
     bidirectional: bool = True
     """Read the source in both directions and join what they say, so the memory is twice `units` wide."""
@@ -40,7 +40,7 @@ class Decoder(Section):
     """The recurrence of every layer."""
     units: Positive = 512
     """Size of a layer's state."""
-    layers: Positive = 1
+    num_layers: Positive = 1
     """Number of layers, one above the other."""
     attend: Literal["after", "between"] = "after"
     """Where the context is read: after the last layer, or between the first and the second, which then reads it too."""
@@ -50,8 +50,8 @@ class Decoder(Section):
     """Add a layer's input to its output, from the second layer on."""
 
     def check(self) -> None:
-        if self.attend == "between" and self.layers < 2:
-            raise must_be(self.key("layers"), "at least 2 where model.decoder.attend is between", self.layers)
+        if self.attend == "between" and self.num_layers < 2:
+            raise must_be(self.key("num_layers"), "at least 2 where model.decoder.attend is between", self.num_layers)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Attention(Section):
     """How well a query fits a source step."""
     units: NonNegative = 0
     """Inner size of the scores additive, location and multi_head; 0: as many as the decoder has."""
-    heads: Positive = 4
+    num_heads: Positive = 4
     """Number of heads of the score multi_head."""
     window: Positive = 5
     """Source steps on each side of the centre that the score local sees."""
@@ -156,7 +156,7 @@ class Model(Section):
         inner = self.attention.units or query
         if score == "location" and inner % 2:
             raise must_be(self.attention.key("units"), "even where model.attention.score is location", inner)
-        if score == "multi_head" and inner % self.attention.heads:
+        if score == "multi_head" and inner % self.attention.num_heads:
             raise must_be(
-                self.attention.key("heads"), f"a divisor of the attention's size ({inner})", self.attention.heads
+                self.attention.key("num_heads"), f"a divisor of the attention's size ({inner})", self.attention.num_heads
             )

@@ -80,6 +80,14 @@ class Section:
             values[name] = value
         return cls(**values)
 
+    def replaced(self, **changes: Any) -> Self:
+        """The same section with some settings changed, and checked again.
+
+        Raises:
+            ConfigError: a setting is unknown, has a bad value or contradicts another.
+        """
+        return self.from_dict({**self.to_dict(), **changes})
+
 
 def is_section(kind: Any) -> bool:
     """Whether a setting's type is a section of its own."""

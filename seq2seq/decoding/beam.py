@@ -84,7 +84,7 @@ def beam_search(
 
     progress = loop.start(limits, beam_size, start_id, pad_id)
     progress, attention_weights = loop.run(step, advance, progress, state, return_attention)
-    return loop.result(progress, attention_weights, _finished_scores(progress, score), n_best)
+    return loop.result(progress, attention_weights, _finished_scores(progress, score), n_best, pad_id)
 
 
 def _check_sizes(beam_size: int, n_best: int) -> None:
@@ -130,8 +130,9 @@ def _fill_places(
     parents = chosen // candidates
     rows = parents + beams * tf.range(batch)[:, tf.newaxis]
 
-    was_frozen = _of_rows(is_frozen, rows)
-    is_open = ~was_frozen & (chosen_sums > MINUS_INFINITY)
+    # Where there are fewer continuations than places, the rest take impossible ones and hold nothing.
+    is_kept = chosen_sums == float("inf")
+    is_open = ~is_kept & (chosen_sums > MINUS_INFINITY)
     chosen_ids = tf.gather(tf.reshape(token_ids, flat_shape), chosen, batch_dims=1)
     chosen_ids = tf.where(is_open, chosen_ids, pad_id)
     number_of_steps = progress.number_of_steps + 1
@@ -142,9 +143,9 @@ def _fill_places(
             number_of_steps=number_of_steps,
             last_ids=chosen_ids,
             history=loop.record(parent_progress, chosen_ids, rows, is_open),
-            log_probs=tf.where(was_frozen, _of_rows(progress.log_probs, rows), chosen_sums),
+            log_probs=tf.where(is_kept, _of_rows(progress.log_probs, rows), chosen_sums),
             lengths=tf.where(is_open, number_of_steps, _of_rows(progress.lengths, rows)),
-            is_finished=_of_rows(progress.is_finished, rows) | ends,
+            is_finished=(is_kept & _of_rows(progress.is_finished, rows)) | ends,
             is_done=progress.is_done,
         ),
         rows,

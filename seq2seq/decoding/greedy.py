@@ -56,7 +56,7 @@ def greedy_search(
     advance = partial(_advance, limits=limits, end_id=end_id, pad_id=pad_id, banned_ids=banned_ids)
     progress = loop.start(limits, 1, start_id, pad_id)
     progress, attention_weights = loop.run(step, advance, progress, initial_state, return_attention)
-    return loop.result(progress, attention_weights, progress.log_probs, n_best=1)
+    return loop.result(progress, attention_weights, progress.log_probs, n_best=1, pad_id=pad_id)
 
 
 def _advance(

@@ -129,7 +129,9 @@ def repeat_rows(state: Any, times: int) -> Any:
     return tf.nest.map_structure(lambda leaf: tf.repeat(leaf, times, axis=0), state)
 
 
-def result(progress: Progress, attention_weights: tf.Tensor | None, scores: tf.Tensor, n_best: int) -> Hypotheses:
+def result(
+    progress: Progress, attention_weights: tf.Tensor | None, scores: tf.Tensor, n_best: int, pad_id: int
+) -> Hypotheses:
     """Rank the beams and lay out the best of them.
 
     Args:
@@ -137,11 +139,12 @@ def result(progress: Progress, attention_weights: tf.Tensor | None, scores: tf.T
         attention_weights: (steps, rows, source_steps) or None.
         scores: (batch, beams) float32; minus infinity for a beam that is not to be returned.
         n_best: hypotheses wanted a sentence.
+        pad_id: what stands after the end.
     """
     scores, order = tf.math.top_k(scores, n_best)
     lengths = tf.where(scores == -float("inf"), 0, tf.gather(progress.lengths, order, batch_dims=1))
     history = tf.gather(progress.history, order, batch_dims=1)[:, :, : progress.number_of_steps]
-    # A beam that is not returned may have left tokens behind.
+    # A beam that holds nothing may have copied tokens from one that does.
     is_token = tf.range(progress.number_of_steps) < lengths[..., tf.newaxis]
     if attention_weights is not None:
         rows = tf.range(progress.number_of_steps) * tf.shape(attention_weights)[1] + history[..., 1]
@@ -149,7 +152,7 @@ def result(progress: Progress, attention_weights: tf.Tensor | None, scores: tf.T
         attention_weights = tf.where(is_token[..., tf.newaxis], tf.gather(flat, rows), 0.0)
     log_probs = tf.gather(progress.log_probs, order, batch_dims=1)
     return Hypotheses(
-        token_ids=history[..., 0],
+        token_ids=tf.where(is_token, history[..., 0], pad_id),
         scores=scores,
         lengths=lengths,
         attention_weights=attention_weights,

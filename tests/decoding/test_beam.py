@@ -1,0 +1,307 @@
+"""Beam search against exhaustive enumeration, and against a beam search in plain Python."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seq2seq.decoding import beam_search, greedy_search
+
+PAD, UNKNOWN, START, END = 0, 1, 2, 3
+IDS = {"start_id": START, "end_id": END}
+PENALTIES = [("none", 0.0), ("average", 0.5), ("average", 1.0), ("average", 2.0), ("wu", 0.6), ("wu", 2.0)]
+
+
+def penalized(kind, alpha, log_prob, length):
+    length = max(length, 1)
+    divisor = {"none": 1.0, "average": length**alpha, "wu": ((5 + length) / 6) ** alpha}[kind]
+    return log_prob / divisor
+
+
+def enumerate_all(language, sentence, limit, banned=(PAD, START)):
+    """Every hypothesis of a sentence with its log-probability: those that end, and those cut at the limit."""
+    open_hypotheses, closed = [((), 0.0)], []
+    for _ in range(limit):
+        longer = []
+        for tokens, log_prob in open_hypotheses:
+            gains = language.log_probs(sentence, tokens)
+            longer += [((*tokens, t), log_prob + gains[t]) for t in range(language.vocabulary) if t not in banned]
+        closed += [item for item in longer if item[0][-1] == END]
+        open_hypotheses = [item for item in longer if item[0][-1] != END]
+    return closed + open_hypotheses
+
+
+def search_plainly(language, sentence, limit, beam_size, banned=(PAD, START)):
+    """Beam search with frozen finished hypotheses over lists, run to the limit without an early stop."""
+    frozen, places = [], [((), 0.0)]
+    for _ in range(limit):
+        longer = []
+        for tokens, log_prob in places:
+            gains = language.log_probs(sentence, tokens)
+            longer += [((*tokens, t), log_prob + gains[t]) for t in range(language.vocabulary) if t not in banned]
+        longer.sort(key=lambda item: -item[1])
+        best = longer[: beam_size - len(frozen)]
+        frozen += [item for item in best if item[0][-1] == END]
+        places = [item for item in best if item[0][-1] != END]
+    return frozen + places
+
+
+def ranked(hypotheses, kind, alpha, n_best):
+    scored = [(penalized(kind, alpha, log_prob, len(tokens)), tokens) for tokens, log_prob in hypotheses]
+    return sorted(scored, reverse=True)[:n_best]
+
+
+def as_lists(hypotheses, sentence):
+    ids, lengths = hypotheses.token_ids.numpy()[sentence], hypotheses.lengths.numpy()[sentence]
+    for row, length in zip(ids, lengths, strict=True):
+        assert (row[length:] == PAD).all()
+    return [tuple(row[:length].tolist()) for row, length in zip(ids, lengths, strict=True)]
+
+
+def run(language, *, max_steps, sentences=None, **options):
+    state = language.state(sentences)
+    batch = len(state["sentence"])
+    return beam_search(language.step(), state, batch_size=batch, max_steps=max_steps, **IDS, **options)
+
+
+def assert_found(hypotheses, sentence, expected):
+    assert as_lists(hypotheses, sentence) == [tokens for _, tokens in expected]
+    np.testing.assert_allclose(hypotheses.scores[sentence], [score for score, _ in expected], rtol=1e-5)
+
+
+@pytest.mark.parametrize(("kind", "alpha"), PENALTIES)
+def test_a_wide_beam_finds_what_enumeration_finds(make_language, kind, alpha):
+    language, limits = make_language(sentences=4, vocabulary=6, seed=1), [4, 1, 3, 2]
+    hypotheses = run(
+        language, max_steps=limits, beam_size=121, n_best=121, length_penalty=alpha, length_penalty_kind=kind
+    )
+    for sentence, limit in enumerate(limits):
+        expected = ranked(enumerate_all(language, sentence, limit), kind, alpha, 121)
+        found = as_lists(hypotheses, sentence)
+        assert found[: len(expected)] == [tokens for _, tokens in expected]
+        np.testing.assert_allclose(hypotheses.scores[sentence][: len(expected)], [s for s, _ in expected], rtol=1e-5)
+        assert set(found[len(expected) :]) <= {()}
+        assert np.all(hypotheses.scores[sentence][len(expected) :] == -np.inf)
+
+
+@pytest.mark.parametrize(("kind", "alpha"), PENALTIES)
+@pytest.mark.parametrize("n_best", [1, 3])
+def test_stopping_early_loses_nothing(make_language, kind, alpha, n_best):
+    language, limits = make_language(sentences=12, vocabulary=5, seed=2), [4, 5, 6] * 4
+    hypotheses = run(
+        language, max_steps=limits, beam_size=130, n_best=n_best, length_penalty=alpha, length_penalty_kind=kind
+    )
+    for sentence, limit in enumerate(limits):
+        assert_found(hypotheses, sentence, ranked(enumerate_all(language, sentence, limit), kind, alpha, n_best))
+
+
+@pytest.mark.parametrize(("kind", "alpha"), PENALTIES)
+@pytest.mark.parametrize("beam_size", [1, 2, 5])
+def test_a_narrow_beam_finds_what_a_plain_search_finds(make_language, kind, alpha, beam_size):
+    language, limits = make_language(sentences=10, vocabulary=9, seed=3), list(range(1, 11))
+    hypotheses = run(
+        language,
+        max_steps=limits,
+        beam_size=beam_size,
+        n_best=beam_size,
+        length_penalty=alpha,
+        length_penalty_kind=kind,
+    )
+    for sentence, limit in enumerate(limits):
+        expected = ranked(search_plainly(language, sentence, limit, beam_size), kind, alpha, beam_size)
+        assert_found(hypotheses, sentence, expected)
+
+
+def test_log_probs_are_the_sums_without_the_penalty(make_language):
+    language = make_language(sentences=3, vocabulary=9, seed=4)
+    hypotheses = run(language, max_steps=[3, 6, 9], beam_size=4, n_best=4, length_penalty=1.0)
+    for sentence in range(3):
+        for tokens, total in zip(as_lists(hypotheses, sentence), hypotheses.log_probs[sentence], strict=True):
+            gains = [language.log_probs(sentence, tokens[:i])[token] for i, token in enumerate(tokens)]
+            np.testing.assert_allclose(total, sum(gains), rtol=1e-5)
+
+
+def test_one_beam_is_greedy_search(make_language):
+    language = make_language(sentences=20, vocabulary=9, seed=5)
+    limits = [1 + sentence % 8 for sentence in range(20)]
+    beam = run(language, max_steps=limits, beam_size=1)
+    greedy = greedy_search(language.step(), language.state(), batch_size=20, max_steps=limits, **IDS)
+    np.testing.assert_array_equal(beam.token_ids, greedy.token_ids)
+    np.testing.assert_allclose(beam.log_probs, greedy.log_probs, rtol=1e-6)
+
+
+def test_a_finished_hypothesis_never_changes(make_language):
+    # The end is likely at once, and what goes on is certain at every step, so that its place is never wanted less.
+    language = make_language(sentences=1, vocabulary=6, seed=6)
+    language.logits[:] = -20.0
+    language.logits[..., 4] = 0.0
+    language.logits[0, language.code(())] = [-20, -20, -20, np.log(0.3), np.log(0.5), np.log(0.2)]
+    for limit in (2, 5, 30):
+        hypotheses = run(language, max_steps=limit, beam_size=3, n_best=3, length_penalty=0.0)
+        assert (END,) in as_lists(hypotheses, 0)
+        place = as_lists(hypotheses, 0).index((END,))
+        np.testing.assert_allclose(hypotheses.log_probs[0, place], np.log(0.3), rtol=1e-5)
+        assert as_lists(hypotheses, 0)[0] == (4,) * limit
+
+
+def test_a_hypothesis_that_is_behind_may_win_in_the_end(make_language):
+    # By the mean, (4, 4, 4, END) at log 0.3 overtakes (END,) at log 0.7, which is ahead for three steps.
+    language = make_language(sentences=1, vocabulary=5, seed=7)
+    language.logits[:] = -30.0
+    language.logits[0, language.code(()), [END, 4]] = np.log([0.7, 0.3])
+    language.logits[0, language.code((4,)), 4] = 0.0
+    language.logits[0, language.code((4, 4)), 4] = 0.0
+    language.logits[0, language.code((4, 4, 4)), END] = 0.0
+    hypotheses = run(language, max_steps=10, beam_size=2, length_penalty=1.0)
+    assert as_lists(hypotheses, 0) == [(4, 4, 4, END)]
+    hypotheses = run(language, max_steps=10, beam_size=2, length_penalty=0.0)
+    assert as_lists(hypotheses, 0) == [(END,)]
+
+
+def test_the_search_ends_with_its_last_sentence(make_language):
+    language = make_language(sentences=2, vocabulary=6, seed=8)
+    language.logits[:] = -30.0
+    language.logits[..., END] = 0.0
+    hypotheses = run(language, max_steps=1000, beam_size=4, length_penalty=0.0)
+    assert hypotheses.token_ids.shape == (2, 1, 1)
+
+
+@pytest.mark.parametrize("alpha", [0.0, 1.0])
+def test_a_sentence_does_not_depend_on_its_company(make_language, alpha):
+    language, limits = make_language(sentences=9, vocabulary=12, seed=9), [2, 9, 4, 15, 1, 7, 7, 3, 12]
+    options = {"beam_size": 4, "n_best": 4, "length_penalty": alpha, "return_attention": True}
+    together = run(language, max_steps=limits, **options)
+    reverse = run(language, max_steps=limits[::-1], sentences=range(8, -1, -1), **options)
+    for sentence, limit in enumerate(limits):
+        alone = run(language, max_steps=[limit], sentences=[sentence], **options)
+        steps = alone.token_ids.shape[2]
+        for batch, place in ((together, sentence), (reverse, 8 - sentence)):
+            np.testing.assert_array_equal(batch.token_ids[place, :, :steps], alone.token_ids[0])
+            np.testing.assert_allclose(batch.scores[place], alone.scores[0], rtol=1e-6)
+            np.testing.assert_array_equal(batch.attention_weights[place, :, :steps], alone.attention_weights[0])
+            assert not np.any(batch.token_ids[place, :, steps:])
+
+
+def test_attention_weights_belong_to_the_tokens(make_language):
+    language = make_language(sentences=4, vocabulary=9, seed=10)
+    hypotheses = run(language, max_steps=[6, 2, 4, 1], beam_size=5, n_best=3, return_attention=True)
+    weights = hypotheses.attention_weights.numpy()
+    assert weights.shape == (*hypotheses.token_ids.shape, 3)
+    for sentence in range(4):
+        for place, tokens in enumerate(as_lists(hypotheses, sentence)):
+            expected = [language.attention_after(sentence, tokens[:i]) for i in range(len(tokens))]
+            np.testing.assert_array_equal(weights[sentence, place, : len(tokens)], expected)
+            assert not weights[sentence, place, len(tokens) :].any()
+    assert run(language, max_steps=3, beam_size=2).attention_weights is None
+
+
+@pytest.mark.parametrize("return_attention", [False, True])
+def test_one_graph_serves_all_shapes_and_agrees_with_eager(make_language, return_attention):
+    language = make_language(sentences=7, vocabulary=9, seed=11)
+    options = {"beam_size": 3, "n_best": 2, "return_attention": return_attention, **IDS}
+    traces = []
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.int32)])
+    def search(sentences, limits):
+        traces.append(None)
+        rows = tf.shape(sentences)[0]
+        state = {"sentence": sentences, "history": (tf.zeros([rows, 1], tf.int32),)}
+        return beam_search(language.step(), state, batch_size=rows, max_steps=limits, **options)
+
+    for sentences, limits in (([0, 1, 2, 3, 4, 5, 6], [5, 4, 8, 2, 7, 1, 3]), ([3], [9])):
+        in_graph = search(tf.constant(sentences), tf.constant(limits))
+        eager = run(
+            language, max_steps=limits, sentences=sentences, beam_size=3, n_best=2, return_attention=return_attention
+        )
+        tf.nest.map_structure(np.testing.assert_array_equal, eager, in_graph)
+    assert len(traces) == 1
+    loops = [op for op in search.get_concrete_function().graph.get_operations() if "While" in op.type]
+    assert len(loops) == 1
+
+
+def test_an_empty_batch_and_limits_of_nothing(make_language):
+    language = make_language(sentences=2, vocabulary=9, seed=12)
+    options = {"beam_size": 3, "n_best": 2, "return_attention": True}
+    nothing = run(language, max_steps=tf.zeros([0], tf.int32), sentences=[], **options)
+    assert nothing.token_ids.shape[:2] == (0, 2)
+    hypotheses = run(language, max_steps=[0, 3], **options)
+    assert as_lists(hypotheses, 0) == [(), ()]
+    np.testing.assert_array_equal(hypotheses.scores[0], [0.0, -np.inf])
+    assert not np.any(hypotheses.attention_weights[0])
+    alone = run(language, max_steps=[3], sentences=[1], **options)
+    np.testing.assert_array_equal(hypotheses.token_ids[1], alone.token_ids[0])
+
+
+def test_banned_tokens_are_never_taken_and_keep_their_probability(make_language):
+    language = make_language(sentences=3, vocabulary=7, seed=13)
+    language.logits[..., [PAD, UNKNOWN, START]] += 5.0
+    hypotheses = run(language, max_steps=3, beam_size=85, n_best=85, banned_ids=[UNKNOWN], length_penalty=1.0)
+    for sentence in range(3):
+        everything = enumerate_all(language, sentence, 3, banned=(PAD, START, UNKNOWN))
+        expected = ranked(everything, "average", 1.0, 85)
+        assert as_lists(hypotheses, sentence)[: len(expected)] == [tokens for _, tokens in expected]
+        np.testing.assert_allclose(hypotheses.scores[sentence][: len(expected)], [s for s, _ in expected], rtol=1e-5)
+
+
+def test_logits_in_bfloat16_are_summed_in_float32(make_language):
+    language = make_language(sentences=2, vocabulary=9, seed=14)
+    language.logits[..., END] = -100.0
+    language.logits[:] = tf.cast(tf.cast(language.logits, tf.bfloat16), tf.float32)
+    hypotheses = beam_search(
+        language.step(tf.bfloat16), language.state(), batch_size=2, max_steps=50, beam_size=3, **IDS
+    )
+    assert hypotheses.scores.dtype == tf.float32
+    for sentence in range(2):
+        (tokens,) = as_lists(hypotheses, sentence)
+        assert len(tokens) == 50
+        gains = [language.log_probs(sentence, tokens[:i])[token] for i, token in enumerate(tokens)]
+        np.testing.assert_allclose(hypotheses.log_probs[sentence, 0], sum(gains), rtol=1e-5)
+
+
+def test_a_long_vocabulary_is_searched_in_groups_as_well(make_language):
+    language = make_language(sentences=2, vocabulary=1500, seed=15, scale=3.0)
+    hypotheses = run(language, max_steps=6, beam_size=4, n_best=4)
+    for sentence in range(2):
+        expected = ranked(search_plainly(language, sentence, 6, 4), "average", 1.0, 4)
+        assert_found(hypotheses, sentence, expected)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"beam_size": 0}, "beam_size must be at least 1, but is 0 instead"),
+        ({"n_best": 0}, "n_best must be between 1 and beam_size, which is 3, but is 0 instead"),
+        ({"n_best": 4}, "n_best must be between 1 and beam_size, which is 3, but is 4 instead"),
+        ({"banned_ids": [END]}, "end_id must be a token that may be produced, but is 3"),
+        ({"length_penalty": -1.0}, "length_penalty must be at least 0, but is -1.0 instead"),
+        ({"length_penalty": float("nan")}, "length_penalty must be at least 0, but is nan instead"),
+        ({"length_penalty_kind": "mean"}, "length_penalty_kind must be 'none', 'average' or 'wu', but is 'mean'"),
+        ({"max_steps": [[1], [2]]}, r"max_steps must be one number or one for each sentence, but is of shape \(2, 1\)"),
+        ({"batch_size": 3, "max_steps": 2}, r"initial_state must have one row a sentence, 3 in all, .* shape \(2, 1\)"),
+    ],
+)
+def test_arguments_that_cannot_be(make_language, options, message):
+    language = make_language(sentences=2, vocabulary=9, seed=16)
+    arguments = {"batch_size": 2, "max_steps": 2, "beam_size": 3, **IDS, **options}
+    with pytest.raises(ValueError, match=message):
+        beam_search(language.step(), language.state(), **arguments)
+
+
+def test_a_negative_limit(make_language):
+    language = make_language(sentences=2, vocabulary=9, seed=17)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="max_steps must be at least 0, but is negative"):
+        run(language, max_steps=[2, -1], beam_size=3)
+
+
+def test_attention_asked_of_a_step_without_it(make_language):
+    language = make_language(sentences=2, vocabulary=9, seed=18)
+    step = language.step()
+    with pytest.raises(ValueError, match="return_attention must be False for a step function without attention"):
+        beam_search(
+            lambda token_ids, state: (*step(token_ids, state)[:2], None),
+            language.state(),
+            batch_size=2,
+            max_steps=2,
+            beam_size=3,
+            return_attention=True,
+            **IDS,
+        )

@@ -158,5 +158,7 @@ class Model(Section):
             raise must_be(self.attention.key("units"), "even where model.attention.score is location", inner)
         if score == "multi_head" and inner % self.attention.num_heads:
             raise must_be(
-                self.attention.key("num_heads"), f"a divisor of the attention's size ({inner})", self.attention.num_heads
+                self.attention.key("num_heads"),
+                f"a divisor of the attention's size ({inner})",
+                self.attention.num_heads,
             )

@@ -31,8 +31,8 @@ class Training(Section):
     learning_rate: PositiveFloat = 0.002
     """The highest learning rate, reached at the end of the warm-up."""
     schedule: Literal["constant", "cosine", "inverse_square_root"] = "cosine"
-    """How the learning rate goes on after the warm-up: level, down to zero at the last epoch, or with one over the root
-    of the steps."""
+    """How the learning rate goes on after the warm-up: level, down to almost nothing at the last
+    epoch, or with one over the root of the steps."""
     warmup_steps: NonNegative = 200
     """Steps in which the learning rate rises from zero."""
     weight_decay: NonNegativeFloat = 0.0

@@ -1,0 +1,66 @@
+"""`seq2seq VERB`: finds the verb's file and calls it; a verb that is not asked for is not imported."""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from seq2seq.config.flags import command_app
+from seq2seq.errors import ConfigError, Seq2SeqError
+
+VERBS = {
+    "train": "Train a model as a recipe says.",
+    "translate": "Translate lines of text with a trained model.",
+    "evaluate": "Score a trained model on a test set.",
+}
+
+INTERRUPTED = 130
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one verb.
+
+    Args:
+        arguments: what follows the program's name; None takes this process's own.
+
+    Returns:
+        The exit status: 0; 1 for a mistake in data, files or models; 2 for one in flags or recipe; 130 for Ctrl-C.
+    """
+    app = command_app("seq2seq")
+    app.help = "Train recurrent encoder-decoders on pairs of texts, and translate with them."
+    for verb, summary in VERBS.items():
+        app.command(f"seq2seq.cli.{verb}:{verb}", name=verb, help=summary)
+    return exit_status(app, list(sys.argv[1:] if arguments is None else arguments))
+
+
+def exit_status(command: Callable[..., Any], *arguments: Any) -> int:
+    """Call a command, and turn what a user can do wrong into one line on stderr and a status.
+
+    Args:
+        command: what to call.
+        *arguments: what to call it with.
+
+    Returns:
+        As for `main`.
+    """
+    # TensorFlow greets and warns on stderr unless it is told before it is imported.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    try:
+        command(*arguments)
+    except ConfigError as error:
+        return _complain(error, 2)
+    except Seq2SeqError as error:
+        return _complain(error, 1)
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output has closed it, as `head` does: there is nothing left to say, not even while exiting.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return 0
+
+
+def _complain(error: Exception, status: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return status

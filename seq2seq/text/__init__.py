@@ -1,0 +1,37 @@
+"""Text in, arrays of ids out, and back: SentencePiece does all text, and nothing here knows Keras."""
+
+from seq2seq.text.batching import Batch, Batches
+from seq2seq.text.corpora import CorpusReport, Pair, Row, read_columns, read_pairs
+from seq2seq.text.encoded import EncodedCorpus
+from seq2seq.text.encoding import encode_corpus, fingerprint_files
+from seq2seq.text.ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from seq2seq.text.lines import read_lines
+from seq2seq.text.prefetch import prefetch
+from seq2seq.text.ragged import Ragged, pad
+from seq2seq.text.sampling import Sampling
+from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.tokenizer_training import train_tokenizer
+
+__all__ = [
+    "END_ID",
+    "PAD_ID",
+    "START_ID",
+    "UNKNOWN_ID",
+    "Batch",
+    "Batches",
+    "CorpusReport",
+    "EncodedCorpus",
+    "Pair",
+    "Ragged",
+    "Row",
+    "Sampling",
+    "Tokenizer",
+    "encode_corpus",
+    "fingerprint_files",
+    "pad",
+    "prefetch",
+    "read_columns",
+    "read_lines",
+    "read_pairs",
+    "train_tokenizer",
+]

@@ -1,0 +1,246 @@
+"""Strings to ids and back, by SentencePiece: one view on the model, or the two models, of a run."""
+
+import functools
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import sentencepiece
+
+from seq2seq.errors import TokenizerError
+from seq2seq.text.ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from seq2seq.text.sampling import Sampling, sample_encode
+
+# Below this number of texts, starting threads costs more than they save.
+THREADS_FROM = 512
+
+
+class Tokenizer:
+    """Turns texts into ids that end with `END_ID`, and ids into texts; never changes once made.
+
+    Source and target may share one vocabulary or have one each. Everything that it knows is in the bytes of the
+    SentencePiece models, which is what a saved model carries with it.
+
+    Args:
+        source_model: bytes of a SentencePiece model with the ids PAD 0, UNKNOWN 1, START 2, END 3.
+        target_model: the same for the target; None: `source_model` serves both sides.
+
+    Raises:
+        TokenizerError: where the bytes are not such a model.
+
+    Examples:
+        >>> from seq2seq.text.tokenizer_training import train_tokenizer
+        >>> tokenizer = train_tokenizer(["a cat"], ["un chat"], kind="char", vocabulary_size=50)
+        >>> tokenizer.source_pieces("a hat")
+        ['▁', 'a', '▁', 'h', 'a', 't', '</s>']
+        >>> tokenizer.decode_target(tokenizer.encode_target(["un chat", "un"]))
+        ['un chat', 'un']
+    """
+
+    def __init__(self, source_model: bytes, target_model: bytes | None = None) -> None:
+        self._source_model = bytes(source_model)
+        self._target_model = None if target_model is None else bytes(target_model)
+        names = ("joint.model",) if target_model is None else ("source.model", "target.model")
+        self._source = _load(self._source_model, names[0])
+        self._target = self._source if self._target_model is None else _load(self._target_model, names[-1])
+
+    @classmethod
+    def from_models(cls, models: Mapping[str, bytes]) -> "Tokenizer":
+        """The tokenizer whose `models` these are.
+
+        Raises:
+            TokenizerError: where the names are not "joint.model" alone, or "source.model" and "target.model".
+        """
+        names = set(models)
+        if names == {"joint.model"}:
+            return cls(models["joint.model"])
+        if names == {"source.model", "target.model"}:
+            return cls(models["source.model"], models["target.model"])
+        raise TokenizerError(
+            "The models of a tokenizer must be joint.model, or source.model and target.model, but are "
+            f"{', '.join(sorted(names)) or 'none'} instead."
+        )
+
+    @property
+    def models(self) -> dict[str, bytes]:
+        """The bytes of the SentencePiece models by file name: all that is needed to make this tokenizer again."""
+        if self._target_model is None:
+            return {"joint.model": self._source_model}
+        return {"source.model": self._source_model, "target.model": self._target_model}
+
+    @property
+    def is_joint(self) -> bool:
+        """Whether source and target share one vocabulary."""
+        return self._target_model is None
+
+    @property
+    def source_vocabulary_size(self) -> int:
+        """Number of source ids, the four special ones included."""
+        return int(self._source.vocab_size())
+
+    @property
+    def target_vocabulary_size(self) -> int:
+        """Number of target ids, the four special ones included."""
+        return int(self._target.vocab_size())
+
+    @functools.cached_property
+    def fingerprint(self) -> str:
+        """Hash of the models: two tokenizers with the same fingerprint encode alike."""
+        digest = hashlib.sha256()
+        for name, model in self.models.items():
+            digest.update(f"{name} {len(model)}\n".encode())
+            digest.update(model)
+        return digest.hexdigest()
+
+    def encode_source(
+        self, texts: Sequence[str], sampling: Sampling | None = None, seeds: Sequence[int] | None = None
+    ) -> list[list[int]]:
+        """Ids of every source text, `END_ID` last, so that no row is ever empty.
+
+        Args:
+            texts: the texts.
+            sampling: draw the segmentation instead of taking the best one.
+            seeds: what each text's draw depends on, an integer from 0 to 2**32 - 1 a text; None: its place in
+                `texts`.
+
+        Returns:
+            One list of ids a text, in order.
+
+        Raises:
+            TokenizerError: where a text holds half a surrogate pair, or the model's kind has no segmentations to
+                draw from.
+        """
+        return _encode(self._source, texts, sampling, seeds)
+
+    def encode_target(
+        self, texts: Sequence[str], sampling: Sampling | None = None, seeds: Sequence[int] | None = None
+    ) -> list[list[int]]:
+        """Ids of every target text, as `encode_source` gives them for the source."""
+        return _encode(self._target, texts, sampling, seeds)
+
+    def decode_source(self, token_ids: Iterable[Iterable[int]]) -> list[str]:
+        """Texts of rows of source ids, as `decode_target` gives them for the target."""
+        return _decode(self._source, token_ids)
+
+    def decode_target(self, token_ids: Iterable[Iterable[int]]) -> list[str]:
+        """Texts of rows of target ids: each is read up to its first `END_ID`; padding and start ids are dropped.
+
+        Args:
+            token_ids: rows of ids: lists, or an array `(batch, steps)`.
+
+        Returns:
+            One text a row. An unknown id reads `⁇`.
+
+        Raises:
+            TokenizerError: where an id is outside the vocabulary.
+        """
+        return _decode(self._target, token_ids)
+
+    def source_pieces(self, text: str) -> list[str]:
+        """The pieces that `encode_source` makes of a text, one for each id: what to write beside an alignment.
+
+        A character that has no piece is shown as itself; its id is `UNKNOWN_ID`.
+        """
+        _check_texts([text])
+        return list(self._source.encode(text, out_type=str, add_eos=True))
+
+    def target_pieces(self, token_ids: Iterable[int]) -> list[str]:
+        """The pieces of a row of target ids, up to and with the first end; padding and start ids are dropped."""
+        row = _row(token_ids, self.target_vocabulary_size, 0)
+        end = row.index(END_ID) + 1 if END_ID in row else len(row)
+        return [self._target.id_to_piece(i) for i in row[:end] if i not in (PAD_ID, START_ID)]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tokenizer) and self.fingerprint == other.fingerprint
+
+    def __hash__(self) -> int:
+        return hash(self.fingerprint)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Tokenizer, (self._source_model, self._target_model)
+
+    def __repr__(self) -> str:
+        if self.is_joint:
+            return f"Tokenizer(joint, {self.source_vocabulary_size} pieces)"
+        return f"Tokenizer(source {self.source_vocabulary_size} pieces, target {self.target_vocabulary_size} pieces)"
+
+
+def _load(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
+    # SentencePiece reads no bytes at all as an empty model, without complaint.
+    if not model:
+        raise TokenizerError(f"{name} must be a SentencePiece model, but is empty instead.")
+    try:
+        processor = sentencepiece.SentencePieceProcessor(model_proto=model)
+    except RuntimeError as error:
+        raise TokenizerError(
+            f"{name} must be a SentencePiece model, but is damaged or something else instead ({len(model)} bytes)."
+        ) from error
+    found = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id())
+    expected = (PAD_ID, UNKNOWN_ID, START_ID, END_ID)
+    if found != expected:
+        raise TokenizerError(
+            f"{name} must number padding, unknown, start and end as {expected}, but numbers them {found} instead. "
+            "Train it with pad_id=0, unk_id=1, bos_id=2, eos_id=3."
+        )
+    return processor
+
+
+def _check_texts(texts: Sequence[str]) -> None:
+    if isinstance(texts, str):
+        raise TypeError(f"texts must be a list of strings, but is one string instead. Write [{texts[:40]!r}].")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise TypeError(f"texts[{index}] must be a string, but is {type(text).__name__} instead.")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            raise TokenizerError(
+                f"texts[{index}] must be valid Unicode, but holds half a surrogate pair ({text[error.start]!r}) "
+                f"at character {error.start} instead."
+            ) from error
+
+
+def _encode(
+    processor: sentencepiece.SentencePieceProcessor,
+    texts: Sequence[str],
+    sampling: Sampling | None,
+    seeds: Sequence[int] | None,
+) -> list[list[int]]:
+    _check_texts(texts)
+    if sampling is None:
+        threads = -1 if len(texts) >= THREADS_FROM else 1
+        return processor.encode(list(texts), add_eos=True, num_threads=threads)
+    seeds = range(len(texts)) if seeds is None else seeds
+    if len(seeds) != len(texts):
+        raise ValueError(f"seeds must be one for each of {len(texts)} texts, but are {len(seeds)} instead.")
+    try:
+        return sample_encode(processor, texts, sampling, seeds)
+    except RuntimeError as error:
+        if "SampleEncode is not available" not in str(error):
+            raise
+        raise TokenizerError(
+            "Subword sampling must have a unigram or bpe tokenizer, but this one cuts every text in one way only. "
+            "Switch sampling off, or train another kind."
+        ) from error
+
+
+def _row(token_ids: Iterable[int], vocabulary_size: int, index: int) -> list[int]:
+    row = [int(i) for i in token_ids]
+    if row and not 0 <= min(row) <= max(row) < vocabulary_size:
+        place = next(place for place, i in enumerate(row) if not 0 <= i < vocabulary_size)
+        raise TokenizerError(
+            f"token_ids[{index}][{place}] must be from 0 to {vocabulary_size - 1}, but is {row[place]} instead. "
+            "Decode with the tokenizer that the ids were made with."
+        )
+    return row
+
+
+def _decode(processor: sentencepiece.SentencePieceProcessor, token_ids: Iterable[Iterable[int]]) -> list[str]:
+    rows = []
+    for index, ids in enumerate(token_ids):
+        row = _row(ids, processor.vocab_size(), index)
+        end = row.index(END_ID) if END_ID in row else len(row)
+        rows.append([i for i in row[:end] if i not in (PAD_ID, START_ID)])
+    if not rows:
+        return []
+    return [text.strip(" ") for text in processor.decode(rows, num_threads=1)]

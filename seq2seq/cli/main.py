@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from seq2seq.config.flags import command_app
+from seq2seq.config.flags import call, command_app
 from seq2seq.errors import ConfigError, Seq2SeqError
 
 VERBS = {
@@ -30,7 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     app.help = "Train recurrent encoder-decoders on pairs of texts, and translate with them."
     for verb, summary in VERBS.items():
         app.command(f"seq2seq.cli.{verb}:{verb}", name=verb, help=summary)
-    return exit_status(app, list(sys.argv[1:] if arguments is None else arguments))
+    return exit_status(call, app, sys.argv[1:] if arguments is None else arguments)
 
 
 def exit_status(command: Callable[..., Any], *arguments: Any) -> int:

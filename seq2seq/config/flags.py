@@ -46,10 +46,7 @@ def load_config(recipe: str | None, overrides: Sequence[str] = ()) -> Config:
 
     app = command_app(name="load_config", help_flags=())
     app.default(with_setting_flags(settings))
-    try:
-        config: Config = app(list(overrides), exit_on_error=False, print_error=False)
-    except cyclopts.CycloptsError as error:
-        raise ConfigError(str(error)) from None
+    config: Config = call(app, overrides)
     return config
 
 
@@ -63,14 +60,14 @@ def parse_train_arguments(arguments: Sequence[str]) -> tuple[Config, bool]:
         The whole run, and whether to go on where an earlier run of this name stopped.
 
     Raises:
-        ConfigError: the recipe or a flag's value is wrong.
-        SystemExit: help was printed (0), or a flag does not exist (2).
+        ConfigError: the recipe or a flag is wrong.
+        SystemExit: help was printed.
     """
     app = command_app(
         name="train.py", usage="Usage: python train.py [RECIPE.yaml] [--resume] [--section.key value ...]"
     )
     app.default(with_setting_flags(train_arguments))
-    parsed: tuple[Config, bool] | None = app(list(arguments))
+    parsed: tuple[Config, bool] | None = call(app, arguments)
     if parsed is None:
         raise SystemExit(0)
     return parsed
@@ -93,15 +90,28 @@ def train_arguments(
 
 
 def command_app(name: str, usage: str | None = None, help_flags: Sequence[str] = ("--help", "-h")) -> cyclopts.App:
-    """A cyclopts application with this package's manners: errors in one plain line, values returned to the caller."""
+    """A cyclopts application that leaves errors and values to its caller."""
     return cyclopts.App(
         name=name,
         usage=usage,
         help_flags=help_flags,
         version_flags=(),
         result_action="return_value",
-        error_formatter=lambda error: f"error: {error}",
+        exit_on_error=False,
+        print_error=False,
     )
+
+
+def call(app: cyclopts.App, arguments: Sequence[str]) -> Any:
+    """Call what a command line names, and give what it returns; None where help was asked for.
+
+    Raises:
+        ConfigError: the command line is wrong.
+    """
+    try:
+        return app(list(arguments))
+    except cyclopts.CycloptsError as error:
+        raise ConfigError(str(error)) from None
 
 
 def with_setting_flags(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,9 +11,9 @@ from typing import Any
 
 import yaml
 
-from seq2seq.config.checks import bare, must_be, read_text, unknown_setting
+from seq2seq.config.checks import bare, read_text, unknown_setting
 from seq2seq.config.run import Config
-from seq2seq.config.settings import known_settings
+from seq2seq.config.settings import known_sections, known_settings
 from seq2seq.errors import ConfigError
 
 
@@ -60,8 +60,7 @@ def read_recipe(path: pathlib.Path) -> dict[str, Given]:
     except yaml.YAMLError as error:
         raise ConfigError(f"{path}: the recipe must be YAML, but {error}.") from None
     given: dict[str, Given] = {}
-    for key, node in leaves(root, path, ""):
-        where = f"{path}:{node.start_mark.line + 1}"
+    for key, where, node in leaves(root, path, ""):
         if key in given:
             raise ConfigError(f"{where}: {key} is given twice, first at {given[key].where}. Keep one.", key)
         try:
@@ -71,8 +70,8 @@ def read_recipe(path: pathlib.Path) -> dict[str, Given]:
     return given
 
 
-def leaves(node: yaml.Node | None, path: pathlib.Path, prefix: str) -> Iterator[tuple[str, yaml.Node]]:
-    """The settings under a node of a recipe: what is not itself a section."""
+def leaves(node: yaml.Node | None, path: pathlib.Path, prefix: str) -> Iterator[tuple[str, str, yaml.Node]]:
+    """The settings under a node of a recipe, which are what is not itself a section: full name, place and value."""
     if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
         return
     where = f"{path}:{node.start_mark.line + 1}"
@@ -81,12 +80,13 @@ def leaves(node: yaml.Node | None, path: pathlib.Path, prefix: str) -> Iterator[
         raise ConfigError(f"{where}: {what} must hold settings, but is {shown(node)} instead.", prefix or None)
     for name, value in node.value:
         key = f"{prefix}.{name.value}" if prefix else str(name.value)
-        if any(known.startswith(f"{key}.") for known in known_settings()):
+        where = f"{path}:{name.start_mark.line + 1}"
+        if key in known_sections():
             yield from leaves(value, path, key)
         elif key in known_settings():
-            yield key, value
+            yield key, where, value
         else:
-            raise located(unknown_setting(key, known_settings()), f"{path}:{name.start_mark.line + 1}")
+            raise located(unknown_setting(key, [*known_settings(), *known_sections()]), where)
 
 
 def node_text(node: yaml.Node, key: str) -> str | list[str] | None:
@@ -95,7 +95,7 @@ def node_text(node: yaml.Node, key: str) -> str | list[str] | None:
         return None if node.tag == "tag:yaml.org,2002:null" else str(node.value)
     if isinstance(node, yaml.SequenceNode) and all(isinstance(item, yaml.ScalarNode) for item in node.value):
         return [str(item.value) for item in node.value]
-    raise must_be(key, "one value or a list of values", shown(node))
+    raise ConfigError(f"{key} must be one value or a list of values, but is {shown(node)} instead.", key)
 
 
 def shown(node: yaml.Node) -> str:

@@ -31,6 +31,11 @@ def known_settings() -> dict[str, Setting]:
     return {setting.key: setting for setting in _settings(Config())}
 
 
+def known_sections() -> set[str]:
+    """The full names of all sections, `model` and `model.encoder` alike."""
+    return {setting.section for setting in known_settings().values()}
+
+
 def _settings(section: Section) -> list[Setting]:
     entries = docstring_parser.parse_from_object(type(section)).params
     helps = {entry.arg_name: " ".join((entry.description or "").split()) for entry in entries}

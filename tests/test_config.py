@@ -1,0 +1,348 @@
+"""Recipes, flags and sections: what is read, in which order, and what is said about mistakes."""
+
+import dataclasses
+import itertools
+import json
+import pathlib
+import re
+import subprocess
+import sys
+import time
+import typing
+
+import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seq2seq.config import Config, Data, Decoding, Model, Run, Tokenizer, Training, load_config, parse_train_arguments
+from seq2seq.config.checks import Section, bare, hints
+from seq2seq.config.settings import known_settings
+from seq2seq.errors import ConfigError
+
+ROOT = pathlib.Path(__file__).parents[1]
+RECIPES = sorted(ROOT.glob("data/*/recipe.yaml"))
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    def write(text):
+        folder = tmp_path / "corpus"
+        folder.mkdir(exist_ok=True)
+        path = folder / "recipe.yaml"
+        path.write_text(text, encoding="utf-8")
+        return path
+
+    return write
+
+
+def message(error):
+    return str(error.value)
+
+
+class TestAuthority:
+    def test_defaults_give_way_to_the_recipe_and_the_recipe_to_flags(self, recipe):
+        path = recipe("training:\n  epochs: 5\n  learning_rate: 1e-3\n")
+        config = load_config(path, ["--training.epochs", "7"])
+        assert (config.training.epochs, config.training.learning_rate) == (7, 0.001)
+        assert config.training.batch_tokens == Training().batch_tokens
+
+    def test_without_a_recipe_all_is_default(self):
+        assert load_config(None) == Config()
+
+    def test_folder_and_name_come_from_the_recipe(self, recipe):
+        path = recipe("")
+        config = load_config(path)
+        assert config.data.folder == path.parent.as_posix()
+        assert config.run.name == "corpus"
+        assert config.run.path == pathlib.Path("checkpoints/corpus")
+
+    def test_folder_and_name_that_are_given_win(self, recipe):
+        config = load_config(recipe("run:\n  name: other\n"), ["--data.folder", "elsewhere"])
+        assert (config.run.name, config.data.folder) == ("other", "elsewhere")
+
+    def test_two_flags_that_need_each_other(self):
+        assert load_config(None, ["--data.dev", "null", "--data.held_out", "9"]).data.held_out == 9
+
+    def test_a_flag_may_mend_what_the_recipe_leaves_in_contradiction(self, recipe):
+        path = recipe("model:\n  decoder:\n    attend: between\n")
+        assert load_config(path, ["--model.decoder.num_layers", "2"]).model.decoder.attend == "between"
+
+
+class TestTexts:
+    def test_a_text_means_what_its_setting_says(self, recipe):
+        path = recipe("data:\n  source: no\n  target: 2024\n  dev:\n  held_out: 3\n")
+        data = load_config(path).data
+        assert (data.source, data.target, data.dev, data.held_out) == ("no", "2024", None, 3)
+
+    def test_lists(self, recipe):
+        path = recipe('tokenizer:\n  user_symbols: ["<a>", "<b>"]\n')
+        config = load_config(path, ["--model.feeds", "input", "readout"])
+        assert config.tokenizer.user_symbols == ("<a>", "<b>")
+        assert config.model.feeds == ("input", "readout")
+
+    @pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("True", True)])
+    def test_booleans(self, text, value):
+        assert load_config(None, ["--model.encoder.residual", text]).model.encoder.residual is value
+
+    def test_negative_numbers_are_values_and_not_flags(self):
+        assert load_config(None, ["--tokenizer.sampling_nbest", "-1"]).tokenizer.sampling_nbest == -1
+
+    @pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "training:\n", "---\n"])
+    def test_an_empty_recipe_or_section_changes_nothing(self, recipe, text):
+        assert load_config(recipe(text)).training == Training()
+
+
+class TestRecipeMistakes:
+    @pytest.mark.parametrize(
+        ("text", "line", "words"),
+        [
+            ("training:\n  epoch: 3\n", 2, "training.epoch is not a setting. Did you mean training.epochs?"),
+            ("trainin:\n  epochs: 3\n", 1, "trainin is not a setting. Did you mean training?"),
+            ("epochs: 3\n", 1, "epochs is not a setting. Did you mean training.epochs?"),
+            ("model:\n  encoder:\n    unitz: 3\n", 3, "Did you mean model.encoder.units?"),
+            ("zzz: 3\n", 1, "zzz is not a setting. `train.py --help` shows all of them."),
+            (
+                "training:\n  optimizer: adm\n",
+                2,
+                "must be one of adam, adamw, but is 'adm' instead. Did you mean adam?",
+            ),
+            ("training:\n\n  epochs: 0\n", 3, "training.epochs must be at least 1, but is 0 instead."),
+            ("training:\n  epochs: 2.5\n", 2, "training.epochs must be a whole number, but is '2.5' instead."),
+            ("training:\n  epochs: [1, 2]\n", 2, "training.epochs must be one value, but is ['1', '2'] instead."),
+            ("training:\n  epochs:\n    a: 1\n", 2, "must be one value or a list of values, but is a section instead."),
+            ("training:\n  epochs: null\n", 2, "training.epochs must be one value, but is null instead."),
+            ("training:\n  learning_rate: .inf\n", 2, "learning_rate must be a number, but is '.inf' instead."),
+            ("training:\n  learning_rate: inf\n", 2, "learning_rate must be a finite number, but is inf instead."),
+            ("training:\n  tensorboard: yes\n", 2, "must be true or false, but is 'yes' instead."),
+            ("model:\n  feeds: state\n", 2, "model.feeds must be a list, but is 'state' instead."),
+            (
+                "model:\n  feeds: [stat]\n",
+                2,
+                "one of state, input, readout, but is 'stat' instead. Did you mean state?",
+            ),
+            ("model:\n  feeds: [input, input]\n", 2, "must be a list without repetition"),
+            ("training: 3\n", 1, "training is a section: it must hold settings, but is '3' instead."),
+            ("- a\n", 1, "A recipe must hold settings, but is a list instead."),
+            ("training:\n  epochs: 3\n  epochs: 4\n", 3, "training.epochs is given twice, first at"),
+            ("training:\n  epochs: [\n", 3, "the recipe must be YAML, but"),
+            ("data:\n  dev: null\n  held_out: 0\n", 3, "data.held_out must be at least 1 where data.dev is null"),
+        ],
+    )
+    def test_message_names_the_line_and_the_way_out(self, recipe, text, line, words):
+        path = recipe(text)
+        with pytest.raises(ConfigError) as error:
+            load_config(path)
+        assert message(error).startswith(f"{path}:{line}: ")
+        assert words in message(error)
+
+    def test_missing_recipe(self, tmp_path):
+        with pytest.raises(ConfigError, match=re.escape("nothing.yaml: the recipe cannot be read: No such file")):
+            load_config(tmp_path / "nothing.yaml")
+
+    def test_recipe_that_is_not_text(self, tmp_path):
+        path = tmp_path / "recipe.yaml"
+        path.write_bytes(b"run:\n  name: \xff\n")
+        with pytest.raises(ConfigError, match="must be UTF-8 text, but byte 13 is not"):
+            load_config(path)
+
+    def test_recipe_with_control_characters(self, tmp_path):
+        path = tmp_path / "recipe.yaml"
+        path.write_bytes(b"run:\n  name: \x01\n")
+        with pytest.raises(ConfigError, match=re.escape("recipe.yaml: the recipe must be YAML, but")):
+            load_config(path)
+
+    def test_a_flag_that_is_wrong_is_not_blamed_on_the_recipe(self, recipe):
+        path = recipe("training:\n  epochs: 3\n")
+        with pytest.raises(ConfigError) as error:
+            load_config(path, ["--training.epochs", "0"])
+        assert message(error) == "training.epochs must be at least 1, but is 0 instead."
+
+
+class TestFlagMistakes:
+    @pytest.mark.parametrize(
+        ("flags", "words"),
+        [
+            (["--training.epoch", "3"], "Unknown option: --training.epoch. Did you mean --training.epochs?"),
+            (["--training.epochs", "x"], "training.epochs must be a whole number, but is 'x' instead."),
+            (["--training.schedule", "cosin"], "but is 'cosin' instead. Did you mean cosine?"),
+            (["--training.epochs"], "--training.epochs requires an argument"),
+            (["--training.epochs", "3", "--training.epochs", "4"], "--training.epochs specified multiple times"),
+            (["--model.feeds"], "model.feeds must hold at least one of state, input, readout, but is empty instead."),
+        ],
+    )
+    def test_message(self, flags, words):
+        with pytest.raises(ConfigError) as error:
+            load_config(None, flags)
+        assert words in message(error)
+
+
+CONTRADICTIONS = [
+    (Model, {"decoder": {"attend": "between"}}, "model.decoder.num_layers must be at least 2"),
+    (Model, {"feeds": ["state"]}, "Attention would never be read"),
+    (
+        Model,
+        {"feeds": ["input"], "decoder": {"attend": "between", "num_layers": 2}},
+        "model.feeds must not hold input where model.decoder.attend is between",
+    ),
+    (
+        Model,
+        {"context": "mean", "decoder": {"attend": "between", "num_layers": 2}},
+        "model.decoder.attend must be after",
+    ),
+    (Model, {"context": "mean", "decoder": {"input_feeding": True}}, "model.decoder.input_feeding must be false"),
+    (Model, {"decoder": {"units": 100}}, "model.decoder.units must be 512, as wide as the encoder's memory"),
+    (
+        Model,
+        {"decoder": {"units": 130}, "attention": {"score": "multi_head", "num_heads": 4}},
+        "model.attention.num_heads must be a divisor of the attention's size (130), but is 4 instead.",
+    ),
+    (Model, {"attention": {"score": "location", "units": 7}}, "model.attention.units must be even"),
+    (Model, {"tie": "all", "readout_size": 3}, "model.readout_size must be 0 or model.embedding_size (256)"),
+    (Tokenizer, {"target_vocabulary_size": 9}, "tokenizer.target_vocabulary_size must be null"),
+    (Tokenizer, {"kind": "word", "byte_fallback": True}, "tokenizer.byte_fallback must be false"),
+    (Tokenizer, {"kind": "char", "sampling_alpha": 0.1}, "tokenizer.sampling_alpha must be 0"),
+    (Tokenizer, {"kind": "bpe", "sampling_alpha": 1.5}, "tokenizer.sampling_alpha must be at most 1"),
+    (Tokenizer, {"sampling_nbest": 1}, "tokenizer.sampling_nbest must be -1 or at least 2"),
+    (Tokenizer, {"sampling_nbest": -2}, "tokenizer.sampling_nbest must be -1 or at least 2"),
+    (Tokenizer, {"user_symbols": ["a b"]}, "tokenizer.user_symbols must be strings without spaces, but is 'a b'"),
+    (Tokenizer, {"character_coverage": 0.5}, "tokenizer.character_coverage must be between 0.98 and 1"),
+    (Data, {"source": "en", "target": "en"}, "data.target must be other than data.source"),
+    (Data, {"train": ""}, "data.train must be a name, but is '' instead."),
+    (Data, {"format": "tsv"}, "data.source must be a column's number from 1 where data.format is tsv"),
+    (Data, {"held_out": 5}, "data.held_out must be 0 where data.dev names files (dev), but is 5 instead."),
+    (Training, {"weight_decay": 0.1}, "training.weight_decay must be 0 where training.optimizer is adam"),
+    (Training, {"label_smoothing": 1}, "training.label_smoothing must be at least 0 and less than 1"),
+    (Training, {"evaluate_every": 0}, "training.evaluate_every must be greater than 0"),
+    (Decoding, {"n_best": 6}, "decoding.n_best must be at most decoding.beam_size (5), but is 6 instead."),
+    (Decoding, {"max_length_ratio": 0, "max_length_extra": 0}, "decoding.max_length_extra must be at least 1"),
+    (Run, {"name": "a/b"}, "run.name must be a folder's name, without slashes, but is 'a/b' instead."),
+    (Run, {"name": ".."}, "run.name must be a folder's name"),
+    (
+        Config,
+        {"model": {"tie": "all"}, "tokenizer": {"shared": False}},
+        "model.tie must be none or output where tokenizer.shared is false",
+    ),
+    (Config, {"training": 3}, "training must be a section of settings, but is 3 instead."),
+    (Config, {"training": {"epoch": 3}}, "training.epoch is not a setting. Did you mean training.epochs?"),
+    (Training, {"epochs": True}, "training.epochs must be a whole number, but is true instead."),
+    (Training, {"epochs": 3.0}, "training.epochs must be a whole number, but is 3.0 instead."),
+]
+
+
+@pytest.mark.parametrize(("section", "settings", "words"), CONTRADICTIONS)
+def test_settings_that_contradict_each_other(section, settings, words):
+    with pytest.raises(ConfigError) as error:
+        section.from_dict(settings)
+    assert words in message(error)
+    assert error.value.key in known_settings() or words.startswith(error.value.key)
+
+
+def test_python_gets_the_same_checks():
+    with pytest.raises(ConfigError, match=r"training\.epochs must be at least 1"):
+        Training(epochs=0)
+    with pytest.raises(ConfigError, match=r"model\.encoder must be a section of settings"):
+        Model(encoder=3)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        Training().epochs = 3
+
+
+def test_replaced_changes_and_checks():
+    assert Decoding().replaced(beam_size=3).beam_size == 3
+    with pytest.raises(ConfigError, match=r"Did you mean decoding\.beam_size"):
+        Decoding().replaced(beam_siz=3)
+
+
+class TestRoundTrip:
+    @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
+    def test_shipped_recipes(self, path):
+        config = load_config(path)
+        assert Config.from_dict(json.loads(json.dumps(config.to_dict()))) == config
+
+    @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
+    def test_a_saved_recipe_is_read_as_the_run_that_it_was(self, path, tmp_path):
+        config = load_config(path, ["--run.seed", "3"])
+        saved = tmp_path / "recipe.yaml"
+        saved.write_text(yaml.safe_dump(config.to_dict(), allow_unicode=True))
+        assert load_config(saved) == config
+
+    @settings(max_examples=50, deadline=None, derandomize=True)
+    @given(
+        rate=st.floats(1e-12, 1e3),
+        words=st.lists(st.text(st.characters(codec="utf-8", exclude_categories=["Z", "C"]), min_size=1), unique=True),
+        origin=st.text(st.characters(codec="utf-8", exclude_categories=["C"])),
+    )
+    def test_any_values(self, rate, words, origin, tmp_path_factory):
+        config = Config(
+            data=Data(origin=origin),
+            tokenizer=Tokenizer(user_symbols=tuple(word for word in words if word.split() == [word])),
+            training=Training(learning_rate=rate),
+        )
+        path = tmp_path_factory.mktemp("any") / "recipe.yaml"
+        path.write_text(yaml.safe_dump(config.to_dict(), allow_unicode=True), encoding="utf-8")
+        assert load_config(path) == config
+
+
+class TestHelp:
+    def test_every_setting_has_help(self):
+        for setting in known_settings().values():
+            assert setting.help.endswith("."), setting.key
+
+    def test_known_settings_are_all_leaves(self):
+        def leaves(tree, prefix=""):
+            for name, value in tree.items():
+                yield from leaves(value, f"{prefix}{name}.") if isinstance(value, dict) else [prefix + name]
+
+        assert list(known_settings()) == list(leaves(Config().to_dict()))
+
+    def test_help_shows_every_flag_and_every_choice(self, capsys, monkeypatch):
+        monkeypatch.setenv("COLUMNS", "300")
+        with pytest.raises(SystemExit) as stop:
+            parse_train_arguments(["--help"])
+        shown = re.sub(r"[\s│]+", "", capsys.readouterr().out)
+        assert stop.value.code == 0
+        for setting in known_settings().values():
+            assert f"--{setting.key}" in shown
+            kind, _ = bare(setting.kind)
+            item = typing.get_args(kind)[0] if typing.get_origin(kind) is tuple else kind
+            if typing.get_origin(item) is typing.Literal:
+                assert f"Oneof:{','.join(typing.get_args(item))}." in shown
+
+    def test_help_answers_at_once_and_without_tensorflow(self):
+        code = "import sys, runpy\ntry:\n    runpy.run_path('train.py', run_name='__main__')\n"
+        code += "finally:\n    print(*(m for m in ('tensorflow', 'keras') if m in sys.modules), file=sys.stderr)"
+        started = time.perf_counter()
+        done = subprocess.run([sys.executable, "-c", code, "--help"], cwd=ROOT, capture_output=True, text=True)
+        seconds = time.perf_counter() - started
+        assert (done.returncode, done.stderr.strip()) == (0, "")
+        assert "--training.epochs" in done.stdout
+        assert seconds < 3, "about a quarter of a second on an idle machine"
+
+
+def test_train_arguments(recipe):
+    path = recipe("training:\n  epochs: 5\n")
+    config, resume = parse_train_arguments([str(path), "--resume", "--run.name", "again"])
+    assert (config.training.epochs, config.run.name, resume) == (5, "again", True)
+    assert parse_train_arguments([str(path)])[1] is False
+
+
+def test_default_recipe_is_the_shipped_corpus(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    config, _ = parse_train_arguments([])
+    assert (config.data.folder, config.run.name) == ("data/en-fr", "en-fr")
+
+
+def test_sections_bear_their_own_names():
+    def sections(section, path):
+        assert section.section == path
+        for name in hints(type(section)):
+            if isinstance(getattr(section, name), Section):
+                sections(getattr(section, name), f"{path}.{name}".lstrip("."))
+
+    sections(Config(), "")
+
+
+def test_contradictions_cover_every_section():
+    tested = {section.__name__ for section, *_ in CONTRADICTIONS}
+    assert tested >= {"Data", "Tokenizer", "Model", "Training", "Decoding", "Run", "Config"}
+    assert all(words for *_, words in itertools.chain(CONTRADICTIONS))

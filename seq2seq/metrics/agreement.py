@@ -64,7 +64,11 @@ def read_agreement_items(path: str | Path) -> list[AgreementItem]:
     except OSError as error:
         raise DataError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
     except UnicodeDecodeError as error:
-        raise DataError(f"{path}: must be UTF-8 text, but has other bytes at {error.start:,}.") from error
+        raise DataError(
+            f"{path}: must be UTF-8 text, but has other bytes at {error.start:,} instead. Convert it."
+        ) from error
+    if lines == [""]:
+        raise DataError(f"{path}: must hold at least one item, but is empty instead. Check the path.")
     return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
 
 
@@ -103,7 +107,9 @@ def agreement_accuracy(hypotheses: Sequence[str], items: Sequence[AgreementItem]
 def _parse(line: str, where: str) -> AgreementItem:
     columns = line.split("\t")
     if len(columns) != 5:
-        raise DataError(f"{where}: must have 5 columns ({COLUMNS}), but has {len(columns)} instead. Check the tabs.")
+        raise DataError(
+            f"{where}: expected 5 tab-separated columns ({COLUMNS}), got {len(columns)}. Check the line's tabs."
+        )
     distractors, source, target, right_form, wrong_form = columns
     if not re.fullmatch("[0-9]+", distractors):
         raise DataError(f"{where}: distractors must be a whole number, but is {distractors!r} instead. Correct it.")

@@ -155,9 +155,7 @@ class LocationScore(ExplicitMaskLayer):
     def __init__(self, units: int = 64, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if units < 2 or units % 2:
-            raise ValueError(
-                f"units of score 'location' must be an even positive number, but is {units!r} instead."
-            )
+            raise ValueError(f"units of score 'location' must be an even positive number, but is {units!r} instead.")
         self.units = units
 
     def build(self, query_shape: tuple[int | None, ...], keys_shape: tuple[int | None, ...]) -> None:

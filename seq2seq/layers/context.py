@@ -142,9 +142,7 @@ class ProjectedContext(LastContext):
         self.units = units
 
     def build(self, memory_shape: Any, query_shape: Any = None, mask_shape: Any = None) -> None:
-        self.kernel = self.add_weight(
-            name="kernel", shape=(memory_shape[-1], self.context_units(memory_shape[-1]))
-        )
+        self.kernel = self.add_weight(name="kernel", shape=(memory_shape[-1], self.context_units(memory_shape[-1])))
         self.bias = self.add_weight(name="bias", shape=(self.kernel.shape[1],), initializer="zeros")
 
     def context_units(self, memory_units: int) -> int:
@@ -180,9 +178,7 @@ class PooledContext(ConstantContext):
     def __init__(self, pooling: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if pooling not in self.POOLINGS:
-            raise ValueError(
-                f"pooling must be one of {', '.join(self.POOLINGS)}, but is {pooling!r} instead."
-            )
+            raise ValueError(f"pooling must be one of {', '.join(self.POOLINGS)}, but is {pooling!r} instead.")
         self.pooling = pooling
 
     def summarize(self, memory: Any, mask: Any) -> Any:
@@ -273,9 +269,7 @@ class AttentionContext(Context):
         self.num_heads = num_heads
         self.window = window
         self.score_layer = self._create_score()
-        self.local_window = (
-            LocalWindow(window, dtype=self.dtype_policy, name="window") if score == "local" else None
-        )
+        self.local_window = LocalWindow(window, dtype=self.dtype_policy, name="window") if score == "local" else None
 
     def _create_score(self) -> keras.Layer | None:
         options = {"dtype": self.dtype_policy, "name": "score"}
@@ -302,24 +296,16 @@ class AttentionContext(Context):
                     f"{units} instead."
                 )
             head = units // self.num_heads
-            self.query_kernel = self.add_weight(
-                name="query_kernel", shape=(query_shape[-1], self.num_heads, head)
-            )
-            self.key_kernel = self.add_weight(
-                name="key_kernel", shape=(memory_shape[-1], self.num_heads, head)
-            )
-            self.value_kernel = self.add_weight(
-                name="value_kernel", shape=(memory_shape[-1], self.num_heads, head)
-            )
+            self.query_kernel = self.add_weight(name="query_kernel", shape=(query_shape[-1], self.num_heads, head))
+            self.key_kernel = self.add_weight(name="key_kernel", shape=(memory_shape[-1], self.num_heads, head))
+            self.value_kernel = self.add_weight(name="value_kernel", shape=(memory_shape[-1], self.num_heads, head))
             self.output_kernel = self.add_weight(name="output_kernel", shape=(units, memory_shape[-1]))
 
     def prepare(self, memory: Any, mask: Any) -> PreparedContext:
         summary = masked_mean(memory, mask)
         if self.score_layer is not None:
             return PreparedContext(memory, summary, self.score_layer.keys(memory), mask)
-        key_kernel, value_kernel = (
-            ops.cast(weight, memory.dtype) for weight in (self.key_kernel, self.value_kernel)
-        )
+        key_kernel, value_kernel = (ops.cast(weight, memory.dtype) for weight in (self.key_kernel, self.value_kernel))
         keys = ops.einsum("bsm,mhu->bshu", memory, key_kernel)
         values = ops.einsum("bsm,mhu->bshu", memory, value_kernel)
         return PreparedContext(values, summary, keys, mask)
@@ -342,9 +328,7 @@ class AttentionContext(Context):
         )
 
     def _read_heads(self, prepared: PreparedContext, query: Any) -> tuple[Any, Any]:
-        query_kernel, output_kernel = (
-            ops.cast(w, query.dtype) for w in (self.query_kernel, self.output_kernel)
-        )
+        query_kernel, output_kernel = (ops.cast(w, query.dtype) for w in (self.query_kernel, self.output_kernel))
         heads = ops.einsum("bqd,dhu->bqhu", query, query_kernel)
         scores = ops.einsum("bqhu,bshu->bhqs", ops.cast(heads, "float32"), ops.cast(prepared.keys, "float32"))
         weights = masked_softmax(scores / heads.shape[-1] ** 0.5, prepared.mask[:, None, None, :])
@@ -365,11 +349,11 @@ class AttentionContext(Context):
 CONTEXTS = ("last", "projected", "mean", "max", "sum", "attentive", "attention")
 
 
-def create_context(name: str, bidirectional: bool = False, **options: Any) -> Context:
+def create_context(context: str, bidirectional: bool = False, **options: Any) -> Context:
     """The context of that name, as recipes spell it.
 
     Args:
-        name: One of `CONTEXTS`.
+        context: One of `CONTEXTS`.
         bidirectional: Whether the encoder reads both ways; `last` and `projected` then join both ends.
         **options: What the context's class takes.
 
@@ -379,12 +363,12 @@ def create_context(name: str, bidirectional: bool = False, **options: Any) -> Co
     >>> create_context("max").pooling
     'max'
     """
-    if name not in CONTEXTS:
-        raise ValueError(f"context must be one of {', '.join(CONTEXTS)}, but is {name!r} instead.")
-    if name in PooledContext.POOLINGS:
-        return PooledContext(name, **options)
-    if name == "last":
+    if context not in CONTEXTS:
+        raise ValueError(f"context must be one of {', '.join(CONTEXTS)}, but is {context!r} instead.")
+    if context in PooledContext.POOLINGS:
+        return PooledContext(context, **options)
+    if context == "last":
         return LastContext(bidirectional, **options)
-    if name == "projected":
+    if context == "projected":
         return ProjectedContext(bidirectional=bidirectional, **options)
-    return AttentiveContext(**options) if name == "attentive" else AttentionContext(**options)
+    return AttentiveContext(**options) if context == "attentive" else AttentionContext(**options)

@@ -130,9 +130,7 @@ class Decoder(ExplicitMaskLayer):
             **policy,
         )
         self.embedding_dropout_layer = SharedDropout(embedding_dropout, name="embedding_dropout", **policy)
-        self.dropout_layers = [
-            SharedDropout(dropout, name=f"dropout_{index}", **policy) for index in range(num_layers)
-        ]
+        self.dropout_layers = [SharedDropout(dropout, name=f"dropout_{index}", **policy) for index in range(num_layers)]
         self.readout_dropout_layer = keras.layers.Dropout(readout_dropout, name="readout_dropout", **policy)
         self.recurrent_layers = [
             Recurrent(units, cell, implementation=implementation, name=f"recurrent_{index}", **policy)
@@ -148,9 +146,7 @@ class Decoder(ExplicitMaskLayer):
 
     def _check_choices(self) -> None:
         if not isinstance(self.num_layers, int) or self.num_layers < 1:
-            raise ValueError(
-                f"num_layers must be a positive whole number, but is {self.num_layers!r} instead."
-            )
+            raise ValueError(f"num_layers must be a positive whole number, but is {self.num_layers!r} instead.")
         unknown = [feed for feed in self.feeds if feed not in FEEDS]
         if unknown or not self.feeds:
             raise ValueError(f"feeds must hold some of {', '.join(FEEDS)}, but is {self.feeds!r} instead.")
@@ -163,9 +159,7 @@ class Decoder(ExplicitMaskLayer):
         if self.attend == "between" and not self.context.reads_every_step:
             raise ValueError("attend='between' needs an attention context. Use attend='after', or attention.")
         if self.attend == "between" and "input" in self.feeds:
-            raise ValueError(
-                "attend='between' and feeds with 'input' both say when attention reads. Choose one."
-            )
+            raise ValueError("attend='between' and feeds with 'input' both say when attention reads. Choose one.")
         if self.context.reads_every_step and self.feeds == ("state",) and self.attend == "after":
             raise ValueError(
                 "feeds must hold 'input' or 'readout' with attention, but is ('state',) instead: c_t is never read."
@@ -208,9 +202,7 @@ class Decoder(ExplicitMaskLayer):
         """The state before the first token: from the bridge, or zeros where `feeds` has no `state`."""
         batch = ops.shape(prepared.summary)[0]
         made = iter([bridge(prepared.summary) for bridge in self.bridges])
-        states = tuple(
-            [next(made, zeros) for zeros in layer.initial_state(batch)] for layer in self.recurrent_layers
-        )
+        states = tuple([next(made, zeros) for zeros in layer.initial_state(batch)] for layer in self.recurrent_layers)
         fed = (ops.zeros((batch, self.readout_size), dtype=self.compute_dtype),) if self.input_feeding else ()
         return DecoderState(states, fed)
 
@@ -230,9 +222,7 @@ class Decoder(ExplicitMaskLayer):
         weights = None if weights is None else weights[:, 0]
         return DecoderStep(self.logits(features)[:, 0], state, weights)
 
-    def features(
-        self, token_ids: Any, memory: Any, memory_mask: Any = None, training: bool | None = None
-    ) -> Any:
+    def features(self, token_ids: Any, memory: Any, memory_mask: Any = None, training: bool | None = None) -> Any:
         """Readout vectors of all steps, `(batch, target_steps, readout_size)`: `logits` of them are the scores."""
         mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
         prepared = self.context.prepare(memory, mask)

@@ -65,8 +65,7 @@ class Encoder(ExplicitMaskLayer):
         self.forward_layers = [self._layer(False, index) for index in range(num_layers)]
         self.backward_layers = [self._layer(True, index) for index in range(num_layers) if bidirectional]
         self.dropout_layers = [
-            SharedDropout(dropout, dtype=self.dtype_policy, name=f"dropout_{index}")
-            for index in range(num_layers)
+            SharedDropout(dropout, dtype=self.dtype_policy, name=f"dropout_{index}") for index in range(num_layers)
         ]
 
     def _layer(self, reverse: bool, index: int) -> Recurrent:

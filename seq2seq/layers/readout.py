@@ -40,13 +40,9 @@ class Readout(keras.Layer):
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.kernel = self.add_weight(name="kernel", shape=(input_shape[-1], self.units))
         self.bias = self.add_weight(name="bias", shape=(self.units,), initializer="zeros")
-        self.output_bias = self.add_weight(
-            name="output_bias", shape=(self.vocabulary_size,), initializer="zeros"
-        )
+        self.output_bias = self.add_weight(name="output_bias", shape=(self.vocabulary_size,), initializer="zeros")
         if not self.tied:
-            self.output_embeddings = self.add_weight(
-                name="output_embeddings", shape=(self.vocabulary_size, self.units)
-            )
+            self.output_embeddings = self.add_weight(name="output_embeddings", shape=(self.vocabulary_size, self.units))
 
     def features(self, inputs: Any) -> Any:
         """The hidden layer, `(batch, steps, units)`."""

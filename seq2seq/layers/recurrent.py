@@ -104,9 +104,7 @@ class Recurrent(ExplicitMaskLayer):
         """One time step: `(batch, features)` and states to outputs `(batch, units)` and new states."""
         return self.cell(inputs, states)
 
-    def call(
-        self, inputs: Any, mask: Any = None, initial_state: list[Any] | None = None
-    ) -> tuple[Any, list[Any]]:
+    def call(self, inputs: Any, mask: Any = None, initial_state: list[Any] | None = None) -> tuple[Any, list[Any]]:
         states = self.initial_state(ops.shape(inputs)[0]) if initial_state is None else initial_state
         states = [ops.cast(state, self.compute_dtype) for state in states]
         if inputs.shape[1] == 1 and mask is None:

@@ -1,0 +1,53 @@
+"""Recurrent sequence-to-sequence models on Keras: train, translate, summarise, and look inside.
+
+The names below load when they are first used, so that a command can print its help without TensorFlow.
+"""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seq2seq.layers import (
+        AttentionContext as AttentionContext,
+        AttentiveContext as AttentiveContext,
+        Decoder as Decoder,
+        Encoder as Encoder,
+        GRUCell as GRUCell,
+        LastContext as LastContext,
+        PooledContext as PooledContext,
+        ProjectedContext as ProjectedContext,
+        Readout as Readout,
+        Recurrent as Recurrent,
+    )
+    from seq2seq.model import Hypothesis as Hypothesis, Seq2Seq as Seq2Seq, load as load
+    from seq2seq.text import Tokenizer as Tokenizer
+
+_ROOMS = {
+    "layers": (
+        "AttentionContext",
+        "AttentiveContext",
+        "Decoder",
+        "Encoder",
+        "GRUCell",
+        "LastContext",
+        "PooledContext",
+        "ProjectedContext",
+        "Readout",
+        "Recurrent",
+    ),
+    "model": ("Hypothesis", "Seq2Seq", "load"),
+    "text": ("Tokenizer",),
+}
+_ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}
+
+__all__ = sorted(_ROOM_OF)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _ROOM_OF:
+        raise AttributeError(f"module 'seq2seq' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"seq2seq.{_ROOM_OF[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

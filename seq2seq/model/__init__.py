@@ -1,0 +1,8 @@
+"""Where the rooms meet: configuration, layers, text and search become one Keras model."""
+
+from seq2seq.model.archive import load, save
+from seq2seq.model.build import build_model
+from seq2seq.model.generation import Hypothesis
+from seq2seq.model.seq2seq import Seq2Seq
+
+__all__ = ["Hypothesis", "Seq2Seq", "build_model", "load", "save"]

@@ -1,0 +1,66 @@
+"""One file out, one file in: `model.keras` holds architecture, weights and the SentencePiece model."""
+
+import os
+import pathlib
+import zipfile
+
+import keras
+
+from seq2seq.errors import ModelFileError
+from seq2seq.model.seq2seq import Seq2Seq
+
+PARTS = ("metadata.json", "config.json", "model.weights.h5")
+
+
+def save(model: Seq2Seq, path: str | os.PathLike[str]) -> pathlib.Path:
+    """Writes the model to one `.keras` file, under another name first, so that no half file ever bears the name.
+
+    Raises:
+        ModelFileError: `path` does not end in `.keras`.
+    """
+    path = pathlib.Path(path)
+    if path.suffix != ".keras":
+        raise ModelFileError(f"{path}: a model file must end in .keras. Name it {path.stem}.keras.")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.stem}.unfinished.keras")
+    model.save(unfinished)
+    unfinished.replace(path)
+    return path
+
+
+def load(path: str | os.PathLike[str]) -> Seq2Seq:
+    """Reads a model that `save`, `Seq2Seq.save` or a training run wrote: all that inference needs is in the file.
+
+    `keras.saving.load_model` reads it too, once `seq2seq` is imported; this one says what is wrong with a file.
+
+    Args:
+        path: A `.keras` file.
+
+    Returns:
+        The model, with its tokenizer.
+
+    Raises:
+        ModelFileError: The file is missing, damaged, or no model of this toolkit.
+    """
+    path = pathlib.Path(path)
+    if not path.is_file():
+        raise ModelFileError(f"{path}: no such model file. Give the path of a .keras file that a run has written.")
+    if not zipfile.is_zipfile(path):
+        raise ModelFileError(f"{path}: not a .keras file, or one that is cut short. Copy or train it again.")
+    with zipfile.ZipFile(path) as archive:
+        missing = [part for part in PARTS if part not in archive.namelist()]
+        if missing:
+            raise ModelFileError(f"{path}: not a .keras file: it holds no {', '.join(missing)}.")
+        try:
+            damaged = archive.testzip()
+        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+            raise ModelFileError(f"{path}: damaged: {error}. Copy or train it again.") from error
+    if damaged is not None:
+        raise ModelFileError(f"{path}: damaged: the checksum of {damaged} is wrong. Copy or train it again.")
+    try:
+        model = keras.saving.load_model(path)
+    except Exception as error:
+        raise ModelFileError(f"{path}: Keras cannot read this model: {error}") from error
+    if not isinstance(model, Seq2Seq):
+        raise ModelFileError(f"{path}: a Keras model of the class {type(model).__name__}, not a Seq2Seq.")
+    return model

@@ -1,0 +1,240 @@
+"""The model: text in, text out, around an encoder, a context and a decoder."""
+
+import json
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from seq2seq.config import Decoding
+from seq2seq.errors import ModelFileError
+from seq2seq.layers import Decoder, Encoder
+from seq2seq.layers.dropout import SharedDropout
+from seq2seq.model.generation import Generator, Hypothesis
+from seq2seq.model.losses import token_cross_entropy
+from seq2seq.text import PAD_ID, START_ID, Tokenizer
+
+
+@keras.saving.register_keras_serializable(package="seq2seq")
+class Seq2Seq(keras.Model):
+    """An encoder-decoder that holds its tokenizer: what one `.keras` file carries.
+
+    It is an ordinary Keras model: `compile` and `fit` work on it, with batches of the dictionary below and no separate
+    labels, and so does `keras.saving.load_model`. `seq2seq.training` trains it faster, with what a run needs.
+
+    Args:
+        encoder: Turns embedded source tokens into the memory.
+        decoder: Writes the target; its context reads the memory.
+        source_vocabulary_size: Number of source tokens; None: source and target share the decoder's embedding.
+        embedding_dropout: Share of the source embeddings' units dropped in training.
+        context_dropout: Share of the memory's units dropped in training.
+        label_smoothing: Probability that the loss spreads over the whole vocabulary.
+        tokenizer: Turns strings into tokens and back; without one the model takes and gives token ids only.
+        decoding: Defaults of `translate` and `generate`.
+        recipe: The whole recipe of the run that trained the model, kept with it.
+
+    Call arguments:
+        inputs: `{"source_ids": (batch, source_steps), "target_ids": (batch, target_steps)}`, int32, each row ended by
+            an end token and padded on the right.
+
+    Returns:
+        Logits of each target token, `(batch, target_steps, target_vocabulary_size)`, float32.
+
+    >>> import numpy as np
+    >>> model = Seq2Seq(Encoder(units=4), Decoder(vocabulary_size=9, embedding_size=6, units=8))
+    >>> ids = np.array([[4, 5, 3], [6, 3, 0]], "int32")
+    >>> model({"source_ids": ids, "target_ids": ids}).shape.as_list()
+    [2, 3, 9]
+    """
+
+    def __init__(
+        self,
+        encoder: Encoder,
+        decoder: Decoder,
+        source_vocabulary_size: int | None = None,
+        embedding_dropout: float = 0.0,
+        context_dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+        tokenizer: Tokenizer | None = None,
+        decoding: Decoding | None = None,
+        recipe: dict[str, Any] | None = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.source_vocabulary_size = source_vocabulary_size
+        self.embedding_dropout = embedding_dropout
+        self.context_dropout = context_dropout
+        self.label_smoothing = label_smoothing
+        self.tokenizer = tokenizer
+        self.decoding = decoding or Decoding()
+        # As text: Keras would wrap a dictionary attribute and look for layers in it.
+        self._recipe = json.dumps(recipe or {})
+        policy = {"dtype": self.dtype_policy}
+        self.embedding = decoder.embedding
+        if source_vocabulary_size is not None:
+            self.embedding = keras.layers.Embedding(
+                source_vocabulary_size,
+                decoder.embedding_size,
+                embeddings_initializer=decoder.embedding.embeddings_initializer.clone(),
+                name="source_embedding",
+                **policy,
+            )
+        self.embedding_dropout_layer = SharedDropout(embedding_dropout, name="embedding_dropout", **policy)
+        self.context_dropout_layer = SharedDropout(context_dropout, name="context_dropout", **policy)
+        self._generator = Generator(self)
+        self.build({"source_ids": (None, None), "target_ids": (None, None)})
+
+    def build(self, input_shape: Any) -> None:
+        ids_shape = (None, None)
+        memory_shape = (None, None, self.encoder.memory_units)
+        for layer, shapes in (
+            (self.embedding, (ids_shape,)),
+            (self.encoder, ((None, None, self.decoder.embedding_size),)),
+            (self.decoder, (ids_shape, memory_shape)),
+        ):
+            if not layer.built:
+                layer.build(*shapes)
+        self.built = True
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe of the run that trained the model; empty where there was none."""
+        return dict(json.loads(self._recipe))
+
+    @property
+    def target_vocabulary_size(self) -> int:
+        """Number of target tokens."""
+        return int(self.decoder.vocabulary_size)
+
+    def encode(self, source_ids: Any, training: bool | None = None) -> tuple[Any, Any]:
+        """Reads a source.
+
+        Args:
+            source_ids: `(batch, source_steps)`.
+
+        Returns:
+            The memory `(batch, source_steps, memory_units)` and its mask `(batch, source_steps)`.
+        """
+        mask = ops.not_equal(source_ids, PAD_ID)
+        embedded = self.embedding_dropout_layer(self.embedding(source_ids), training=training)
+        memory = self.encoder(embedded, mask=mask, training=training)
+        return self.context_dropout_layer(memory, training=training), mask
+
+    def readout_features(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        """Readout vectors of a known target, `(batch, target_steps, readout_size)`: all but the output product."""
+        memory, mask = self.encode(inputs["source_ids"], training)
+        targets = ops.cast(inputs["target_ids"], "int32")
+        start = ops.full_like(targets[:, :1], START_ID)
+        written = ops.concatenate([start, targets[:, :-1]], axis=1)
+        return self.decoder.features(written, memory, mask, training)
+
+    def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
+        return ops.cast(self.decoder.logits(self.readout_features(inputs, training)), "float32")
+
+    def loss_and_tokens(
+        self, inputs: dict[str, Any], training: bool | None = None, label_smoothing: float | None = None
+    ) -> tuple[Any, Any]:
+        """Summed cross entropy of the targets, and how many tokens it sums over.
+
+        Args:
+            inputs: As for the call.
+            training: Whether dropout acts.
+            label_smoothing: None: the model's own.
+
+        Returns:
+            Two float32 scalars; their quotient is the loss a token, which padding cannot change.
+        """
+        # The mixed precision of the layers is theirs alone: here the weights are wanted whole.
+        mask = ops.not_equal(inputs["target_ids"], PAD_ID)
+        loss = token_cross_entropy(
+            self.readout_features(inputs, training),
+            inputs["target_ids"],
+            mask,
+            ops.convert_to_tensor(self.decoder.output_embeddings),
+            ops.convert_to_tensor(self.decoder.readout.output_bias),
+            self.label_smoothing if label_smoothing is None else label_smoothing,
+        )
+        return loss, ops.sum(ops.cast(mask, "float32"))
+
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> Any:
+        """The loss of `fit`: a token's mean cross entropy, unless `compile` was given a loss and `fit` labels."""
+        if y is not None:
+            return super().compute_loss(x, y, y_pred, sample_weight, training)
+        targets = ops.cast(x["target_ids"], "int32")
+        weights = ops.cast(ops.not_equal(targets, PAD_ID), "float32")
+        log_probs = ops.log_softmax(y_pred, axis=-1)
+        at_label = ops.squeeze(ops.take_along_axis(log_probs, targets[..., None], axis=-1), -1)
+        smoothed = (1 - self.label_smoothing) * at_label + self.label_smoothing * ops.mean(log_probs, axis=-1)
+        return -ops.sum(smoothed * weights) / ops.sum(weights)
+
+    def generate(self, texts: Sequence[str], **options: Any) -> list[list[Hypothesis]]:
+        """Searches for the targets of sources, the `n_best` of each, best first.
+
+        Args:
+            texts: Sources. A blank one gives one blank hypothesis.
+            **options: Settings of `seq2seq.config.Decoding` that differ from the model's own, such as `beam_size`.
+
+        Returns:
+            A list of hypotheses a source, in the order of `texts`.
+
+        Raises:
+            ConfigError: An option has a bad value.
+            ModelFileError: The model has no tokenizer.
+        """
+        if self.tokenizer is None:
+            raise ModelFileError(
+                "generate and translate need a model with a tokenizer, but this one has none. "
+                "Give Seq2Seq its tokenizer, or call the layers on token ids."
+            )
+        return self._generator.generate(list(texts), Decoding.from_dict(self.decoding.to_dict() | options))
+
+    def translate(self, texts: Sequence[str], **options: Any) -> list[str]:
+        """The best target of each source, as strings in the same order; a blank source gives a blank one.
+
+        Args:
+            texts: Sources.
+            **options: As for `generate`.
+        """
+        return [hypotheses[0].text for hypotheses in self.generate(texts, **options | {"n_best": 1})]
+
+    def save_assets(self, directory: str) -> None:
+        if self.tokenizer is not None:
+            for name, content in self.tokenizer.models.items():
+                (pathlib.Path(directory) / name).write_bytes(content)
+
+    def load_assets(self, directory: str) -> None:
+        models = {path.name: path.read_bytes() for path in pathlib.Path(directory).glob("*.model")}
+        self.tokenizer = Tokenizer.from_models(models) if models else None
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "decoder": keras.saving.serialize_keras_object(self.decoder),
+            "source_vocabulary_size": self.source_vocabulary_size,
+            "embedding_dropout": self.embedding_dropout,
+            "context_dropout": self.context_dropout,
+            "label_smoothing": self.label_smoothing,
+            "decoding": self.decoding.to_dict(),
+            "recipe": self.recipe,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Seq2Seq":
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
+            for name in ("encoder", "decoder")
+        }
+        return cls(**config | parts | {"decoding": Decoding.from_dict(config["decoding"])})

@@ -1,0 +1,71 @@
+"""Scores of a model on pairs of texts: the loss a token, and what real decoding gives against the references."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from seq2seq.metrics import bleu, chrf, exact_match
+from seq2seq.model import Seq2Seq
+from seq2seq.text import Batches, EncodedCorpus
+
+BATCH_TOKENS = 8_192
+
+
+def corpus_loss(model: Seq2Seq, sources: Sequence[str], references: Sequence[str]) -> float:
+    """Mean cross entropy a target token, the end token counted, in nats; `exp` of it is the perplexity.
+
+    Args:
+        model: A model with a tokenizer.
+        sources: Source texts.
+        references: Their right targets, as many.
+    """
+    corpus = EncodedCorpus.from_lists(model.tokenizer.encode_source(sources), model.tokenizer.encode_target(references))
+    ids = tf.TensorSpec([None, None], tf.int32)
+
+    def batch_loss(source_ids: Any, target_ids: Any) -> Any:
+        inputs = {"source_ids": source_ids, "target_ids": target_ids}
+        return model.loss_and_tokens(inputs, training=False, label_smoothing=0.0)
+
+    compiled = tf.function(batch_loss, input_signature=[ids, ids], autograph=False)
+    loss = tokens = 0.0
+    for batch in Batches(corpus, batch_tokens=BATCH_TOKENS, shuffle=False).epoch(0):
+        summed, count = compiled(batch.source_ids, batch.target_ids)
+        loss, tokens = loss + float(summed), tokens + float(count)
+    return loss / tokens
+
+
+def evaluate(
+    model: Seq2Seq, sources: Sequence[str], references: Sequence[str], **decoding: Any
+) -> tuple[dict[str, Any], list[str]]:
+    """All scores of a model on a set of pairs.
+
+    Args:
+        model: A model with a tokenizer.
+        sources: Source texts.
+        references: Their right targets, as many.
+        **decoding: Settings of `seq2seq.config.Decoding` that differ from the model's own.
+
+    Returns:
+        Scores: `loss`, `perplexity`, `bleu` and `chrf` with sacreBLEU's `signature` of each, `exact_match` (a percentage),
+        `sentences`; and the translations.
+    """
+    loss = corpus_loss(model, sources, references)
+    hypotheses = model.translate(sources, **decoding)
+    bleu_score, chrf_score = bleu(hypotheses, references), chrf(hypotheses, references)
+    scores = {
+        "loss": loss,
+        "perplexity": perplexity(loss),
+        "bleu": bleu_score.value,
+        "chrf": chrf_score.value,
+        "exact_match": exact_match(hypotheses, references).value,
+        "sentences": len(references),
+        "signature": {"bleu": bleu_score.signature, "chrf": chrf_score.signature},
+    }
+    return scores, hypotheses
+
+
+def perplexity(loss: float) -> float:
+    """exp(loss): among how many equally likely tokens the model chooses; infinite where no float can hold it."""
+    return math.exp(loss) if loss < 700 else math.inf

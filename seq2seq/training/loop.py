@@ -1,0 +1,223 @@
+"""The training loop: batches through the step, scores on the dev set, the best model kept, a stop at any moment."""
+
+import dataclasses
+import json
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from seq2seq.config import Config
+from seq2seq.errors import Seq2SeqError
+from seq2seq.model import Seq2Seq, build_model, save
+from seq2seq.text import Batches, Tokenizer
+from seq2seq.training.checkpoints import load_state, save_state
+from seq2seq.training.corpus import Texts
+from seq2seq.training.evaluation import evaluate
+from seq2seq.training.precision import dtype_policy
+from seq2seq.training.progress import Progress
+from seq2seq.training.schedules import learning_rate
+from seq2seq.training.step import TrainingStep
+
+LOWER_IS_BETTER = ("loss", "perplexity")
+SCORES = ("loss", "perplexity", "bleu", "chrf", "exact_match")
+
+
+@dataclasses.dataclass
+class Standing:
+    """Where a run stands; together with the weights, all that a resumed run needs to know."""
+
+    epoch: int = 0
+    batch: int = 0
+    updates: int = 0
+    seconds: float = 0.0
+    best: float | None = None
+    evaluations_without_gain: int = 0
+    finished: bool = False
+
+
+class Trainer:
+    """Trains one model on batches; `run` does it all, and can be interrupted and resumed.
+
+    Args:
+        config: The run.
+        tokenizer: Its tokenizer.
+        batches: Its training pairs.
+        dev: Its dev set.
+    """
+
+    def __init__(self, config: Config, tokenizer: Tokenizer, batches: Batches, dev: Texts) -> None:
+        settings = config.training
+        keras.utils.set_random_seed(config.run.seed)
+        policy = dtype_policy(settings.precision)
+        self.config = config
+        self.folder = config.run.path
+        self.batches = batches
+        self.dev = dev
+        self.standing = Standing()
+        optimizers = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
+        decay = {"weight_decay": settings.weight_decay} if settings.optimizer == "adamw" else {}
+        self.step = TrainingStep(
+            model=build_model(config, tokenizer, dtype=policy),
+            averaged=build_model(config, tokenizer),
+            optimizer=optimizers[settings.optimizer](settings.learning_rate, **decay),
+            clip_norm=settings.clip_norm,
+            ema=settings.ema,
+        )
+        self.batches_per_epoch = batches.number_of_batches(0)
+        self.total_steps = self.batches_per_epoch * settings.epochs
+
+    @property
+    def model_path(self) -> pathlib.Path:
+        """Where the best model so far stands."""
+        return self.folder / "model.keras"
+
+    def describe(self) -> str:
+        """Model, precision and kernels, in a line each."""
+        model = self.step.model
+        lines = [
+            f"{model.count_params():,} parameters, computing in {model.dtype_policy.compute_dtype}, "
+            f"{self.batches_per_epoch:,} batches an epoch"
+        ]
+        choice = model.decoder.recurrent_layers[0].kernel_choice()
+        against = f" ({'; '.join(choice.reasons_against_cudnn)})" if choice.reasons_against_cudnn else ""
+        return "\n".join([*lines, f"recurrent kernel: {choice.implementation}{against}"])
+
+    def resume(self) -> None:
+        """Goes back to the last state that the run has saved."""
+        self.standing = Standing(**load_state(self.folder / "state", self.step))
+
+    def run(self) -> Seq2Seq:
+        """Trains until the last epoch, the time limit, the patience or Ctrl-C ends it.
+
+        Returns:
+            The model of the moving average, with its last weights; the best one stands at `model_path`.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed; the state is saved and `resume` goes on from it.
+            Seq2SeqError: The loss is no longer a number.
+        """
+        with (
+            Progress(self.total_steps, self.standing.updates) as progress,
+            _interrupts() as interrupted,
+            _tensorboard(self.folder, self.config.training.tensorboard) as write_summary,
+        ):
+            while not self.standing.finished:
+                self._train_until_evaluation(progress, interrupted)
+                if not interrupted():
+                    self._evaluate(progress, write_summary)
+                save_state(self.folder / "state", self.step, dataclasses.asdict(self.standing))
+                if interrupted():
+                    progress.say(f"stopped at step {self.standing.updates}; --resume goes on from there")
+                    raise KeyboardInterrupt
+        return self.step.averaged
+
+    def _train_until_evaluation(self, progress: Progress, interrupted: Callable[[], bool]) -> None:
+        standing, settings = self.standing, self.config.training
+        interval = max(1, round(settings.evaluate_every * self.batches_per_epoch))
+        next_evaluation = (standing.updates // interval + 1) * interval
+        batches = self.batches.epoch(standing.epoch, standing.batch)
+        started = time.monotonic() - standing.seconds
+        for batch in batches:
+            rate = learning_rate(
+                standing.updates,
+                schedule=settings.schedule,
+                peak=settings.learning_rate,
+                warmup_steps=settings.warmup_steps,
+                total_steps=self.total_steps,
+            )
+            result = self.step(batch.source_ids, batch.target_ids, rate)
+            tokens, loss = float(result.tokens), float(result.loss) / float(result.tokens)
+            if not np.isfinite(loss):
+                raise Seq2SeqError(
+                    f"The loss of step {standing.updates} must be a number, but is {loss} instead. Lower "
+                    "training.learning_rate, or set training.precision to float32; the last state can be resumed."
+                )
+            standing.updates += 1
+            standing.batch += 1
+            standing.seconds = time.monotonic() - started
+            progress.advance(tokens, loss)
+            out_of_time = bool(settings.minutes) and standing.seconds >= 60 * settings.minutes
+            standing.finished |= out_of_time
+            if standing.updates >= next_evaluation or interrupted() or out_of_time:
+                break
+        if standing.batch >= self.batches.number_of_batches(standing.epoch):
+            standing.epoch, standing.batch = standing.epoch + 1, 0
+            standing.finished |= standing.epoch >= settings.epochs
+        batches.close()
+
+    def _evaluate(self, progress: Progress, write_summary: Callable[[int, dict[str, float]], None]) -> None:
+        standing, settings = self.standing, self.config.training
+        started = time.monotonic()
+        self.step.synchronise()
+        count = settings.dev_sentences or len(self.dev.sources)
+        all_scores, _ = evaluate(self.step.averaged, self.dev.sources[:count], self.dev.targets[:count], beam_size=1)
+        scores = {name: all_scores[name] for name in SCORES}
+        gained = self._is_better(scores[settings.monitor])
+        if gained:
+            standing.best, standing.evaluations_without_gain = scores[settings.monitor], 0
+            save(self.step.averaged, self.model_path)
+        else:
+            standing.evaluations_without_gain += 1
+            if settings.patience and standing.evaluations_without_gain >= settings.patience:
+                standing.finished = True
+        standing.seconds += time.monotonic() - started
+        progress.say(
+            f"epoch {standing.updates / self.batches_per_epoch:.1f}  {standing.seconds / 60:.1f} min  dev: "
+            + "  ".join(f"{name} {value:.2f}" for name, value in scores.items())
+            + ("  (best)" if gained else "")
+        )
+        entry = {"updates": standing.updates, "seconds": round(standing.seconds, 1), **scores}
+        with (self.folder / "history.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+        write_summary(standing.updates, scores)
+
+    def _is_better(self, score: float) -> bool:
+        best = self.standing.best
+        if best is None:
+            return True
+        return score < best if self.config.training.monitor in LOWER_IS_BETTER else score > best
+
+
+@contextmanager
+def _interrupts() -> Iterator[Callable[[], bool]]:
+    """Notes a Ctrl-C instead of raising in the middle of a step; a second one raises at once."""
+    pressed = []
+
+    def note(number: int, frame: Any) -> None:
+        if pressed:
+            signal.default_int_handler(number, frame)
+        pressed.append(number)
+
+    try:
+        before = signal.signal(signal.SIGINT, note)
+    except ValueError:
+        # Only the main thread may handle signals; elsewhere Ctrl-C is not ours to handle.
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _tensorboard(folder: pathlib.Path, wanted: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    if not wanted:
+        yield lambda updates, scores: None
+        return
+    writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+
+    def write(updates: int, scores: dict[str, float]) -> None:
+        with writer.as_default(updates):
+            for name, value in scores.items():
+                tf.summary.scalar(f"dev/{name}", value)
+
+    yield write
+    writer.close()

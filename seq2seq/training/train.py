@@ -1,0 +1,130 @@
+"""A whole run: recipe, corpus, tokenizer, model, training, scores."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+import sys
+from typing import Any
+
+import yaml
+
+from seq2seq.config import Config
+from seq2seq.errors import ConfigError
+from seq2seq.metrics import agreement_accuracy, read_agreement_items
+from seq2seq.model import Seq2Seq, load
+from seq2seq.text import Tokenizer
+from seq2seq.training.corpus import Corpus, Texts, create_batches, create_tokenizer
+from seq2seq.training.evaluation import evaluate
+from seq2seq.training.loop import Trainer
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingResult:
+    """What a run leaves: its folder, the file of its best model, that model, its scores, and some translations of the test set
+    as (source, translation, reference)."""
+
+    folder: pathlib.Path
+    model_path: pathlib.Path
+    model: Seq2Seq
+    scores: dict[str, Any]
+    samples: list[tuple[str, str, str]]
+
+
+def say(line: str) -> None:
+    """Writes a line of a run's account to stderr; stdout is for results."""
+    print(line, file=sys.stderr, flush=True)  # noqa: T201
+
+
+def train(config: Config, resume: bool = False) -> TrainingResult:
+    """Trains a model as a recipe says, and scores the best one on the test set.
+
+    Args:
+        config: The run.
+        resume: Whether to go on from the state that the run has saved.
+
+    Returns:
+        Folder, model and scores. The folder holds `model.keras`, `recipe.yaml`, `history.jsonl`, `scores.json` and `state/`.
+
+    Raises:
+        DataError: The files cannot be used.
+        ConfigError: The run to resume had another recipe.
+        KeyboardInterrupt: Ctrl-C; what was done is saved.
+    """
+    corpus = Corpus(config)
+    tokenizer = prepare_folder(config, corpus, resume)
+    batches = create_batches(config, corpus, tokenizer, config.run.path.parent / ".cache", say)
+    trainer = Trainer(config, tokenizer, batches, corpus.dev())
+    if resume:
+        trainer.resume()
+    say(trainer.describe())
+    trainer.run()
+    return finish(config, corpus, trainer)
+
+
+def prepare_folder(config: Config, corpus: Corpus, resume: bool) -> Tokenizer:
+    """Makes the run's folder with its recipe and tokenizer, or checks that a resumed run's are still the same."""
+    folder = config.run.path
+    recipe, state = folder / "recipe.yaml", folder / "state"
+    if resume:
+        if not recipe.is_file():
+            raise ConfigError(f"{folder}: no run to resume. Start it without --resume.")
+        _check_same_recipe(config, recipe)
+        return Tokenizer.from_models({path.name: path.read_bytes() for path in state.glob("*.model")})
+    if folder.exists():
+        say(f"{folder}: replacing the run that stands there")
+        shutil.rmtree(folder)
+    state.mkdir(parents=True)
+    tokenizer = create_tokenizer(config, corpus)
+    for name, content in tokenizer.models.items():
+        (state / name).write_bytes(content)
+    recipe.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    return tokenizer
+
+
+def _check_same_recipe(config: Config, recipe: pathlib.Path) -> None:
+    before = _flat(yaml.safe_load(recipe.read_text(encoding="utf-8")))
+    now = _flat(config.to_dict())
+    changed = [f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in now if before.get(key) != now[key]]
+    if changed:
+        raise ConfigError(
+            f"{recipe}: a run must be resumed with the recipe it began with, but {'; '.join(changed)}. "
+            "Put it back, or start a run of another name."
+        )
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def finish(config: Config, corpus: Corpus, trainer: Trainer) -> TrainingResult:
+    """Scores the best model of a run on its test set and writes `scores.json`."""
+    model = load(trainer.model_path)
+    scores: dict[str, Any] = {
+        "training_minutes": round(trainer.standing.seconds / 60, 2),
+        "updates": trainer.standing.updates,
+        "parameters": model.count_params(),
+        "monitor": config.training.monitor,
+        "best_dev": trainer.standing.best,
+    }
+    samples: list[tuple[str, str, str]] = []
+    test = corpus.test()
+    if test is not None:
+        test_scores, hypotheses = evaluate(model, test.sources, test.targets)
+        scores["test"] = test_scores
+        samples = _samples(test, hypotheses)
+    agreement = corpus.agreement_path()
+    if agreement is not None:
+        items = read_agreement_items(agreement)
+        by_distractors = agreement_accuracy(model.translate([item.source for item in items]), items)
+        scores["agreement"] = {str(count): score.accuracy for count, score in by_distractors.items()}
+    (trainer.folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    return TrainingResult(trainer.folder, trainer.model_path, model, scores, samples)
+
+
+def _samples(test: Texts, hypotheses: list[str], count: int = 5) -> list[tuple[str, str, str]]:
+    places = range(0, len(hypotheses), max(1, len(hypotheses) // count))
+    return [(test.sources[place], hypotheses[place], test.targets[place]) for place in places][:count]

@@ -1,10 +1,10 @@
-"""Reads the English side of a derivation."""
+"""Reads the English side of a derivation: words with their parts of speech, and the sentence."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from grammar import Clause, NounPhrase, Predicate, PrepositionalPhrase, Relative, Sentence
+from phrases import Clause, NounPhrase, Predicate, PrepositionalPhrase, Relative, Sentence
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,10 @@
-"""Reads the French side of a derivation: agreement while the tree is read, contraction and elision over the words in the end."""
+"""Reads the French side of a derivation: agreement while the tree is read, then contraction and elision."""
 
 from __future__ import annotations
 
 from english import COMMA, Word, spread
-from grammar import Clause, NounPhrase, Predicate, PrepositionalPhrase, Relative, Sentence
 from lexicon import Adjective, Verb
+from phrases import Clause, NounPhrase, Predicate, PrepositionalPhrase, Relative, Sentence
 
 VOWELS = "aeiouhàâéèêëîïôûùœ"
 ASPIRATED = ("hamster", "haricot", "haut", "héros", "hibou")

@@ -1,9 +1,9 @@
 """A synchronous English-French grammar: one tree, from which `english.py` and `french.py` each read their side.
 
-A derivation is a small tree of the dataclasses below. Every choice is made in the tree, none while a side is
-read from it, and two trees with the same English have the same French: English to French is a function. Three rules
-keep it so where English alone is ambiguous: a relative clause belongs to the noun right before it, no verb is
-in the lexicon whose past equals its base ("put"), and no noun whose plural equals its singular ("sheep").
+Every choice is made in the tree, none while a side is read from it, and two trees with the same English have the same
+French: English to French is a function. Three rules keep it so where English alone is ambiguous: a relative clause
+belongs to the noun right before it, no verb is in the lexicon whose past equals its base ("put"), and no noun
+whose plural equals its singular ("sheep").
 """
 
 from __future__ import annotations
@@ -13,97 +13,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from lexicon import Adjective, Adverb, Classes, Lexicon, Noun, Preposition, Verb
+from lexicon import Adjective, Adverb, Classes, Lexicon, Noun, Verb
+from phrases import Clause, NounPhrase, Predicate, PrepositionalPhrase, Relative, Sentence
 
 Item = TypeVar("Item")
 
 POSSESSIVES = ("my", "our", "his", "her", "their")
 POSSESSED = ("relation", "animal", "thing", "furniture", "vehicle", "food", "drink", "text", "home", "idea")
-
-
-@dataclass(frozen=True)
-class NounPhrase:
-    """A noun with what belongs to it, such as "the old friend of the queen"."""
-
-    determiner: str
-    adjective: Adjective | None
-    noun: Noun
-    plural: bool
-    modifier: PrepositionalPhrase | Relative | None = None
-
-    def nouns(self) -> list[NounPhrase]:
-        """This phrase and those inside it, in their order in the sentence."""
-        return [self] + (self.modifier.nouns() if self.modifier else [])
-
-
-@dataclass(frozen=True)
-class PrepositionalPhrase:
-    """A preposition and its noun phrase."""
-
-    preposition: Preposition
-    object: NounPhrase
-
-    def nouns(self) -> list[NounPhrase]:
-        return self.object.nouns()
-
-
-@dataclass(frozen=True)
-class Predicate:
-    """All of a clause but its subject. Of the complements, those that the verb takes are filled."""
-
-    verb: Verb
-    tense: str
-    negation: str = ""
-    adverb: Adverb | None = None
-    object: NounPhrase | None = None
-    recipient: NounPhrase | None = None
-    adjective: Adjective | None = None
-    degree: Adverb | None = None
-    infinitive: Predicate | None = None
-    place: PrepositionalPhrase | None = None
-
-    def nouns(self) -> list[NounPhrase]:
-        parts = (self.object, self.recipient, self.infinitive, self.place)
-        return [phrase for part in parts if part for phrase in part.nouns()]
-
-
-@dataclass(frozen=True)
-class Relative:
-    """A relative clause. With a subject of its own, the noun before the clause is its object: "that the girl saw"."""
-
-    comma: bool
-    subject: NounPhrase | None
-    predicate: Predicate
-
-    def nouns(self) -> list[NounPhrase]:
-        return (self.subject.nouns() if self.subject else []) + self.predicate.nouns()
-
-
-@dataclass(frozen=True)
-class Clause:
-    """A subject and its predicate; `reported` is the clause after "says that"."""
-
-    subject: NounPhrase
-    predicate: Predicate
-    reported: Clause | None = None
-
-
-@dataclass(frozen=True)
-class Sentence:
-    """A clause, perhaps after an adverb of time, perhaps with a second clause after a conjunction."""
-
-    clause: Clause
-    time: Adverb | None = None
-    conjunction: str = ""
-    second: Clause | None = None
-
-    def intervening(self) -> list[NounPhrase]:
-        """The noun phrases between the main subject and its verb."""
-        return self.clause.subject.nouns()[1:]
-
-    def distractors(self) -> int:
-        """How many nouns between the main subject and its verb have the other number."""
-        return sum(phrase.plural != self.clause.subject.plural for phrase in self.intervening())
 
 
 @dataclass(frozen=True)
@@ -113,7 +29,7 @@ class Plan:
     Args:
         intervening: How many nouns stand between the main subject and its verb.
         opposite: Whether all of them have the other number than the subject.
-        hidden_number: Whether the English may show the subject's number on its noun alone: neither on a determiner nor on a verb.
+        hidden_number: Whether the subject's noun alone may show its number in English: no determiner and no verb.
         plural: Whether the main subject is plural.
     """
 
@@ -123,7 +39,7 @@ class Plan:
     plural: bool
 
 
-class DeadEnd(Exception):
+class DeadEndError(Exception):
     """No word fits where the derivation has come to: throw the dice again."""
 
 
@@ -138,18 +54,19 @@ class Dice:
 
     def one_of(self, items: Sequence[Item]) -> Item:
         if not items:
-            raise DeadEnd
+            raise DeadEndError
         return items[int(self._random.random() * len(items))]
 
     def weighted(self, weights: Mapping[Item, float]) -> Item:
         if not weights:
-            raise DeadEnd
+            raise DeadEndError
         point = self._random.random() * sum(weights.values())
+        reached = 0.0
         for item, weight in weights.items():
-            point -= weight
-            if point < 0:
-                break
-        return item
+            reached += weight
+            if point < reached:
+                return item
+        raise DeadEndError
 
 
 @dataclass
@@ -172,8 +89,8 @@ class Derivation:
         if form == "reported":
             return Sentence(self.reporting_clause())
         clause = self.clause(tense, self.plan)
-        if form == "time":
-            times = [adverb for adverb in self.lexicon.adverbs if adverb.kind == "time" and tense in adverb.tenses]
+        if form == "time" and not _lasts(clause.predicate):
+            times = [item for item in self.lexicon.adverbs if item.kind == "time" and tense in item.tenses]
             return Sentence(clause, time=self.dice.one_of(times))
         if form == "joined":
             second = self.clause(tense, self.simple_plan())
@@ -214,7 +131,7 @@ class Derivation:
             return Clause(subject, Predicate(verb, tense, self.negation(), place=place))
         if kind == "infinitive":
             outer = self.new_verb([verb for verb in self.lexicon.verbs if verb.link.startswith("infinitive")])
-            inner = self.new_verb(self.action_verbs())
+            inner = self.new_verb([verb for verb in self.action_verbs() if verb.past_kind != "imparfait"])
             subject = self.subject(self.noun(plan.plural, outer.subjects, inner.subjects), plan)
             negation = self.negation()
             infinitive = self.action(inner, subject.noun, "infinitive", definite=bool(negation))
@@ -233,16 +150,20 @@ class Derivation:
         return self.dice.one_of(copulas)
 
     def predicate_adjectives(self, verb: Verb) -> list[Adjective]:
-        """Adjectives that can follow the verb: one can only become what can pass."""
+        """Adjectives that can follow the verb: what seems can pass, and what becomes comes by degrees."""
         adjectives = [item for item in self.lexicon.adjectives if item.english not in self.used]
-        return [item for item in adjectives if verb.base == "be" or "state" in item.traits]
+        if verb.base != "be":
+            adjectives = [item for item in adjectives if "state" in item.traits]
+        if verb.base == "become":
+            adjectives = [item for item in adjectives if "absolute" not in item.traits]
+        return adjectives
 
     def adjective_predicate(self, verb: Verb, adjective: Adjective, tense: str) -> Predicate:
         self.used.add(adjective.english)
         negation, adverb, degree = self.negation(never="state" in adjective.traits), None, None
         if not negation and "state" in adjective.traits:
             adverb = self.frequency(verb, tense, probability=0.12)
-        if not adverb and self.dice.chance(0.25):
+        if not adverb and "absolute" not in adjective.traits and self.dice.chance(0.25):
             degree = self.dice.one_of([item for item in self.lexicon.adverbs if item.kind == "degree"])
         return Predicate(verb, tense, negation, adverb, adjective=adjective, degree=degree)
 
@@ -268,7 +189,7 @@ class Derivation:
         """Derives a verb with its adverbs and complements.
 
         Args:
-            definite: Whether the object must be definite, as in an infinitive under a negation ("does not want to see the cat").
+            definite: Whether the object must be definite, as under a negation ("does not want to see the cat").
             nouns: How many nouns the predicate has; None leaves it to chance.
             plural: The number that these nouns must have; None leaves it to chance.
         """
@@ -281,7 +202,7 @@ class Derivation:
             place = self.place(subject, plural) if wants_place else None
             return Predicate(verb, tense, negation, adverb, place=place)
         to_someone = "recipient" in verb.traits
-        inner = self.dice.weighted({0: 84, 1: 16}) if nouns is None else nouns - 1 - to_someone
+        inner = self.dice.weighted({0: 78, 1: 22}) if nouns is None else nouns - 1 - to_someone
         if definite or "definite" in verb.traits:
             role = "definite"
         elif verb.link != "object":
@@ -305,27 +226,22 @@ class Derivation:
         """An adverb such as "often"; what happens once takes none that counts, what lasts no "finally"."""
         if not self.dice.chance(probability):
             return None
-        excluded = ("often", "always", "sometimes", "rarely") if "once" in verb.traits else ()
+        excluded = {"often", "always", "sometimes", "rarely"} if "once" in verb.traits else set()
         if verb.past_kind == "imparfait":
-            excluded += ("finally",)
+            excluded.add("finally")
         adverbs = [item for item in self.lexicon.adverbs if item.kind == "frequency" and tense in item.tenses]
         return self.dice.one_of([item for item in adverbs if item.english not in excluded])
 
     def place(self, subject: Noun, plural: bool | None) -> PrepositionalPhrase:
         prepositions = [item for item in self.lexicon.prepositions if item.use != "noun"]
         preposition = self.dice.one_of([item for item in prepositions if subject.is_one_of(item.heads)])
-        return PrepositionalPhrase(preposition, self.noun_phrase(preposition.objects, "preposition", plural=plural))
+        role = "definite" if preposition.use == "verb" else "preposition"
+        return PrepositionalPhrase(preposition, self.noun_phrase(preposition.objects, role, plural=plural))
 
     def noun(self, plural: bool, *classes: Classes) -> Noun:
         """A noun not used yet that has the number and belongs to one of each of the classes."""
-        fitting = [
-            noun
-            for noun in self.lexicon.nouns
-            if (noun.plural or not plural)
-            and noun.singular not in self.used
-            and all(noun.is_one_of(names) for names in classes)
-        ]
-        noun = self.dice.one_of(fitting)
+        fitting = self.lexicon.nouns_of(plural, *classes)
+        noun = self.dice.one_of([noun for noun in fitting if noun.singular not in self.used])
         self.used.add(noun.singular)
         return noun
 
@@ -368,10 +284,11 @@ class Derivation:
         """
         if nouns == 0 and not (outermost and self.dice.chance(0.1)):
             return None
-        kinds = {"phrase": 45} if nouns > 0 else {}
+        acts = head.is_one_of(("person", "animal"))
+        kinds = {"phrase": 40} if nouns > 0 else {}
         if self.relatives < 2:
-            kinds |= {"subject relative": 33 if outermost else 20}
-            kinds |= {"object relative": 30 if outermost else 22} if nouns in (1, 2) else {}
+            kinds |= {"subject relative": 30 if acts else 8}
+            kinds |= {"object relative": 22 if acts else 52} if nouns in (1, 2) else {}
         kind = self.dice.weighted(kinds)
         if kind == "phrase":
             prepositions = [item for item in self.lexicon.prepositions if item.use != "verb"]
@@ -384,8 +301,9 @@ class Derivation:
             return self.object_relative(head, nouns, plural, comma)
         return self.subject_relative(head, nouns, plural, comma)
 
-    def relative_tense(self) -> str:
-        return self.dice.weighted({"past": 70, "future": 12} | ({} if self.plan.hidden_number else {"present": 22}))
+    def relative_tense(self, past: float = 70) -> str:
+        others = {"future": 12} if self.plan.hidden_number else {"future": 12, "present": 20}
+        return self.dice.weighted({"past": past} | others)
 
     def subject_relative(self, head: Noun, nouns: int, plural: bool | None, comma: bool) -> Relative:
         """A clause whose subject is the noun before it: "who bought the apples near the houses"."""
@@ -400,9 +318,18 @@ class Derivation:
         return Relative(comma, None, self.action(verb, head, tense, nouns=nouns, plural=plural))
 
     def object_relative(self, head: Noun, nouns: int, plural: bool | None, comma: bool) -> Relative:
-        """A clause whose object is the noun before it: "that the friends of the queen bought"."""
-        verbs = [verb for verb in self.lexicon.verbs if "relative" in verb.traits and head.is_one_of(verb.objects)]
-        verb = self.new_verb(verbs)
+        """A clause whose object is the noun before it: "that the friends of the queen bought".
+
+        The fewer objects a verb can have, the likelier it is here, or its participle would hardly ever agree.
+        """
+        verb = self.dice.weighted(
+            {
+                verb: 1 / len(self.lexicon.nouns_of(False, verb.objects))
+                for verb in self.lexicon.verbs
+                if "relative" in verb.traits and head.is_one_of(verb.objects) and verb.base not in self.used
+            }
+        )
+        self.used.add(verb.base)
         own_plural = self.dice.chance(0.5) if plural is None else plural
         noun = self.noun(own_plural, verb.subjects)
         modifier = None
@@ -412,7 +339,14 @@ class Derivation:
             inside = self.noun_phrase(preposition.objects, "preposition", plural=plural)
             modifier = PrepositionalPhrase(preposition, inside)
         subject = self.dress(noun, own_plural, "subject", modifier)
-        return Relative(comma, subject, Predicate(verb, self.relative_tense()))
+        return Relative(comma, subject, Predicate(verb, self.relative_tense(past=85)))
+
+
+def _lasts(predicate: Predicate) -> bool:
+    """Whether the predicate tells of something too lasting for "yesterday" or "today"."""
+    if predicate.adjective:
+        return "state" not in predicate.adjective.traits
+    return predicate.verb.past_kind == "imparfait" and not predicate.place
 
 
 def _can_hold(verb: Verb, nouns: int) -> bool:
@@ -427,7 +361,8 @@ def _determiners(
 ) -> dict[str, float]:
     """The determiners, with weights, that fit a noun in its place.
 
-    Under a negation, French has "de" for "a" and "any", and a clause after that would need the subjunctive, so such nouns stand alone.
+    Under a negation, French has "de" for "a" and "any"; a relative clause after that would need the subjunctive, so
+    such a noun has none.
     """
     possessive = 12.0 * noun.is_one_of(POSSESSED)
     definite = {"the": 50.0, "possessive": possessive, "these" if plural else "this": 7}

@@ -1,13 +1,14 @@
-"""The words of the English-French grammar, as tables that a reader can check: one row a word, every irregular form spelled out.
+"""The words of the English-French grammar, as tables that a reader can check: one row a word, no form left to a rule
+that has exceptions.
 
-The tables lie in `words/`, tab-separated, `-` for nothing. A word's classes say what it can be said of: a verb
-lists the classes of its subjects and objects, an adjective those of its nouns. The name of a noun is itself a class, so
-that a row can also name single nouns.
+The tables lie in `words/`, tab-separated, `-` for nothing. A noun's classes say what it is; a verb lists the
+classes of its subjects and objects, an adjective those of its nouns. The name of a noun is itself a class, so that
+a row can also name single nouns.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 WORDS_FOLDER = Path(__file__).resolve().parent / "words"
@@ -49,10 +50,10 @@ class Adjective:
 class Verb:
     """A verb in one sense.
 
-    `link` is what French puts between the verb and its complement: nothing at all, a direct `object`, a preposition, `que`
-    and a clause, an `adjective`, or an `infinitive` with or without a preposition. `particle` is the English
-    counterpart. `past_kind` names how the English past is told: with `avoir` or `être` and the participle in `past_form`, or,
-    for states, with the `imparfait` on the stem in `past_form`.
+    `link` is what the verb takes in French: nothing, a direct `object`, a preposition and its object, `que` and a
+    clause, an `adjective`, or an `infinitive`, perhaps with a preposition; `particle` is what English puts before it.
+    `past_kind` is how French tells the English past: with `avoir` or `être` and the participle in `past_form`, or, for
+    states, with the `imparfait` on the stem in `past_form`. `future` is the stem of the future.
     """
 
     base: str
@@ -102,6 +103,18 @@ class Lexicon:
     verbs: tuple[Verb, ...]
     adverbs: tuple[Adverb, ...]
     prepositions: tuple[Preposition, ...]
+    _nouns_of: dict[tuple, list[Noun]] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def nouns_of(self, plural: bool, *classes: Classes) -> list[Noun]:
+        """The nouns that have the number and belong to one of each of the classes; looked up once and kept."""
+        key = (plural, *classes)
+        if key not in self._nouns_of:
+            self._nouns_of[key] = [
+                noun
+                for noun in self.nouns
+                if (noun.plural or not plural) and all(noun.is_one_of(names) for names in classes)
+            ]
+        return self._nouns_of[key]
 
     def restricted_to(self, words: set[str]) -> Lexicon:
         """Keeps what can be said with the given English words: a small lexicon in which a sentence is quickly found."""

@@ -1,8 +1,8 @@
 """Writes the shipped English-French corpus: sentences of a small grammar of our own, the same on every run.
 
 `python data/en-fr/make.py [--output FOLDER]` writes training, dev and test pairs (`train.en`, `train.fr`, ...) and
-`agreement.tsv`: in each of its rows some nouns of the other number (0 to 4 "distractors") stand between a subject and its
-verb, English shows the number on the subject alone, and French shows it on the verb. Columns:
+`agreement.tsv`: in each of its rows, nouns of the other number (0 to 4 "distractors") stand between a subject and
+its verb, English shows the number on the subject alone, and French shows it on the verb. Columns:
 
     distractors, English sentence, French sentence, right verb form, wrong verb form
 
@@ -14,14 +14,15 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from english import english
 from french import finite_form, french
-from grammar import DeadEnd, Derivation, Dice, Plan, Sentence
+from grammar import DeadEndError, Derivation, Dice, Plan
 from lexicon import Lexicon, read_lexicon
+from phrases import Sentence
 
 SEED = 20240229
 TRAIN_PAIRS, DEV_PAIRS, TEST_PAIRS = 30_000, 1_000, 1_000
@@ -73,19 +74,20 @@ class Corpus:
             plural=dice.chance(0.5),
         )
 
-    def pairs(self, plan: Callable[[], Plan], accept: Callable[[Pair], bool] = lambda pair: True) -> Iterator[Pair]:
-        """New pairs that `accept` takes, without end."""
-        while True:
+    def draw(self, count: int, accept: Callable[[Pair], bool] = bool, plan: Plan | None = None) -> list[Pair]:
+        """So many new pairs that `accept` takes, to the plan or each to a plan of its own."""
+        pairs: list[Pair] = []
+        while len(pairs) < count:
             try:
-                sentence = Derivation(self._lexicon, self._dice, plan()).sentence()
-            except DeadEnd:
+                sentence = Derivation(self._lexicon, self._dice, plan or self.plan()).sentence()
+            except DeadEndError:
                 continue
             pair = Pair(sentence, english(sentence), french(sentence))
             length = max(len(pair.english.split()), len(pair.french.split()))
-            if length > MAX_WORDS or {pair.english, pair.french} & self._seen or not accept(pair):
-                continue
-            self._seen |= {pair.english, pair.french}
-            yield pair
+            if length <= MAX_WORDS and not {pair.english, pair.french} & self._seen and accept(pair):
+                self._seen |= {pair.english, pair.french}
+                pairs.append(pair)
+        return pairs
 
 
 def verb_forms(sentence: Sentence) -> tuple[str, str]:
@@ -97,7 +99,7 @@ def verb_forms(sentence: Sentence) -> tuple[str, str]:
 
 def shows_agreement(pair: Pair) -> bool:
     """Whether the verb's form can be told from the French words: the right one is there once, the wrong one never."""
-    words = pair.french.split()
+    words = split(pair.french)
     right, wrong = verb_forms(pair.sentence)
     return words.count(right) == 1 and wrong not in words and not pair.sentence.clause.predicate.negation
 
@@ -105,7 +107,7 @@ def shows_agreement(pair: Pair) -> bool:
 def make(output: Path) -> None:
     """Writes all the files into the folder."""
     corpus = Corpus(read_lexicon(), SEED)
-    train = take(corpus.pairs(corpus.plan), TRAIN_PAIRS)
+    train = corpus.draw(TRAIN_PAIRS)
     counts = Counter(word for pair in train for word in pair.words())
 
     def is_covered(pair: Pair) -> bool:
@@ -116,24 +118,20 @@ def make(output: Path) -> None:
 
     output.mkdir(parents=True, exist_ok=True)
     write_pairs(output, "train", train)
-    write_pairs(output, "dev", take(corpus.pairs(corpus.plan, is_covered), DEV_PAIRS))
-    write_pairs(output, "test", take(corpus.pairs(corpus.plan, is_covered), TEST_PAIRS))
+    write_pairs(output, "dev", corpus.draw(DEV_PAIRS, is_covered))
+    write_pairs(output, "test", corpus.draw(TEST_PAIRS, is_covered))
     rows = []
     for distractors in AGREEMENT_DISTRACTORS:
         halves = []
         for plural in (False, True):
             plan = Plan(intervening=distractors, opposite=True, hidden_number=True, plural=plural)
-            halves.append(take(corpus.pairs(lambda plan=plan: plan, is_agreement), AGREEMENT_SENTENCES // 2))
+            halves.append(corpus.draw(AGREEMENT_SENTENCES // 2, is_agreement, plan))
         rows += [
             "\t".join((str(distractors), pair.english, pair.french, *verb_forms(pair.sentence)))
             for both in zip(*halves, strict=True)
             for pair in both
         ]
     write_lines(output / "agreement.tsv", rows)
-
-
-def take(pairs: Iterator[Pair], count: int) -> list[Pair]:
-    return [next(pairs) for _ in range(count)]
 
 
 def write_pairs(output: Path, name: str, pairs: list[Pair]) -> None:

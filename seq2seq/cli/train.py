@@ -4,6 +4,7 @@ from typing import Annotated
 
 import cyclopts
 
+from seq2seq.cli.report import print_samples, print_scores
 from seq2seq.config import Config
 from seq2seq.config.flags import DEFAULT_RECIPE, Texts, with_setting_flags
 from seq2seq.config.reading import merge
@@ -26,13 +27,13 @@ def train_as_told(
 
 
 def run_training(config: Config, resume: bool) -> None:
-    """Train, and print where the model is and how it scores."""
+    """Train, and print translations of the test set, how the model scores and where it is."""
     # TensorFlow takes seconds to import: only now, so that help and mistakes in a recipe are answered at once.
-    from seq2seq import training
+    from seq2seq.training import train
 
-    result = training.train(config, resume=resume)
-    for name, value in result.scores.items():
-        print(f"{name}: {value}")
+    result = train(config, resume=resume)
+    print_samples(result.samples)
+    print_scores(result.scores)
     print(f"model: {result.model_path}")
 
 

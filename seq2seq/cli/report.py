@@ -1,0 +1,48 @@
+"""How results look on standard output."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+
+def print_json(scores: Mapping[str, Any]) -> None:
+    """Print scores as one JSON object."""
+    print(json.dumps(scores, ensure_ascii=False))
+
+
+def print_scores(scores: Mapping[str, Any]) -> None:
+    """Print scores for people: a line each, and groups of them below their name."""
+    for line in score_lines(scores):
+        print(line)
+
+
+def score_lines(scores: Mapping[str, Any], indent: str = "") -> Iterator[str]:
+    """Scores as lines of text.
+
+    Examples:
+        >>> list(score_lines({"bleu": 30.123, "by_length": [{"longest": None, "bleu": 1.0}]}))
+        ['bleu: 30.12', 'by_length:', '  longest -, bleu 1.00']
+    """
+    for name, value in scores.items():
+        if isinstance(value, Mapping):
+            yield f"{indent}{name}:"
+            yield from score_lines(value, indent + "  ")
+        elif isinstance(value, list):
+            yield f"{indent}{name}:"
+            for row in value:
+                yield f"{indent}  " + ", ".join(f"{column} {shown(cell)}" for column, cell in row.items())
+        else:
+            yield f"{indent}{name}: {shown(value)}"
+
+
+def shown(value: object) -> str:
+    """One score as text: two decimals where it has any."""
+    if value is None:
+        return "-"
+    return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+
+def print_samples(samples: Sequence[tuple[str, str, str]]) -> None:
+    """Print some sources of the test set, with their translations and the right ones."""
+    for source, translation, reference in samples:
+        print(f"source       {source}\ntranslation  {translation}\nreference    {reference}\n")

@@ -66,27 +66,36 @@ def parse_train_arguments(arguments: Sequence[str]) -> tuple[Config, bool]:
     app = command_app(
         name="train.py", usage="Usage: python train.py [RECIPE.yaml] [--resume] [--section.key value ...]"
     )
-    app.default(with_setting_flags(train_arguments))
+    app.default(training_command(lambda config, resume: (config, resume)))
     parsed: tuple[Config, bool] | None = call(app, arguments)
     if parsed is None:
         raise SystemExit(0)
     return parsed
 
 
-def train_arguments(
-    recipe: str = DEFAULT_RECIPE,
-    /,
-    *,
-    resume: Annotated[bool, cyclopts.Parameter(negative=())] = False,
-    flags: Texts,
-) -> tuple[Config, bool]:
-    """Train a model on pairs of texts; the recipe says how, and flags change what the recipe says.
+def training_command(run: Callable[[Config, bool], Any]) -> Callable[..., Any]:
+    """The command line of training, for cyclopts: it reads a run and hands it on.
 
     Args:
-        recipe: a YAML file of the settings below; what it leaves out keeps its default.
-        resume: go on where the run of this name was stopped.
+        run: is called with the whole run, and whether to resume it; what it returns, the command returns.
     """
-    return merge(recipe, flags), resume
+
+    def command(
+        recipe: str = DEFAULT_RECIPE,
+        /,
+        *,
+        resume: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+        flags: Texts,
+    ) -> Any:
+        """Train a model on pairs of texts; the recipe says how, and flags change what the recipe says.
+
+        Args:
+            recipe: a YAML file of the settings below; what it leaves out keeps its default.
+            resume: go on where the run of this name was stopped.
+        """
+        return run(merge(recipe, flags), resume)
+
+    return with_setting_flags(command)
 
 
 def command_app(name: str, usage: str | None = None, help_flags: Sequence[str] = ("--help", "-h")) -> cyclopts.App:

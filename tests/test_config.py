@@ -7,7 +7,6 @@ import pathlib
 import re
 import subprocess
 import sys
-import time
 import typing
 
 import pytest
@@ -309,14 +308,14 @@ class TestHelp:
                 assert f"Oneof:{','.join(typing.get_args(item))}." in shown
 
     def test_help_answers_at_once_and_without_tensorflow(self):
-        code = "import sys, runpy\ntry:\n    runpy.run_path('train.py', run_name='__main__')\n"
-        code += "finally:\n    print(*(m for m in ('tensorflow', 'keras') if m in sys.modules), file=sys.stderr)"
-        started = time.perf_counter()
+        code = "import sys, runpy, time\ntry:\n    runpy.run_path('train.py', run_name='__main__')\n"
+        code += "finally:\n    slow = [name for name in ('tensorflow', 'keras') if name in sys.modules]\n"
+        code += "    print(time.process_time(), *slow, file=sys.stderr)"
         done = subprocess.run([sys.executable, "-c", code, "--help"], cwd=ROOT, capture_output=True, text=True)
-        seconds = time.perf_counter() - started
-        assert (done.returncode, done.stderr.strip()) == (0, "")
+        seconds, *slow = done.stderr.split()
+        assert (done.returncode, slow) == (0, [])
         assert "--training.epochs" in done.stdout
-        assert seconds < 3, "about a quarter of a second on an idle machine"
+        assert float(seconds) < 1
 
 
 def test_train_arguments(recipe):

@@ -11,6 +11,7 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import TypeVar
 
 from lexicon import Adjective, Adverb, Classes, Lexicon, Noun, Verb
@@ -60,11 +61,11 @@ class Dice:
     def weighted(self, weights: Mapping[Item, float]) -> Item:
         if not weights:
             raise DeadEndError
-        point = self._random.random() * sum(weights.values())
-        reached = 0.0
-        for item, weight in weights.items():
-            reached += weight
-            if point < reached:
+        # Not `sum`, which rounds differently from Python 3.12 on.
+        reached = list(accumulate(weights.values()))
+        point = self._random.random() * reached[-1] if reached else 0.0
+        for item, bound in zip(weights, reached, strict=True):
+            if point < bound:
                 return item
         raise DeadEndError
 
@@ -233,10 +234,14 @@ class Derivation:
         return self.dice.one_of([item for item in adverbs if item.english not in excluded])
 
     def place(self, subject: Noun, plural: bool | None) -> PrepositionalPhrase:
+        """Where it happens; one is at a single, definite place."""
         prepositions = [item for item in self.lexicon.prepositions if item.use != "noun"]
         preposition = self.dice.one_of([item for item in prepositions if subject.is_one_of(item.heads)])
-        role = "definite" if preposition.use == "verb" else "preposition"
-        return PrepositionalPhrase(preposition, self.noun_phrase(preposition.objects, role, plural=plural))
+        if preposition.use == "both":
+            return PrepositionalPhrase(preposition, self.noun_phrase(preposition.objects, "preposition", plural=plural))
+        if plural:
+            raise DeadEndError
+        return PrepositionalPhrase(preposition, self.noun_phrase(preposition.objects, "definite", plural=False))
 
     def noun(self, plural: bool, *classes: Classes) -> Noun:
         """A noun not used yet that has the number and belongs to one of each of the classes."""
@@ -313,7 +318,7 @@ class Derivation:
             adjectives = [item for item in self.predicate_adjectives(be) if head.is_one_of(item.classes)]
             return Relative(comma, None, self.adjective_predicate(be, self.dice.one_of(adjectives), tense))
         verb = self.new_verb(
-            [verb for verb in self.action_verbs() if head.is_one_of(verb.subjects) and _can_hold(verb, nouns)]
+            [verb for verb in self.action_verbs() if head.is_one_of(verb.subjects) and _can_tell(verb, nouns)]
         )
         return Relative(comma, None, self.action(verb, head, tense, nouns=nouns, plural=plural))
 
@@ -349,8 +354,10 @@ def _lasts(predicate: Predicate) -> bool:
     return predicate.verb.past_kind == "imparfait" and not predicate.place
 
 
-def _can_hold(verb: Verb, nouns: int) -> bool:
-    """Whether the verb's complements can have exactly so many nouns."""
+def _can_tell(verb: Verb, nouns: int) -> bool:
+    """Whether the verb can stand in a relative clause with exactly so many nouns; of who has died, no more is told."""
+    if "once" in verb.traits:
+        return False
     if not verb.link:
         return nouns == 0 or (nouns == 1 and "place" in verb.traits)
     return nouns >= (2 if "recipient" in verb.traits else 1)
@@ -364,7 +371,8 @@ def _determiners(
     Under a negation, French has "de" for "a" and "any"; a relative clause after that would need the subjunctive, so
     such a noun has none.
     """
-    possessive = 12.0 * noun.is_one_of(POSSESSED)
+    is_restricted = isinstance(modifier, Relative) and not modifier.comma
+    possessive = 12.0 * (noun.is_one_of(POSSESSED) and not is_restricted)
     definite = {"the": 50.0, "possessive": possessive, "these" if plural else "this": 7}
     if isinstance(modifier, PrepositionalPhrase) and modifier.preposition.english == "of":
         return {"the": 1}

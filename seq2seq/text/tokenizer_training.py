@@ -55,6 +55,8 @@ def train_tokenizer(
         source_lines: source texts, read once.
         target_lines: target texts, read once.
         kind: `unigram` or `bpe` for subwords, `char` for characters, `word` for what stands between spaces.
+            SentencePiece's unigram never makes a piece of a whole word that is part of no other word: for a corpus of
+            few different words `bpe` gives shorter rows.
         vocabulary_size: number of pieces, the four special ones included; `char` and `word` may have fewer, never
             more.
         target_vocabulary_size: the same for the target where `shared` is False; None: `vocabulary_size`.
@@ -189,8 +191,10 @@ def _train(lines: Sequence[str], name: str, size: int, settings: dict[str, Any])
         raise TokenizerError(
             "The text to train the tokenizer on must hold at least one line, but is empty instead. Check the corpus."
         )
-    # Below one character beside the fixed pieces SentencePiece stops with a message that names no size.
-    floor = len(SPECIAL_PIECES) + len(settings["user_defined_symbols"]) + 1
+    # Below one piece beside the fixed ones SentencePiece stops with a message that names no size. Of a symbol that is to
+    # be a word it makes two pieces, with and without a space before it.
+    symbols = len(settings["user_defined_symbols"]) * (2 if settings["model_type"] == "word" else 1)
+    floor = len(SPECIAL_PIECES) + symbols + 1
     model, error = _attempt(lines, max(size, floor), settings)
     if size < floor and model is not None:
         raise _too_small(name, size, floor)

@@ -1,0 +1,295 @@
+import io
+import pickle
+import threading
+
+import numpy as np
+import pytest
+import sentencepiece
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from seq2seq.errors import TokenizerError
+from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Sampling, Tokenizer, train_tokenizer
+from seq2seq.text.sampling import sentence_seeds
+from seq2seq.text.tokenizer import THREADS_FROM
+
+
+def foreign_model(**options) -> bytes:
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["some words here"] * 3),
+        model_writer=model,
+        model_type="char",
+        vocab_size=30,
+        hard_vocab_limit=False,
+        minloglevel=3,
+        **options,
+    )
+    return model.getvalue()
+
+
+def test_special_ids_are_the_same_everywhere(tokenizers):
+    assert (PAD_ID, UNKNOWN_ID, START_ID, END_ID) == (0, 1, 2, 3)
+    for tokenizer in tokenizers.values():
+        assert tokenizer.target_pieces([UNKNOWN_ID, START_ID, PAD_ID, END_ID]) == ["<unk>", "</s>"]
+
+
+def test_every_row_ends_with_the_end_and_holds_it_once(corpus, tokenizers):
+    for tokenizer in tokenizers.values():
+        for row in tokenizer.encode_source([source for source, _ in corpus]):
+            assert row[-1] == END_ID
+            assert len(row) > 1
+            assert not {PAD_ID, START_ID, END_ID} & set(row[:-1])
+
+
+@pytest.mark.parametrize("text", ["", " ", "\t", "\u200b"])
+def test_a_text_of_nothing_is_the_end_alone(tokenizers, text):
+    for kind in ("unigram", "bpe", "char"):
+        assert tokenizers[kind].encode_source([text]) == [[END_ID]]
+        assert tokenizers[kind].decode_source([[END_ID]]) == [""]
+
+
+def test_texts_cannot_write_special_ids(tokenizers):
+    for tokenizer in tokenizers.values():
+        (row,) = tokenizer.encode_target(["<s> </s> <pad> the </s>"])
+        assert not {PAD_ID, START_ID, END_ID} & set(row[:-1])
+
+
+def test_no_texts(tokenizers):
+    assert tokenizers["bpe"].encode_source([]) == []
+    assert tokenizers["bpe"].decode_source([]) == []
+
+
+def test_many_texts_at_once_are_as_one_by_one(corpus, tokenizers):
+    texts = [source for source, _ in corpus] * 3
+    assert len(texts) > THREADS_FROM
+    for tokenizer in tokenizers.values():
+        assert tokenizer.encode_source(texts) == [tokenizer.encode_source([text])[0] for text in texts]
+
+
+def test_ids_are_those_of_sentencepiece_itself(corpus, tokenizers):
+    for tokenizer in tokenizers.values():
+        processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.models["joint.model"])
+        for source, _ in corpus[:20]:
+            assert tokenizer.encode_source([source]) == [[*processor.encode(source), 3]]
+
+
+def test_decoding_stops_at_the_end_and_passes_over_padding_and_start(tokenizers):
+    tokenizer = tokenizers["unigram"]
+    (row,) = tokenizer.encode_target(["le chat"])
+    (other,) = tokenizer.encode_target(["le chien"])
+    assert tokenizer.decode_target([[START_ID, *row, *other]]) == ["le chat"]
+    assert tokenizer.decode_target([[PAD_ID, *row, PAD_ID, PAD_ID]]) == ["le chat"]
+    assert tokenizer.decode_target([row[:-1]]) == ["le chat"]
+    assert tokenizer.decode_target([[], [END_ID], row]) == ["", "", "le chat"]
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint16])
+def test_decoding_takes_arrays(tokenizers, dtype):
+    tokenizer = tokenizers["unigram"]
+    rows = tokenizer.encode_target(["le chat", "le chien et le chat"])
+    array = np.zeros((2, 40), dtype)
+    for place, row in enumerate(rows):
+        array[place, : len(row)] = row
+    assert tokenizer.decode_target(array) == ["le chat", "le chien et le chat"]
+
+
+@pytest.mark.parametrize("bad", [-1, 250, 10**9])
+@pytest.mark.parametrize("after", [[], [END_ID]])
+def test_ids_outside_the_vocabulary_are_named(tokenizers, bad, after):
+    message = rf"token_ids\[1\]\[2\] must be from 0 to 249, but is {bad} instead. Decode with the tokenizer"
+    with pytest.raises(TokenizerError, match=message):
+        tokenizers["unigram"].decode_target([[5], [5, 6, bad, *after]])
+    with pytest.raises(TokenizerError, match=r"token_ids\[0\]\[0\]"):
+        tokenizers["unigram"].target_pieces([bad])
+
+
+def test_pieces_stand_one_for_one_beside_ids(corpus, tokenizers):
+    for kind, tokenizer in tokenizers.items():
+        processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.models["joint.model"])
+        for source, target in corpus[:20]:
+            pieces = tokenizer.source_pieces(source)
+            assert pieces == [processor.id_to_piece(i) for i in tokenizer.encode_source([source])[0]]
+            assert pieces[-1] == "</s>"
+            (row,) = tokenizer.encode_target([target])
+            assert tokenizer.target_pieces([START_ID, *row, PAD_ID, 7]) == [processor.id_to_piece(i) for i in row]
+            if kind != "word":
+                assert "".join(pieces[:-1]).replace("▁", " ").strip() == source
+    assert "☃" in "".join(tokenizers["unigram"].source_pieces("the ☃"))
+    assert tokenizers["unigram"].target_pieces([5, 6])[-1] != "</s>"
+
+
+@given(st.text(st.sampled_from("abcdefghijklmnoprstuvwy é"), max_size=40))
+@settings(max_examples=100, deadline=None)
+def test_any_text_of_known_characters_comes_back(tokenizers, text):
+    expected = " ".join(text.split())
+    for kind in ("unigram", "bpe", "char"):
+        tokenizer = tokenizers[kind]
+        known = expected if UNKNOWN_ID not in tokenizer.encode_source([text])[0] else None
+        if known is not None:
+            assert tokenizer.decode_source(tokenizer.encode_source([text])) == [known]
+
+
+def test_models_hold_all_that_it_knows(tokenizers, corpus):
+    joint = tokenizers["unigram"]
+    assert list(joint.models) == ["joint.model"]
+    split = train_tokenizer([s for s, _ in corpus], [t for _, t in corpus], vocabulary_size=70, shared=False)
+    assert list(split.models) == ["source.model", "target.model"]
+    for tokenizer in (joint, split):
+        for copy in (Tokenizer.from_models(tokenizer.models), pickle.loads(pickle.dumps(tokenizer))):
+            assert copy == tokenizer
+            assert hash(copy) == hash(tokenizer)
+            assert copy.fingerprint == tokenizer.fingerprint
+            assert copy.models == tokenizer.models
+            assert copy.encode_source(["the cat"]) == tokenizer.encode_source(["the cat"])
+            assert copy.encode_target(["le chat"]) == tokenizer.encode_target(["le chat"])
+
+
+def test_fingerprints_differ_with_the_models(tokenizers):
+    fingerprints = {tokenizer.fingerprint for tokenizer in tokenizers.values()}
+    assert len(fingerprints) == 4
+    first, second = (tokenizers[kind].models["joint.model"] for kind in ("unigram", "bpe"))
+    pairs = {Tokenizer(first, second), Tokenizer(second, first), Tokenizer(first, first), Tokenizer(first)}
+    assert len(pairs) == 4
+    assert Tokenizer(first) != "something else"
+
+
+def test_what_it_says_of_itself(tokenizers):
+    model = tokenizers["unigram"].models["joint.model"]
+    assert repr(Tokenizer(model)) == "Tokenizer(joint, 250 pieces)"
+    assert repr(Tokenizer(model, model)) == "Tokenizer(source 250 pieces, target 250 pieces)"
+
+
+@pytest.mark.parametrize("names", [(), ("source.model",), ("joint.model", "target.model"), ("a.model",)])
+def test_models_under_other_names(tokenizers, names):
+    model = tokenizers["unigram"].models["joint.model"]
+    with pytest.raises(TokenizerError, match=r"must be joint\.model, or source.model and target.model, but are"):
+        Tokenizer.from_models(dict.fromkeys(names, model))
+
+
+def test_damaged_models(tokenizers):
+    model = tokenizers["unigram"].models["joint.model"]
+    with pytest.raises(TokenizerError, match=r"joint\.model must be a SentencePiece model, but is empty"):
+        Tokenizer(b"")
+    for damaged in (b"garbage", b"\0" * 100, model[: len(model) // 2], model[100:]):
+        with pytest.raises(TokenizerError, match=r"joint.model must be a SentencePiece model, but is damaged .* bytes"):
+            Tokenizer(damaged)
+    with pytest.raises(TokenizerError, match=r"^target.model must be a SentencePiece model, but is damaged"):
+        Tokenizer(model, b"garbage")
+    with pytest.raises(TokenizerError, match=r"^source.model must be a SentencePiece model, but is damaged"):
+        Tokenizer(b"garbage", model)
+
+
+def test_models_with_other_special_ids():
+    message = r"must number padding, unknown, start and end as \(0, 1, 2, 3\), but numbers them \(-1, 0, 1, 2\) instead"
+    with pytest.raises(TokenizerError, match=message):
+        Tokenizer(foreign_model())
+    assert Tokenizer(foreign_model(pad_id=0, unk_id=1, bos_id=2, eos_id=3)).encode_source([""]) == [[3]]
+
+
+def test_texts_of_the_wrong_kind(tokenizers):
+    tokenizer = tokenizers["unigram"]
+    with pytest.raises(
+        TypeError, match=r"texts must be a list of strings, but is one string instead. Write \['the cat'\]"
+    ):
+        tokenizer.encode_source("the cat")
+    with pytest.raises(TypeError, match=r"texts\[1\] must be a string, but is NoneType instead"):
+        tokenizer.encode_target(["the cat", None])
+    for call in (tokenizer.encode_source, lambda texts: tokenizer.source_pieces(texts[0])):
+        with pytest.raises(
+            TokenizerError, match=r"texts\[0\] must be valid Unicode, but holds half a surrogate pair .* 2 "
+        ):
+            call(["ab\udc00"])
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_a_drawn_segmentation_depends_on_its_own_seed_only(corpus, tokenizers, kind):
+    tokenizer, texts = tokenizers[kind], [source for source, _ in corpus[:30]]
+    sampling, seeds = Sampling(alpha=0.3), list(range(100, 130))
+    rows = tokenizer.encode_source(texts, sampling, seeds)
+    assert rows == tokenizer.encode_source(texts, sampling, seeds)
+    assert rows[::-1] == tokenizer.encode_source(texts[::-1], sampling, seeds[::-1])
+    assert rows[7:9] == tokenizer.encode_source(texts[7:9], sampling, seeds[7:9])
+    others = tokenizer.encode_source(texts, sampling, range(500, 530))
+    assert sum(a != b for a, b in zip(rows, others, strict=True)) > 10
+    assert sum(a != b for a, b in zip(rows, tokenizer.encode_source(texts), strict=True)) > 10
+    assert tokenizer.decode_source(rows) == texts
+    assert all(row[-1] == END_ID for row in rows)
+    assert tokenizer.encode_target(texts, sampling) == tokenizer.encode_target(texts, sampling, range(30))
+
+
+@pytest.mark.parametrize("nbest_size", [-1, 64])
+def test_draws_follow_the_distribution_of_the_model(tokenizers, nbest_size):
+    """P(segmentation) is proportional to exp(alpha * its log probability), summed from the scores of its pieces."""
+    tokenizer, text, alpha, draws = tokenizers["unigram"], "the later", 0.3, 3000
+    processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.models["joint.model"])
+    candidates = [tuple(ids) for ids in processor.nbest_encode(text, nbest_size=64, out_type=int)]
+    scores = np.array([sum(processor.get_score(i) for i in ids) for ids in candidates])
+    expected = np.exp(alpha * scores) / np.exp(alpha * scores).sum()
+    rows = tokenizer.encode_source([text] * draws, Sampling(alpha, nbest_size), range(draws))
+    seen = [tuple(row[:-1]) for row in rows]
+    found = np.array([seen.count(ids) for ids in candidates]) / draws
+    assert len(candidates) > 3
+    np.testing.assert_allclose(found, expected, atol=5 * 0.5 / np.sqrt(draws))
+
+
+def test_dropout_of_all_merges_spells_characters(tokenizers):
+    (row,) = tokenizers["bpe"].encode_source(["the cat"], Sampling(alpha=1.0))
+    assert [tokenizers["bpe"].target_pieces([i])[0] for i in row[:-1]] == ["▁", *"the", "▁", *"cat"]
+
+
+def test_draws_in_threads_do_not_disturb_each_other(corpus, tokenizers):
+    tokenizer, texts = tokenizers["unigram"], [source for source, _ in corpus[:100]]
+    expected = [tokenizer.encode_source(texts, Sampling(0.2), range(k, k + 100)) for k in range(4)]
+    found = {}
+
+    def draw(k):
+        found[k] = [tokenizer.encode_source(texts, Sampling(0.2), range(k, k + 100)) for _ in range(5)]
+
+    threads = [threading.Thread(target=draw, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(rows == expected[k] for k in range(4) for rows in found[k])
+
+
+@pytest.mark.parametrize("kind", ["char", "word"])
+def test_no_draws_where_there_is_one_segmentation(tokenizers, kind):
+    with pytest.raises(TokenizerError, match="Subword sampling must have a unigram or bpe tokenizer"):
+        tokenizers[kind].encode_source(["the cat"], Sampling())
+
+
+def test_sampling_arguments(tokenizers):
+    for alpha in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="alpha must be greater than 0, but is"):
+            Sampling(alpha=alpha)
+    for nbest_size in (-2, 0, 1):
+        with pytest.raises(ValueError, match="nbest_size must be -1 or at least 2, but is"):
+            Sampling(nbest_size=nbest_size)
+    with pytest.raises(ValueError, match="seeds must be one for each of 2 texts, but are 1 instead"):
+        tokenizers["unigram"].encode_source(["a", "b"], Sampling(), [1])
+
+
+def test_seeds_of_sentences_are_all_different_and_follow_the_definition():
+    def mix(state):
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+        return state ^ (state >> 31)
+
+    def naive(*parts):
+        state = 0
+        for part in parts:
+            state = mix((state + 0x9E3779B97F4A7C15 + part) % 2**64)
+        return state >> 32
+
+    indices = np.array([0, 1, 5, 10**7])
+    assert sentence_seeds(3, 4, indices, side=1) == [naive(3, 4, 1, int(i)) for i in indices]
+    seen = {
+        seed
+        for run in range(3)
+        for epoch in range(3)
+        for side in range(2)
+        for seed in sentence_seeds(run, epoch, np.arange(100), side)
+    }
+    assert len(seen) == 1800

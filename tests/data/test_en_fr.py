@@ -72,7 +72,7 @@ HAND_WRITTEN = [
     ("the brown mice are near the high towers", "les souris marron sont près des hautes tours", 0),
     ("the apples were fresh", "les pommes étaient fraîches", 0),
     # Relative clauses; the participle agrees with an object before it, wherever the verb of the main clause looks.
-    ("the poems that the student understood are sad", "les poèmes que l'étudiant a compris sont tristes", 0),
+    ("the poems that the student understood are sad", "les poèmes que l'étudiant a compris sont tristes", 1),
     ("the letters that the king wrote are long", "les lettres que le roi a écrites sont longues", 1),
     ("the teacher, whom the spies followed, will arrive", "le professeur, que les espions ont suivi, arrivera", 1),
     ("the actresses who arrived love the cake", "les actrices qui sont arrivées aiment le gâteau", 0),

@@ -6,6 +6,8 @@ The names below load when they are first used, so that a command can print its h
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from seq2seq.registration import register_with_keras
+
 if TYPE_CHECKING:
     from seq2seq.layers import (
         AttentionContext as AttentionContext,
@@ -51,3 +53,6 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+register_with_keras()

@@ -124,6 +124,8 @@ def read_pairs(
         candidates = _parallel(Path(source_path), Path(str(target_path)), max_line_characters)
     elif format == "tsv":
         fields = (_column(source_field, 1, "source_field"), _column(target_field, 2, "target_field"))
+        if columns is not None and columns < max(fields):
+            raise ValueError(f"columns must be at least {max(fields)}, the last one used, but is {columns} instead.")
         candidates = _tsv(source_path, fields, columns, max_line_characters)
     else:
         _refuse(format, columns=columns)
@@ -219,6 +221,7 @@ def read_columns(path: str | Path, columns: int, *, max_line_characters: int = M
 def _rows(path: str | Path, columns: int, limit: int) -> Iterator[tuple[str, tuple[str, ...], Problem | None]]:
     for where, text, problem in scan_lines(path, limit):
         texts = tuple(text.split("\t"))
+        problem = problem or _blank("line", text)
         if problem is None and len(texts) != columns:
             few = len(texts) < columns
             message = f"must have {columns} tab-separated columns, but has {len(texts)} instead. " + (
@@ -233,8 +236,6 @@ def _tsv(path: str | Path, fields: tuple[int, int], columns: int | None, limit: 
     for where, texts, problem in _rows(path, max(fields) if columns is None else columns, limit):
         if problem is not None:
             yield Candidate(where, "", "", problem)
-        elif not any(text.strip() for text in texts):
-            yield Candidate(where, "", "", _blank("line", ""))
         else:
             yield _candidate(where, texts[source], texts[target])
 

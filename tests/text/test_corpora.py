@@ -1,0 +1,364 @@
+import gzip
+import io
+import json
+import tracemalloc
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from seq2seq.errors import DataError
+from seq2seq.text import CorpusReport, read_columns, read_lines, read_pairs
+
+GOOD = [("a cat", "un chat"), ("two dogs", "deux chiens"), ("a naïve 🙂", "une naïve 🙂")]
+
+
+@pytest.fixture(params=["", ".gz"], ids=["plain", "gzip"])
+def write(tmp_path, request):
+    """Writes bytes to a file, packed or not, and gives its path."""
+
+    def _write(name: str, content: bytes):
+        path = tmp_path / (name + request.param)
+        path.write_bytes(gzip.compress(content) if request.param else content)
+        return path
+
+    return _write
+
+
+def lines(texts) -> bytes:
+    return "".join(f"{text}\n" for text in texts).encode()
+
+
+def jsonl(items) -> bytes:
+    return lines(json.dumps(item) for item in items)
+
+
+def arguments(write, form, pairs):
+    """What `read_pairs` needs to read these pairs in this format."""
+    if form == "parallel":
+        return (write("a.en", lines(s for s, _ in pairs)), write("a.fr", lines(t for _, t in pairs))), {}
+    if form == "tsv":
+        return (write("a.tsv", lines(f"{s}\t{t}" for s, t in pairs)),), {"format": "tsv"}
+    return (write("a.jsonl", jsonl({"source": s, "target": t} for s, t in pairs)),), {"format": "jsonl"}
+
+
+@pytest.mark.parametrize("form", ["parallel", "tsv", "jsonl"])
+def test_pairs_come_in_the_order_of_the_file_with_their_places(write, form):
+    paths, options = arguments(write, form, GOOD)
+    report = CorpusReport()
+    found = list(read_pairs(*paths, report=report, **options))
+    assert [(pair.source, pair.target) for pair in found] == GOOD
+    assert [pair.where for pair in found] == [f"{paths[0]}:{number}" for number in (1, 2, 3)]
+    assert report == CorpusReport(pairs=3)
+    assert report.summary() == "3 pairs, 0 skipped"
+
+
+# Everything that some function somewhere takes for a line break, and is none here.
+TEXTS = st.text(
+    st.one_of(
+        st.sampled_from(" \x0b\x0c\x1c\x85\u2028\u2029\ufeffaé🙂\"'\\"), st.characters(exclude_categories=["Cs"])
+    ),
+    max_size=20,
+).filter(lambda text: text.strip() and not set("\0\t\n\r") & set(text))
+
+
+@pytest.mark.parametrize("form", ["parallel", "tsv", "jsonl"])
+@given(pairs=st.lists(st.tuples(TEXTS, TEXTS), max_size=5))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_a_line_holds_comes_out_unchanged(tmp_path_factory, form, pairs):
+    folder = tmp_path_factory.mktemp("texts")
+
+    def write(name, content):
+        (folder / name).write_bytes(content)
+        return folder / name
+
+    # The mark at the very start of a file is not part of its text.
+    pairs = [("x" + source, target) if target.startswith("\ufeff") else (source, target) for source, target in pairs]
+    pairs = [("x" + source, "x" + target) for source, target in pairs[:1]] + pairs[1:]
+    paths, options = arguments(write, form, pairs)
+    assert [(pair.source, pair.target) for pair in read_pairs(*paths, **options)] == pairs
+
+
+def test_line_ends_of_windows_a_missing_last_one_and_a_byte_order_mark(write):
+    source = write("a.en", b"\xef\xbb\xbfone\r\ntwo\r\nthree")
+    target = write("a.fr", b"un\ndeux\ntrois\n")
+    assert [(p.source, p.target) for p in read_pairs(source, target)] == [
+        ("one", "un"),
+        ("two", "deux"),
+        ("three", "trois"),
+    ]
+
+
+def test_an_empty_corpus_has_no_pairs(write):
+    assert list(read_pairs(write("a.en", b""), write("a.fr", b""))) == []
+
+
+def test_columns_and_keys_can_be_chosen(write):
+    path = write("a.tsv", lines(["1\tun chat\tx\ta cat", "2\tun chien\tx\ta dog"]))
+    chosen = read_pairs(path, format="tsv", source_field="4", target_field=2)
+    assert [(p.source, p.target) for p in chosen] == [("a cat", "un chat"), ("a dog", "un chien")]
+    path = write("b.tsv", lines(["a cat\tun chat\tby me"]))
+    assert [(p.source, p.target) for p in read_pairs(path, format="tsv", columns=3)] == [("a cat", "un chat")]
+    path = write("a.jsonl", jsonl([{"fr": "un chat", "id": 7, "en": "a cat"}]))
+    chosen = read_pairs(path, format="jsonl", source_field="en", target_field="fr")
+    assert [(p.source, p.target) for p in chosen] == [("a cat", "un chat")]
+
+
+def test_json_texts_may_hold_line_breaks_and_tabs(write):
+    path = write("a.jsonl", jsonl([{"source": "one\ntwo\t\r\n", "target": "x"}]))
+    assert [pair.source for pair in read_pairs(path, format="jsonl")] == ["one\ntwo\t\r\n"]
+
+
+BAD_PARALLEL = {
+    "blank source": (b"\n", b"x\n", "a.en", r"the source must be text, but is blank instead"),
+    "blank target": (b"x\n", b" \t\xe2\x80\x83\n", "a.fr", r"the target must be text, but is blank instead"),
+    "not UTF-8": (b"ab\xff\n", b"x\n", "a.en", r"must be UTF-8, but byte 3 \(0xff\) is not. Save the file as UTF-8"),
+    "not UTF-8 ": (b"x\n", "é".encode("latin-1") + b"\n", "a.fr", r"must be UTF-8, but byte 1 \(0xe9\) is not"),
+    "NUL character": (b"x\n", b"ab\0c\n", "a.fr", r"must be text, but character 3 is NUL"),
+    "line too long": (b"y" * 31 + b"\n", b"x\n", "a.en", r"must have at most 30 characters, but has 31 instead"),
+    "line too long ": (b"x\n", "🙂".encode() * 999 + b"\n", "a.fr", r"must have at most 30 characters, but has more"),
+}
+BAD_TSV = {
+    "blank line": (b"\n", "the line must be text, but is blank"),
+    "blank source": (b"\ta\n", "the source must be text, but is blank"),
+    "blank target": (b"a\t \n", "the target must be text, but is blank"),
+    "too few columns": (b"a b\n", "must have 2 tab-separated columns, but has 1 instead. Check for a missing tab"),
+    "too many columns": (b"a\tb\tc\n", "must have 2 tab-separated columns, but has 3 instead. .* stray tab"),
+    "not UTF-8": (b"a\t\xc3\x28\n", r"must be UTF-8, but byte 3 \(0xc3\) is not"),
+    "NUL character": (b"\0\tb\n", "must be text, but character 1 is NUL"),
+    "line too long": (b"a\t" + b"b" * 29 + b"\n", "must have at most 30 characters, but has 31"),
+}
+BAD_JSON = {
+    "blank line": (b"  \n", "the line must be text, but is blank"),
+    "not JSON": (b'{"source": \n', r"must be one JSON object, but is not JSON \(.*\)"),
+    "not JSON ": (b"{'source': 1}\n", r"must be one JSON object, but is not JSON \(.*\)"),
+    "not a JSON object": (b'["a", "b"]\n', "must be one JSON object, but is a list instead"),
+    "not a JSON object ": (b"null\n", "must be one JSON object, but is null instead"),
+    "missing key": (b'{"source":"a","x":1}\n', r"must have the key 'target', but has source, x instead"),
+    "missing key ": (b"{}\n", "must have the key 'source', but has none instead"),
+    "not a string": (b'{"source":1,"target":""}\n', "'source' must be a string, but is a number instead"),
+    "blank target": (b'{"source":"a","target":""}\n', "the target must be text, but is blank"),
+    "NUL character": (b'{"source":"\\u0000","target":"b"}\n', "'source' must be text, but holds the character NUL"),
+    "not UTF-8": (b'{"source":"\\ud800","target":"b"}\n', "'source' must be valid Unicode, but holds half a surr"),
+    "not UTF-8 ": (b'{"source":"\xff","target":"b"}\n', r"must be UTF-8, but byte 12 \(0xff\) is not"),
+    "line too long": (b'{"source":"a","target":"' + b"b" * 30 + b'"}\n', "must have at most 40 characters, but has 56"),
+}
+
+
+def check_bad(paths, options, reason, where, message, pairs_around):
+    """The bad line stops the reader with its place and reason, or is skipped and counted; all others come through."""
+    with pytest.raises(DataError, match=message) as caught:
+        list(read_pairs(*paths, **options))
+    assert str(caught.value).startswith(f"{where}: ")
+    report = CorpusReport()
+    found = list(read_pairs(*paths, **options, on_bad_line="skip", report=report))
+    assert [(pair.source, pair.target) for pair in found] == pairs_around
+    assert report == CorpusReport(pairs=2, skipped={reason.strip(): 1}, first={reason.strip(): where})
+    assert report.summary() == f"2 pairs, 1 skipped\n  1 {reason.strip()} (first: {where})"
+
+
+@pytest.mark.parametrize("reason", BAD_PARALLEL)
+def test_bad_lines_of_parallel_files(write, reason):
+    source, target, file, message = BAD_PARALLEL[reason]
+    paths = write("a.en", b"one\n" + source + b"two\n"), write("a.fr", b"un\n" + target + b"deux\n")
+    where = f"{paths[('a.en', 'a.fr').index(file)]}:2"
+    check_bad(paths, {"max_line_characters": 30}, reason, where, message, [("one", "un"), ("two", "deux")])
+
+
+@pytest.mark.parametrize("reason", BAD_TSV)
+def test_bad_lines_of_columns(write, reason):
+    line, message = BAD_TSV[reason]
+    path = write("a.tsv", b"one\tun\n" + line + b"two\tdeux\n")
+    options = {"format": "tsv", "max_line_characters": 30}
+    check_bad([path], options, reason, f"{path}:2", message, [("one", "un"), ("two", "deux")])
+
+
+@pytest.mark.parametrize("reason", BAD_JSON)
+def test_bad_lines_of_json(write, reason):
+    line, message = BAD_JSON[reason]
+    path = write("a.jsonl", jsonl([{"source": "one", "target": "un"}]) + line + b'{"source":"two","target":"deux"}')
+    options = {"format": "jsonl", "max_line_characters": 40}
+    check_bad([path], options, reason, f"{path}:2", message, [("one", "un"), ("two", "deux")])
+
+
+def test_json_nested_beyond_all_measure(write):
+    path = write("a.jsonl", b"[" * 9_000 + b"\n")
+    with pytest.raises(DataError, match="must be one JSON object, but is not JSON"):
+        list(read_pairs(path, format="jsonl"))
+
+
+@pytest.mark.parametrize("longer", ["a.en", "a.fr"])
+def test_files_of_unequal_length(write, longer):
+    contents = {"a.en": b"one\ntwo\n", "a.fr": b"un\ndeux\n"}
+    contents[longer] += b"x\ny\nz\n"
+    paths = {name: write(name, content) for name, content in contents.items()}
+    shorter = paths["a.fr" if longer == "a.en" else "a.en"]
+    with pytest.raises(DataError) as caught:
+        list(read_pairs(*paths.values()))
+    assert str(caught.value) == (
+        f"{paths[longer]}:3: must have a partner, but {shorter} ends after line 2 instead. "
+        "Check that both files are complete and aligned."
+    )
+    report = CorpusReport()
+    assert len(list(read_pairs(*paths.values(), on_bad_line="skip", report=report))) == 2
+    assert report.skipped == {"line without partner": 3}
+    assert report.first == {"line without partner": f"{paths[longer]}:3"}
+
+
+def test_one_line_of_a_pair_skips_both_and_counts_once(write):
+    report = CorpusReport()
+    source, target = write("a.en", b"\n\xff\nthree\n"), write("a.fr", b"\n\ntrois\n")
+    found = list(read_pairs(source, target, on_bad_line="skip", report=report))
+    assert [(pair.source, pair.target) for pair in found] == [("three", "trois")]
+    assert report.skipped == {"blank source": 1, "not UTF-8": 1}
+    assert report.number_skipped == 2
+
+
+def test_a_line_of_the_greatest_length_is_used(write):
+    text = "🙂" * 30
+    found = list(read_pairs(write("a", lines([text])), write("b", lines(["x" * 30])), max_line_characters=30))
+    assert [(pair.source, pair.target) for pair in found] == [(text, "x" * 30)]
+
+
+@pytest.mark.parametrize("on_bad_line", ["error", "skip"])
+def test_missing_and_unreadable_files_are_never_skipped(tmp_path, on_bad_line):
+    (tmp_path / "a").write_bytes(b"x\n")
+    with pytest.raises(DataError, match=rf"^{tmp_path}/b: the file does not exist. Check the folder and the name"):
+        list(read_pairs(tmp_path / "a", tmp_path / "b", on_bad_line=on_bad_line))
+    with pytest.raises(DataError, match=rf"^{tmp_path}: the file cannot be read \(Is a directory\)"):
+        list(read_pairs(tmp_path / "a", tmp_path, on_bad_line=on_bad_line))
+    with pytest.raises(DataError, match=rf"^{tmp_path}/c.gz: the file does not exist"):
+        list(read_pairs(tmp_path / "c.gz", format="jsonl", on_bad_line=on_bad_line))
+
+
+@pytest.mark.parametrize("on_bad_line", ["error", "skip"])
+@pytest.mark.parametrize("damage", ["cut", "not gzip", "flipped"])
+def test_damaged_gzip_is_never_skipped(tmp_path, on_bad_line, damage):
+    packed = gzip.compress(lines(f"{number}\tline {number * 7919}" for number in range(50_000)))
+    damaged = {
+        "cut": packed[: len(packed) // 2],
+        "not gzip": b"1\tplain text\n",
+        "flipped": packed[: len(packed) // 2] + b"\xff\x00\xff\x00" + packed[len(packed) // 2 + 4 :],
+    }
+    path = tmp_path / "a.tsv.gz"
+    path.write_bytes(damaged[damage])
+    with pytest.raises(DataError, match=rf"^{path}:\d+: the gzip file is damaged or cut off"):
+        list(read_pairs(path, format="tsv", on_bad_line=on_bad_line))
+
+
+@pytest.mark.parametrize(
+    ("paths", "options", "message"),
+    [
+        (("a", "b"), {"format": "csv"}, "format must be one of parallel, tsv, jsonl, but is 'csv' instead"),
+        (("a", "b"), {"on_bad_line": "ignore"}, "on_bad_line must be error or skip, but is 'ignore' instead"),
+        (("a",), {}, "target_path must be a path where format is parallel, but is None instead"),
+        (("a", "b"), {"format": "tsv"}, "target_path must be None where format is tsv, but is 'b' instead"),
+        (("a", "b"), {"source_field": "en"}, "source_field must be None where format is parallel, but is 'en'"),
+        (("a",), {"format": "jsonl", "columns": 2}, "columns must be None where format is jsonl, but is 2"),
+        (
+            ("a",),
+            {"format": "tsv", "source_field": "en"},
+            "source_field must be the number of a column, from 1, .* 'en'",
+        ),
+        (
+            ("a",),
+            {"format": "tsv", "target_field": 0},
+            "target_field must be the number of a column, from 1, .* 0 inst",
+        ),
+        (("a",), {"format": "tsv", "target_field": 3, "columns": 2}, "columns must be at least 3, .* but is 2 instead"),
+    ],
+)
+def test_arguments_that_contradict_each_other_are_refused_at_once(paths, options, message):
+    with pytest.raises(ValueError, match=message):
+        read_pairs(*paths, **options)
+
+
+def test_the_length_limit_must_be_positive(tmp_path):
+    (tmp_path / "a").write_bytes(b"x\n")
+    with pytest.raises(ValueError, match="max_line_characters must be at least 1, but is 0"):
+        list(read_lines(tmp_path / "a", max_line_characters=0))
+
+
+def test_reading_holds_a_line_and_not_the_file(tmp_path):
+    texts = [f"line {number} " + "x" * 780 for number in range(7_000)]
+    for name in ("a.en", "a.fr"):
+        (tmp_path / name).write_bytes(lines(texts))
+    assert (tmp_path / "a.en").stat().st_size > 5_000_000
+    tracemalloc.start()
+    count = sum(1 for _ in read_pairs(tmp_path / "a.en", tmp_path / "a.fr"))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert count == 7_000
+    assert peak < 3_500_000, "two read buffers of a megabyte each, and a little"
+
+
+def test_an_endless_line_is_never_held_whole(tmp_path):
+    path = tmp_path / "endless.tsv"
+    path.write_bytes(b"a\tb\n" + b"x" * 20_000_000 + b"\nc\td\n")
+    tracemalloc.start()
+    report = CorpusReport()
+    found = list(read_pairs(path, format="tsv", on_bad_line="skip", report=report, max_line_characters=100))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert [pair.source for pair in found] == ["a", "c"]
+    assert report.skipped == {"line too long": 1}
+    assert peak < 3_000_000
+
+
+def test_lines_to_translate_keep_their_order_and_their_blanks(write):
+    content = b"one\r\n\n  \nfour\n\nlast"
+    expected = ["one", "", "  ", "four", "", "last"]
+    assert list(read_lines(write("a", content))) == expected
+    assert list(read_lines(str(write("a", content)))) == expected
+    assert list(read_lines(io.BytesIO(b"\xef\xbb\xbf" + content))) == expected
+    assert list(read_lines(io.BytesIO(b""))) == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [(b"\xff", "must be UTF-8"), (b"a\0", "must be text, but character 2 is NUL"), (b"x" * 9, "at most 8 characters")],
+)
+def test_lines_that_cannot_be_read_are_named(write, line, message):
+    path = write("a", b"x\n" + line)
+    with pytest.raises(DataError, match=message) as caught:
+        list(read_lines(path, max_line_characters=8))
+    assert str(caught.value).startswith(f"{path}:2: ")
+    with pytest.raises(DataError, match=message) as caught:
+        list(read_lines(io.BytesIO(b"x\n" + line), max_line_characters=8))
+    assert str(caught.value).startswith("<stdin>:2: ")
+    with pytest.raises(DataError, match=r"^socket:2: "):
+        list(read_lines(io.BytesIO(b"x\n" + line), max_line_characters=8, name="socket"))
+
+
+def test_a_stream_is_read_as_it_comes():
+    class Slow(io.BytesIO):
+        def readline(self, limit=-1):
+            line = super().readline(limit)
+            asked.append(line)
+            return line
+
+    asked: list[bytes] = []
+    found = read_lines(Slow(b"one\ntwo\nthree\n"))
+    assert next(found) == "one"
+    assert asked == [b"one\n"]
+
+
+def test_columns_of_a_file_without_pairs(write):
+    path = write("a.tsv", lines(["0\tthe cat\tle chat", "1\t\tx"]))
+    assert [row.columns for row in read_columns(path, 3)] == [("0", "the cat", "le chat"), ("1", "", "x")]
+    assert [row.where for row in read_columns(path, 3)] == [f"{path}:1", f"{path}:2"]
+    with pytest.raises(DataError, match=rf"^{path}:1: must have 5 tab-separated columns, but has 3 instead"):
+        list(read_columns(path, 5))
+
+
+def test_a_report_counts_by_reason():
+    report = CorpusReport(pairs=1234)
+    for place in range(3):
+        report.skip("blank source", f"a:{place}")
+    report.skip("NUL character", "b:9")
+    assert report.number_skipped == 4
+    assert report.summary().splitlines() == [
+        "1,234 pairs, 4 skipped",
+        "  1 NUL character (first: b:9)",
+        "  3 blank source (first: a:0)",
+    ]

@@ -1,0 +1,105 @@
+import gc
+import threading
+import time
+
+import pytest
+
+from seq2seq.text import prefetch
+
+
+def workers() -> int:
+    return sum(thread.name == "seq2seq-prefetch" for thread in threading.enumerate())
+
+
+@pytest.mark.parametrize("depth", [0, 1, 3, 100])
+@pytest.mark.parametrize("count", [0, 1, 50])
+def test_the_same_items_in_the_same_order(depth, count):
+    assert list(prefetch(range(count), depth)) == list(range(count))
+    assert workers() == 0
+
+
+def test_no_more_is_made_ahead_than_the_depth():
+    made = []
+
+    def items():
+        for item in range(100):
+            made.append(item)
+            yield item
+
+    found = prefetch(items(), depth=3)
+    assert made == []
+    assert next(found) == 0
+    deadline = time.monotonic() + 5
+    while len(made) < 5 and time.monotonic() < deadline:
+        time.sleep(0.001)
+    time.sleep(0.05)
+    # One handed over, three waiting, one in the hand of the thread.
+    assert made == [0, 1, 2, 3, 4]
+    found.close()
+    assert workers() == 0
+
+
+@pytest.mark.parametrize("depth", [0, 1, 4])
+def test_an_error_comes_where_the_item_would_have_come(depth):
+    def items():
+        yield 1
+        yield 2
+        raise KeyError("the reason")
+
+    found = prefetch(items(), depth)
+    assert [next(found), next(found)] == [1, 2]
+    with pytest.raises(KeyError, match="the reason"):
+        next(found)
+    assert workers() == 0
+
+
+@pytest.mark.parametrize("taken", [0, 1, 5])
+def test_closing_ends_the_thread_at_once(taken):
+    def endless():
+        while True:
+            yield 0
+
+    found = prefetch(endless(), depth=2)
+    for _ in range(taken):
+        next(found)
+    found.close()
+    assert workers() == 0
+    assert list(found) == []
+
+
+def test_letting_go_ends_the_thread():
+    for number in prefetch(iter(range(10**9)), depth=2):
+        if number == 3:
+            break
+    gc.collect()
+    assert workers() == 0
+
+
+def test_an_error_of_the_reader_ends_the_thread():
+    def read():
+        for _ in prefetch(iter(range(10**9)), depth=2):
+            raise ValueError("of the reader")
+
+    with pytest.raises(ValueError, match="of the reader"):
+        read()
+    gc.collect()
+    assert workers() == 0
+
+
+def test_the_thread_works_while_the_reader_is_busy():
+    """Ten items that take 20 ms to make and 20 ms to use: 0.4 s in turns, little over 0.2 s side by side."""
+
+    def slow():
+        for item in range(10):
+            time.sleep(0.02)
+            yield item
+
+    started = time.monotonic()
+    for _ in prefetch(slow(), depth=2):
+        time.sleep(0.02)
+    assert time.monotonic() - started < 0.35
+
+
+def test_negative_depth():
+    with pytest.raises(ValueError, match="depth must be at least 0, but is -1"):
+        prefetch([], -1)

@@ -4,6 +4,7 @@ from typing import Annotated
 
 import cyclopts
 
+from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import print_json, print_scores
 from seq2seq.cli.search_options import AS_SAVED, SearchOptions
 from seq2seq.errors import ConfigError, DataError
@@ -39,7 +40,7 @@ def evaluate(
     sources = _read_lines(source)
     references = _read_lines(target, source, len(sources))
     tokenized = None if lowercase_tokenized is None else _read_lines(lowercase_tokenized, source, len(sources))
-    # TensorFlow takes seconds to import: only now, so that help and mistakes in flags and files are answered at once.
+    import_tensorflow()
     from seq2seq import metrics
     from seq2seq.model import load
     from seq2seq.training import evaluate as score

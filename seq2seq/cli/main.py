@@ -43,8 +43,6 @@ def exit_status(command: Callable[..., Any], *arguments: Any) -> int:
     Returns:
         As for `main`.
     """
-    # TensorFlow greets and warns on stderr unless it is told before it is imported.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     try:
         command(*arguments)
     except ConfigError as error:

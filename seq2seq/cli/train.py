@@ -1,5 +1,6 @@
 """`seq2seq train`: the same as `train.py`."""
 
+from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import print_samples, print_scores
 from seq2seq.config import Config
 from seq2seq.config.flags import training_command
@@ -7,7 +8,7 @@ from seq2seq.config.flags import training_command
 
 def run_training(config: Config, resume: bool) -> None:
     """Train, and print translations of the test set, how the model scores and where it is."""
-    # TensorFlow takes seconds to import: only now, so that help and mistakes in a recipe are answered at once.
+    import_tensorflow()
     from seq2seq.training import train as train_model
 
     result = train_model(config, resume=resume)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, TextIO
 
 import cyclopts
 
+from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.search_options import AS_SAVED, SearchOptions
 from seq2seq.errors import ConfigError, DataError
 
@@ -45,7 +46,7 @@ def translate(
     size = _window_lines(window, file)
     if output is not None and file != "-" and pathlib.Path(output).resolve() == pathlib.Path(file).resolve():
         raise ConfigError(f"--output must be another file than the input, but is {output} too. Name another.")
-    # TensorFlow takes seconds to import: only now, so that help and mistakes in flags are answered at once.
+    import_tensorflow()
     from seq2seq.model import load
     from seq2seq.text import read_lines
 

@@ -44,5 +44,7 @@ def model(monkeypatch):
             raise ModelFileError(f"{path}: no such model file.")
         return fake
 
+    for verb in ("translate", "evaluate"):
+        monkeypatch.setattr(f"seq2seq.cli.{verb}.import_tensorflow", lambda: None)
     monkeypatch.setitem(sys.modules, "seq2seq.model", types.SimpleNamespace(load=load))
     return fake

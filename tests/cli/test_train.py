@@ -24,6 +24,7 @@ def runs(monkeypatch):
             model_path="x/model.keras",
         )
 
+    monkeypatch.setattr("seq2seq.cli.train.import_tensorflow", lambda: None)
     monkeypatch.setitem(sys.modules, "seq2seq.training", types.SimpleNamespace(train=train))
     return seen
 

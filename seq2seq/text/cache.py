@@ -47,10 +47,10 @@ class Chunk:
 class _RaggedWriter:
     """Writes a `Ragged` piece by piece: one file of values, one of offsets."""
 
-    def __init__(self, folder: Path, name: str, dtype: type[np.generic]) -> None:
+    def __init__(self, folder: Path, name: str, dtype: type[np.generic], files: contextlib.ExitStack) -> None:
         self._dtype = dtype
-        self._values = _ChecksummedFile(folder / f"{name}.values")
-        self._offsets = _ChecksummedFile(folder / f"{name}.offsets")
+        self._values = _ChecksummedFile(folder / f"{name}.values", files)
+        self._offsets = _ChecksummedFile(folder / f"{name}.offsets", files)
         self._offsets.write(np.zeros(1, np.int64).tobytes())
         self._length = 0
 
@@ -64,17 +64,19 @@ class _RaggedWriter:
         self._offsets.write((self._length + np.cumsum(lengths)).tobytes())
         self._length += int(lengths.sum())
 
-    def close(self) -> dict[str, Any]:
+    def description(self) -> dict[str, Any]:
         return {
             "dtype": np.dtype(self._dtype).name,
-            "values": self._values.close(),
-            "offsets": self._offsets.close(),
+            "values": self._values.description(),
+            "offsets": self._offsets.description(),
         }
 
 
 class _ChecksummedFile:
-    def __init__(self, path: Path) -> None:
-        self._file: BinaryIO = open(path, "wb", buffering=_READ_BYTES)  # noqa: SIM115 - closed by `close`
+    """A file that knows its length and its checksum; `files` closes it."""
+
+    def __init__(self, path: Path, files: contextlib.ExitStack) -> None:
+        self._file = files.enter_context(open(path, "wb", buffering=_READ_BYTES))
         self._bytes = 0
         self._checksum = 0
 
@@ -83,8 +85,7 @@ class _ChecksummedFile:
         self._bytes += len(data)
         self._checksum = zlib.crc32(data, self._checksum)
 
-    def close(self) -> dict[str, int]:
-        self._file.close()
+    def description(self) -> dict[str, int]:
         return {"bytes": self._bytes, "crc32": self._checksum}
 
 
@@ -113,15 +114,13 @@ def write_cache(
         }
         if keep_text:
             kinds |= {"source_text": np.uint8, "target_text": np.uint8}
-        writers = {name: _RaggedWriter(partial, name, kind) for name, kind in kinds.items()}
-        for chunk in chunks:
-            for name, writer in writers.items():
-                writer.extend(getattr(chunk, name))
-        content = {
-            "layout": LAYOUT,
-            "report": dataclasses.asdict(report),
-            "parts": {name: writer.close() for name, writer in writers.items()},
-        }
+        with contextlib.ExitStack() as files:
+            writers = {name: _RaggedWriter(partial, name, kind, files) for name, kind in kinds.items()}
+            for chunk in chunks:
+                for name, writer in writers.items():
+                    writer.extend(getattr(chunk, name))
+        parts = {name: writer.description() for name, writer in writers.items()}
+        content = {"layout": LAYOUT, "report": dataclasses.asdict(report), "parts": parts}
         text = json.dumps(content, sort_keys=True)
         description = {"crc32": zlib.crc32(text.encode()), "content": content}
         (partial / _DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")

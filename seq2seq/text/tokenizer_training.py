@@ -191,8 +191,8 @@ def _train(lines: Sequence[str], name: str, size: int, settings: dict[str, Any])
         raise TokenizerError(
             "The text to train the tokenizer on must hold at least one line, but is empty instead. Check the corpus."
         )
-    # Below one piece beside the fixed ones SentencePiece stops with a message that names no size. Where pieces are words,
-    # it makes two of a symbol, with and without a space before it.
+    # Below one piece beside the fixed ones SentencePiece stops with a message that names no size. Where pieces are
+    # words, it makes two of a symbol, with and without a space before it.
     symbols = len(settings["user_defined_symbols"]) * (2 if settings["model_type"] == "word" else 1)
     floor = len(SPECIAL_PIECES) + symbols + 1
     model, error = _attempt(lines, max(size, floor), settings)

@@ -87,17 +87,16 @@ def test_an_error_of_the_reader_ends_the_thread():
 
 
 def test_the_thread_works_while_the_reader_is_busy():
-    """Ten items that take 20 ms to make and 20 ms to use: 0.4 s in turns, little over 0.2 s side by side."""
+    made = [threading.Event() for _ in range(6)]
 
-    def slow():
-        for item in range(10):
-            time.sleep(0.02)
-            yield item
+    def items():
+        for number, event in enumerate(made):
+            event.set()
+            yield number
 
-    started = time.monotonic()
-    for _ in prefetch(slow(), depth=2):
-        time.sleep(0.02)
-    assert time.monotonic() - started < 0.35
+    for number in prefetch(items(), depth=2):
+        # All that the reader does here is to wait for the thread to make the next two.
+        assert all(event.wait(5) for event in made[number + 1 : number + 3])
 
 
 def test_negative_depth():

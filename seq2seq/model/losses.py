@@ -1,16 +1,16 @@
-"""Cross entropy over a large vocabulary, without work on padding and without holding all logits at once.
+"""Cross entropy over a large vocabulary, without work on padding and with its gradient made on the way forward.
 
-The output product and the softmax over the vocabulary are the largest part of a training step. They run here over chunks
-of a fixed number of valid tokens, and each chunk leaves its loss and its gradients behind: no (tokens, vocabulary) array
-outlives its chunk, and the elementwise part is compiled once, because every chunk has one shape.
+The output product and the softmax over the vocabulary are the largest part of a training step. They run here over the valid
+tokens only; the elementwise part is one function compiled by XLA, which writes the gradient in the pass that reads the logits.
+XLA compiles anew for each shape, so the tokens are filled up to a multiple of `ROWS`: a run then has a handful of shapes.
 """
 
 from typing import Any
 
 import tensorflow as tf
 
-CHUNK = 512
-"""Tokens in a chunk: enough for the product to run at full rate, few enough for its logits to stay in cache."""
+ROWS = 512
+"""The number of tokens is filled up to a multiple of this."""
 
 
 def token_cross_entropy(
@@ -20,8 +20,8 @@ def token_cross_entropy(
 
         loss = - sum_k t_k log softmax(E f + b)_k,   t = (1 - smoothing) onehot(label) + smoothing / vocabulary
 
-    Label smoothing: Szegedy et al. 2016 (arXiv 1512.00567). Chunking: Wijmans et al. 2024 (arXiv 2411.09009) do the same for
-    memory. The gradient is computed on the way forward, since a sum's gradient needs nothing from behind.
+    Label smoothing: Szegedy et al. 2016 (arXiv 1512.00567). The gradient is computed on the
+    way forward, since that of a sum needs nothing from behind.
 
     Args:
         features: Readout vectors, `(batch, steps, units)`.
@@ -61,39 +61,20 @@ def _summed(features: Any, embeddings: Any, bias: Any, labels: Any, label_smooth
 def _loss_and_gradients(
     features: Any, embeddings: Any, bias: Any, labels: Any, label_smoothing: float
 ) -> tuple[Any, tuple[Any, Any, Any]]:
-    tokens, units = tf.shape(features)[0], features.shape[1]
-    chunks = (tokens + CHUNK - 1) // CHUNK
-    missing = chunks * CHUNK - tokens
-    features = tf.reshape(tf.pad(features, [[0, missing], [0, 0]]), [chunks, CHUNK, units])
-    labels = tf.reshape(tf.pad(labels, [[0, missing]]), [chunks, CHUNK])
-    counts = tf.reshape(tf.pad(tf.ones([tokens]), [[0, missing]]), [chunks, CHUNK])
-    transposed = tf.transpose(embeddings)
-
-    def body(index: Any, loss: Any, collected: Any, of_embeddings: Any, of_bias: Any) -> tuple[Any, ...]:
-        logits = tf.ensure_shape(tf.matmul(features[index], transposed), [CHUNK, embeddings.shape[0]])
-        chunk_loss, of_logits, of_bias_here = _softmax_loss(logits, bias, labels[index], counts[index], label_smoothing)
-        of_features = tf.matmul(of_logits, embeddings)
-        of_embeddings += tf.cast(tf.matmul(of_logits, features[index], transpose_a=True), tf.float32)
-        return index + 1, loss + chunk_loss, collected.write(index, of_features), of_embeddings, of_bias + of_bias_here
-
-    _, loss, collected, of_embeddings, of_bias = tf.while_loop(
-        lambda index, *_: index < chunks,
-        body,
-        (
-            0,
-            tf.zeros([]),
-            tf.TensorArray(features.dtype, chunks, element_shape=[CHUNK, units]),
-            tf.zeros(embeddings.shape),
-            tf.zeros(bias.shape),
-        ),
-    )
-    of_features = tf.reshape(collected.stack(), [-1, units])[:tokens]
-    return loss, (of_features, tf.cast(of_embeddings, embeddings.dtype), of_bias)
+    tokens = tf.shape(features)[0]
+    missing = -tokens % ROWS
+    filled = tf.pad(features, [[0, missing], [0, 0]])
+    counts = tf.pad(tf.ones([tokens]), [[0, missing]])
+    logits = tf.matmul(filled, embeddings, transpose_b=True)
+    loss, of_logits, of_bias = _softmax_loss(logits, bias, tf.pad(labels, [[0, missing]]), counts, label_smoothing)
+    of_features = tf.matmul(of_logits, embeddings)[:tokens]
+    of_embeddings = tf.matmul(of_logits, filled, transpose_a=True)
+    return loss, (of_features, of_embeddings, of_bias)
 
 
 @tf.function(jit_compile=True, autograph=False)
 def _softmax_loss(logits: Any, bias: Any, labels: Any, counts: Any, label_smoothing: float) -> tuple[Any, Any, Any]:
-    """Loss of one chunk and its gradients by logits and bias, in float32 inside."""
+    """The loss and its gradients by logits and bias, in float32 inside; `counts` is zero where a row is filling."""
     scores = tf.cast(logits, tf.float32) + bias
     vocabulary = scores.shape[1]
     shifted = scores - tf.reduce_max(scores, axis=1, keepdims=True)

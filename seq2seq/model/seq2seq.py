@@ -197,7 +197,7 @@ class Seq2Seq(keras.Model):
                 "generate and translate need a model with a tokenizer, but this one has none. "
                 "Give Seq2Seq its tokenizer, or call the layers on token ids."
             )
-        return self._generator.generate(list(texts), Decoding.from_dict(self.decoding.to_dict() | options))
+        return self._generator.generate(list(texts), self.decoding.replaced(**options))
 
     def translate(self, texts: Sequence[str], **options: Any) -> list[str]:
         """The best target of each source, as strings in the same order; a blank source gives a blank one.

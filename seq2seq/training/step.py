@@ -71,6 +71,13 @@ class TrainingStep:
             loss, tokens = self.model.loss_and_tokens(inputs, training=True)
             mean = loss / tokens
         gradients = tape.gradient(mean, [variable.value for variable in variables])
+        norm = self._update([tf.convert_to_tensor(gradient) for gradient in gradients], learning_rate, decay)
+        return StepResult(loss, tokens, norm)
+
+    @tf.function(jit_compile=True, autograph=False)
+    def _update(self, gradients: list[Any], learning_rate: Any, decay: Any) -> Any:
+        """Clipping, optimizer and moving average, fused by XLA: every shape is fixed, and each weight is passed over once."""
+        variables = self.model.trainable_variables
         norm = tf.linalg.global_norm(gradients)
         if self.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
@@ -79,4 +86,4 @@ class TrainingStep:
         if self.ema:
             for follower, variable in zip(self.averaged.trainable_variables, variables, strict=True):
                 follower.assign_add((1 - decay) * (variable - follower))
-        return StepResult(loss, tokens, norm)
+        return norm

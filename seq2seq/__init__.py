@@ -11,17 +11,37 @@ from seq2seq.registration import register_with_keras
 if TYPE_CHECKING:
     from seq2seq.layers import (
         AttentionContext as AttentionContext,
+    )
+    from seq2seq.layers import (
         AttentiveContext as AttentiveContext,
+    )
+    from seq2seq.layers import (
         Decoder as Decoder,
+    )
+    from seq2seq.layers import (
         Encoder as Encoder,
+    )
+    from seq2seq.layers import (
         GRUCell as GRUCell,
+    )
+    from seq2seq.layers import (
         LastContext as LastContext,
+    )
+    from seq2seq.layers import (
         PooledContext as PooledContext,
+    )
+    from seq2seq.layers import (
         ProjectedContext as ProjectedContext,
+    )
+    from seq2seq.layers import (
         Readout as Readout,
+    )
+    from seq2seq.layers import (
         Recurrent as Recurrent,
     )
-    from seq2seq.model import Hypothesis as Hypothesis, Seq2Seq as Seq2Seq, load as load
+    from seq2seq.model import Hypothesis as Hypothesis
+    from seq2seq.model import Seq2Seq as Seq2Seq
+    from seq2seq.model import load as load
     from seq2seq.text import Tokenizer as Tokenizer
 
 _ROOMS = {

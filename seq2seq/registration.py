@@ -1,8 +1,8 @@
 """Lets Keras read our files as soon as both packages are imported, although `seq2seq` loads its rooms lazily.
 
-Keras finds a class of a saved model only if the module that registers it has been imported. Importing it with the package
-would make every command wait for TensorFlow before it prints its help. So the model room is imported right after
-Keras, whoever imports that, and after the layers, for those who take only them.
+Keras finds a class of a saved model only if the module that registers it has been imported. Importing it with the
+package would make every command wait for TensorFlow before it prints its help. So the model room is imported right
+after Keras, whoever imports that, and after the layers, for those who take only them.
 """
 
 import importlib

@@ -29,7 +29,6 @@ class DotScore(ExplicitMaskLayer):
     Call arguments:
         query: `(batch, queries, units)`.
         keys: What `keys(memory)` gave.
-        mask: `(batch, source_steps)`, True keeps.
 
     Returns:
         Scores, `(batch, queries, source_steps)` float32.
@@ -58,7 +57,7 @@ class DotScore(ExplicitMaskLayer):
     def keys(self, memory: Any) -> Any:
         return memory
 
-    def call(self, query: Any, keys: Any, mask: Any = None) -> Any:
+    def call(self, query: Any, keys: Any) -> Any:
         query, keys = _float32(query, keys)
         scores = ops.einsum("bqu,bsu->bqs", query, keys)
         return scores / math.sqrt(query.shape[-1]) if self.scaled else scores
@@ -87,7 +86,7 @@ class GeneralScore(ExplicitMaskLayer):
     def keys(self, memory: Any) -> Any:
         return ops.matmul(memory, ops.cast(self.kernel, memory.dtype))
 
-    def call(self, query: Any, keys: Any, mask: Any = None) -> Any:
+    def call(self, query: Any, keys: Any) -> Any:
         return ops.einsum("bqu,bsu->bqs", *_float32(query, keys))
 
 
@@ -121,7 +120,7 @@ class AdditiveScore(ExplicitMaskLayer):
     def keys(self, memory: Any) -> Any:
         return ops.matmul(memory, ops.cast(self.memory_kernel, memory.dtype))
 
-    def call(self, query: Any, keys: Any, mask: Any = None) -> Any:
+    def call(self, query: Any, keys: Any) -> Any:
         query = ops.matmul(query, ops.cast(self.query_kernel, query.dtype))
         hidden = ops.tanh(ops.expand_dims(query, 2) + ops.expand_dims(keys, 1))
         return ops.squeeze(ops.matmul(*_float32(hidden, self.vector)), -1)
@@ -164,7 +163,7 @@ class LocationScore(ExplicitMaskLayer):
     def keys(self, memory: Any) -> Any:
         return memory
 
-    def call(self, query: Any, keys: Any, mask: Any = None) -> Any:
+    def call(self, query: Any, keys: Any) -> Any:
         places = ops.cast(ops.arange(ops.shape(keys)[1]), "float32")
         wave = ops.exp(ops.arange(0, self.units, 2, dtype="float32") * (-math.log(10_000.0) / self.units))
         angles = places[:, None] * wave[None, :]

@@ -6,7 +6,7 @@ built once (`last`, `projected`, `mean`, `max`, `sum`, `attentive`) gives every 
 `attention` gives each query its own.
 """
 
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 from keras import ops
@@ -173,7 +173,7 @@ class PooledContext(ConstantContext):
     [[[2.0]]]
     """
 
-    POOLINGS = {"mean": masked_mean, "max": masked_max, "sum": masked_sum}
+    POOLINGS: ClassVar = {"mean": masked_mean, "max": masked_max, "sum": masked_sum}
 
     def __init__(self, pooling: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -268,7 +268,7 @@ class AttentionContext(Context):
         self.units = units
         self.num_heads = num_heads
         self.window = window
-        self.score_layer = self._create_score()
+        self.score_layer: keras.Layer = self._create_score()
         self.local_window = LocalWindow(window, dtype=self.dtype_policy, name="window") if score == "local" else None
 
     def _create_score(self) -> keras.Layer | None:
@@ -317,7 +317,7 @@ class AttentionContext(Context):
         if self.score == "multi_head":
             context, weights = self._read_heads(prepared, by_sentence)
         else:
-            scores = self.score_layer(by_sentence, keys=prepared.keys, mask=prepared.mask)
+            scores = self.score_layer(by_sentence, keys=prepared.keys)
             weights = masked_softmax(scores, prepared.mask[:, None, :])
             if self.local_window is not None:
                 weights *= self.local_window(by_sentence, mask=prepared.mask)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Hypothesis(NamedTuple):
     """One target that the search found.
 
-    `score` is what hypotheses are ranked by, `log_prob` the sum of the tokens' log-probabilities; `token_ids` holds the end
-    token. `attention_weights` is `(tokens, source_tokens)`, or None where the context has none or nobody asked.
+    `score` is what hypotheses are ranked by, `log_prob` the sum of the tokens' log-probabilities; `token_ids` holds the
+    end token. `attention_weights` is `(tokens, source_tokens)`, or None where the context has none or nobody asked.
     """
 
     text: str
@@ -41,7 +41,7 @@ class Generator:
         blank = Hypothesis("", 0.0, 0.0, [END_ID], None)
         results = [[blank] for _ in texts]
         kept = [index for index, text in enumerate(texts) if text.strip()]
-        source_ids = self._model.tokenizer.encode_source([texts[index] for index in kept])
+        source_ids = self._model.require_tokenizer().encode_source([texts[index] for index in kept])
         search = self._search(
             options.beam_size, options.length_penalty, options.length_penalty_alpha, options.n_best, attention
         )
@@ -54,11 +54,14 @@ class Generator:
         return results
 
     def _unpack(self, found: Hypotheses, source_lengths: list[int]) -> Iterator[list[Hypothesis]]:
-        token_ids, scores, lengths, weights, log_probs = (None if field is None else field.numpy() for field in found)
+        token_ids, scores, lengths, log_probs = (
+            field.numpy() for field in (found.token_ids, found.scores, found.lengths, found.log_probs)
+        )
+        weights = None if found.attention_weights is None else found.attention_weights.numpy()
         for row, source_length in enumerate(source_lengths):
             exist = [place for place in range(lengths.shape[1]) if lengths[row, place] > 0]
             ids = [token_ids[row, place, : lengths[row, place]].tolist() for place in exist]
-            texts = self._model.tokenizer.decode_target(ids)
+            texts = self._model.require_tokenizer().decode_target(ids)
             yield [
                 Hypothesis(
                     text,

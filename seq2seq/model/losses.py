@@ -1,8 +1,9 @@
 """Cross entropy over a large vocabulary, without work on padding and with its gradient made on the way forward.
 
-The output product and the softmax over the vocabulary are the largest part of a training step. They run here over the valid
-tokens only; the elementwise part is one function compiled by XLA, which writes the gradient in the pass that reads the logits.
-XLA compiles anew for each shape, so the tokens are filled up to a multiple of `ROWS`: a run then has a handful of shapes.
+The output product and the softmax over the vocabulary are the largest part of a training step. They run here over the
+valid tokens only; the elementwise part is one function compiled by XLA, which writes the gradient where it reads the
+logits. XLA compiles anew for each shape, so the tokens are filled up to a multiple of `ROWS`: a run then has a
+handful of shapes.
 """
 
 from typing import Any
@@ -16,12 +17,12 @@ ROWS = 512
 def token_cross_entropy(
     features: Any, labels: Any, mask: Any, embeddings: Any, bias: Any, label_smoothing: float = 0.0
 ) -> Any:
-    """Sum over valid tokens of the cross entropy with smoothed labels; differentiable in the first and last two tensors.
+    """Sum over valid tokens of the cross entropy with smoothed labels, differentiable in features and output matrix.
 
         loss = - sum_k t_k log softmax(E f + b)_k,   t = (1 - smoothing) onehot(label) + smoothing / vocabulary
 
-    Label smoothing: Szegedy et al. 2016 (arXiv 1512.00567). The gradient is computed on the
-    way forward, since that of a sum needs nothing from behind.
+    Label smoothing: Szegedy et al. 2016 (arXiv 1512.00567). The gradient is computed on the way forward, since that of
+    a sum needs nothing from behind.
 
     Args:
         features: Readout vectors, `(batch, steps, units)`.

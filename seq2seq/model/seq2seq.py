@@ -110,6 +110,19 @@ class Seq2Seq(keras.Model):
         """Number of target tokens."""
         return int(self.decoder.vocabulary_size)
 
+    def require_tokenizer(self) -> Tokenizer:
+        """The tokenizer, for what cannot do without.
+
+        Raises:
+            ModelFileError: There is none.
+        """
+        if self.tokenizer is None:
+            raise ModelFileError(
+                "Strings need a model with a tokenizer, but this one has none. "
+                "Give Seq2Seq its tokenizer, or call it on token ids."
+            )
+        return self.tokenizer
+
     def encode(self, source_ids: Any, training: bool | None = None) -> tuple[Any, Any]:
         """Reads a source.
 
@@ -192,11 +205,6 @@ class Seq2Seq(keras.Model):
             ConfigError: An option has a bad value.
             ModelFileError: The model has no tokenizer.
         """
-        if self.tokenizer is None:
-            raise ModelFileError(
-                "generate and translate need a model with a tokenizer, but this one has none. "
-                "Give Seq2Seq its tokenizer, or call the layers on token ids."
-            )
         return self._generator.generate(list(texts), self.decoding.replaced(**options))
 
     def translate(self, texts: Sequence[str], **options: Any) -> list[str]:

@@ -38,9 +38,10 @@ def save_state(folder: pathlib.Path, step: TrainingStep, progress: dict[str, Any
     """
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f"unfinished-{NUMBERS}"
-    arrays = {f"variable_{index}": np.asarray(variable) for index, variable in enumerate(_variables(step))}
+    arrays: dict[str, Any] = {f"variable_{index}": np.asarray(value) for index, value in enumerate(_variables(step))}
+    arrays["progress"] = np.array(json.dumps(progress))
     with unfinished.open("wb") as file:
-        np.savez(file, progress=np.array(json.dumps(progress)), **arrays)
+        np.savez(file, **arrays)
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(folder / NUMBERS)

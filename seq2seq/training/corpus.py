@@ -63,14 +63,15 @@ class Corpus:
 
     def _read(self, paths: list[pathlib.Path], report: CorpusReport | None = None) -> Iterator[Pair]:
         data = self._data
-        fields = {} if data.format == "parallel" else {"source_field": data.source, "target_field": data.target}
+        parallel = data.format == "parallel"
         return read_pairs(
             *paths,
             format=data.format,
+            source_field=None if parallel else data.source,
+            target_field=None if parallel else data.target,
             on_bad_line=data.on_bad_line,
             max_line_characters=data.max_line_characters,
             report=report,
-            **fields,
         )
 
     def train_pairs(self, report: CorpusReport | None = None) -> Iterator[Pair]:

@@ -21,7 +21,8 @@ def corpus_loss(model: Seq2Seq, sources: Sequence[str], references: Sequence[str
         sources: Source texts.
         references: Their right targets, as many.
     """
-    corpus = EncodedCorpus.from_lists(model.tokenizer.encode_source(sources), model.tokenizer.encode_target(references))
+    tokenizer = model.require_tokenizer()
+    corpus = EncodedCorpus.from_lists(tokenizer.encode_source(sources), tokenizer.encode_target(references))
     ids = tf.TensorSpec([None, None], tf.int32)
 
     def batch_loss(source_ids: Any, target_ids: Any) -> Any:
@@ -48,8 +49,8 @@ def evaluate(
         **decoding: Settings of `seq2seq.config.Decoding` that differ from the model's own.
 
     Returns:
-        Scores: `loss`, `perplexity`, `bleu` and `chrf` with sacreBLEU's `signature` of each, `exact_match` (a percentage),
-        `sentences`; and the translations.
+        Scores: `loss`, `perplexity`, `bleu` and `chrf` with sacreBLEU's `signature` of each, `exact_match` (a
+        percentage), `sentences`; and the translations.
     """
     loss = corpus_loss(model, sources, references)
     hypotheses = model.translate(sources, **decoding)

@@ -188,7 +188,7 @@ class Trainer:
 @contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
     """Notes a Ctrl-C instead of raising in the middle of a step; a second one raises at once."""
-    pressed = []
+    pressed: list[int] = []
 
     def note(number: int, frame: Any) -> None:
         if pressed:
@@ -210,7 +210,7 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
 @contextmanager
 def _tensorboard(folder: pathlib.Path, wanted: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
     if not wanted:
-        yield lambda updates, scores: None
+        yield lambda *_: None
         return
     writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
 

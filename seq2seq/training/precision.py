@@ -10,8 +10,8 @@ BFLOAT16_FLAGS = ("avx512_bf16", "amx_bf16", "bf16")
 def dtype_policy(precision: str) -> str:
     """The Keras dtype policy of a `training.precision`.
 
-    `auto` takes bfloat16 where the machine has instructions for it; elsewhere it would be slower than float32. Variables,
-    losses, attention scores and normalisers stay float32 in any case.
+    `auto` takes bfloat16 where the machine has instructions for it; elsewhere it would be slower than float32.
+    Variables, losses, attention scores and normalisers stay float32 in any case.
 
     Args:
         precision: `auto`, `float32` or `bfloat16`.

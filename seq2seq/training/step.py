@@ -19,9 +19,9 @@ class StepResult(NamedTuple):
 class TrainingStep:
     """The state that a step changes, and the step.
 
-    The loss is the mean over the target tokens of the batch, so that padding counts for nothing. The moving average lives in the
-    weights of a second model, `averaged`, which is what gets evaluated and saved: nothing is ever swapped, and the file is
-    float32 whatever the precision of training.
+    The loss is the mean over the target tokens of the batch, so that padding counts for nothing. The moving average
+    lives in the weights of a second model, `averaged`, which is what gets evaluated and saved: nothing is ever swapped,
+    and the file is float32 whatever the precision of training.
 
     Args:
         model: What is trained.
@@ -76,7 +76,7 @@ class TrainingStep:
 
     @tf.function(jit_compile=True, autograph=False)
     def _update(self, gradients: list[Any], learning_rate: Any, decay: Any) -> Any:
-        """Clipping, optimizer and moving average, fused by XLA: every shape is fixed, and each weight is passed over once."""
+        """Clipping, optimizer and moving average, fused by XLA, so that each weight is passed over once."""
         variables = self.model.trainable_variables
         norm = tf.linalg.global_norm(gradients)
         if self.clip_norm:

@@ -21,8 +21,8 @@ from seq2seq.training.loop import Trainer
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """What a run leaves: its folder, the file of its best model, that model, its scores, and some translations of the test set
-    as (source, translation, reference)."""
+    """What a run leaves: its folder, the file of its best model, that model, its scores, and some translations of the
+    test set as (source, translation, reference)."""
 
     folder: pathlib.Path
     model_path: pathlib.Path
@@ -33,7 +33,7 @@ class TrainingResult:
 
 def say(line: str) -> None:
     """Writes a line of a run's account to stderr; stdout is for results."""
-    print(line, file=sys.stderr, flush=True)  # noqa: T201
+    print(line, file=sys.stderr, flush=True)
 
 
 def train(config: Config, resume: bool = False) -> TrainingResult:
@@ -44,7 +44,8 @@ def train(config: Config, resume: bool = False) -> TrainingResult:
         resume: Whether to go on from the state that the run has saved.
 
     Returns:
-        Folder, model and scores. The folder holds `model.keras`, `recipe.yaml`, `history.jsonl`, `scores.json` and `state/`.
+        Folder, model and scores. The folder holds `model.keras`, `recipe.yaml`, `history.jsonl`, `scores.json` and
+        `state/`.
 
     Raises:
         DataError: The files cannot be used.

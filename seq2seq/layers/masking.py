@@ -73,7 +73,7 @@ def masked_max(sequence: Any, mask: Any) -> Any:
     """
     keep = _steps_last(mask, sequence.dtype)
     largest = ops.max(ops.where(keep > 0, sequence, ops.cast(LARGE_NEGATIVE, sequence.dtype)), axis=1)
-    return largest * ops.max(keep, axis=1)
+    return ops.where(ops.max(keep, axis=1) > 0, largest, ops.zeros_like(largest))
 
 
 def masked_last(sequence: Any, mask: Any) -> Any:

@@ -183,7 +183,9 @@ class Decoder(ExplicitMaskLayer):
     def build(self, token_ids_shape: Any, memory_shape: Any, memory_mask_shape: Any = None) -> None:
         memory_units = memory_shape[-1]
         self.embedding.build(token_ids_shape)
-        self.context.build((None, None, memory_units), (None, None, self.units))
+        # A context that comes from a file is built already.
+        if not self.context.built:
+            self.context.build((None, None, memory_units), (None, None, self.units))
         context_units = self.context.context_units(memory_units)
         summary_units = memory_units if self.context.reads_every_step else context_units
         for bridge in self.bridges:

@@ -10,9 +10,6 @@ import tensorflow as tf
 
 from seq2seq.layers import equations
 
-SATURATED = 1e4
-"""Added to the update gate's input where a step is padding: sigma gives exactly one, so h' = h exactly."""
-
 
 def scan_gru(
     inputs: Any, mask: Any, initial_state: Any, weights: tuple[Any, Any, Any], reverse: bool
@@ -39,8 +36,9 @@ def scan_gru(
     projected = tf.tensordot(steps_first, kernel, 1) + bias[0]
     if mask is not None:
         padding = tf.cast(tf.transpose(tf.logical_not(mask)), projected.dtype)[:, :, None]
-        update_block = tf.concat([tf.fill([units], SATURATED), tf.zeros([2 * units])], 0)
-        projected += padding * tf.cast(update_block, projected.dtype)
+        # Far above any input: sigma gives the update gate exactly one, so h' = h exactly.
+        saturated = tf.fill([units], tf.constant(float(projected.dtype.max) / 4, projected.dtype))
+        projected += padding * tf.concat([saturated, tf.zeros([2 * units], projected.dtype)], 0)
     if reverse:
         projected = tf.reverse(projected, [0])
     states = _gru_states(projected, initial_state, recurrent_kernel, bias[1])

@@ -23,8 +23,11 @@ def save(model: Seq2Seq, path: str | os.PathLike[str]) -> pathlib.Path:
         raise ModelFileError(f"{path}: a model file must end in .keras. Name it {path.stem}.keras.")
     path.parent.mkdir(parents=True, exist_ok=True)
     unfinished = path.with_name(f".{path.stem}.unfinished.keras")
-    model.save(unfinished)
-    unfinished.replace(path)
+    try:
+        model.save(unfinished)
+        unfinished.replace(path)
+    finally:
+        unfinished.unlink(missing_ok=True)
     return path
 
 
@@ -47,16 +50,7 @@ def load(path: str | os.PathLike[str]) -> Seq2Seq:
         raise ModelFileError(f"{path}: no such model file. Give the path of a .keras file that a run has written.")
     if not zipfile.is_zipfile(path):
         raise ModelFileError(f"{path}: not a .keras file, or one that is cut short. Copy or train it again.")
-    with zipfile.ZipFile(path) as archive:
-        missing = [part for part in PARTS if part not in archive.namelist()]
-        if missing:
-            raise ModelFileError(f"{path}: not a .keras file: it holds no {', '.join(missing)}.")
-        try:
-            damaged = archive.testzip()
-        except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-            raise ModelFileError(f"{path}: damaged: {error}. Copy or train it again.") from error
-    if damaged is not None:
-        raise ModelFileError(f"{path}: damaged: the checksum of {damaged} is wrong. Copy or train it again.")
+    _check_parts(path)
     try:
         model = keras.saving.load_model(path)
     except Exception as error:
@@ -64,3 +58,17 @@ def load(path: str | os.PathLike[str]) -> Seq2Seq:
     if not isinstance(model, Seq2Seq):
         raise ModelFileError(f"{path}: a Keras model of the class {type(model).__name__}, not a Seq2Seq.")
     return model
+
+
+def _check_parts(path: pathlib.Path) -> None:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            missing = [part for part in PARTS if part not in archive.namelist()]
+            damaged = None if missing else archive.testzip()
+    except Exception as error:
+        # A wrong byte leads zipfile to more kinds of errors than it names.
+        raise ModelFileError(f"{path}: damaged: {error}. Copy or train it again.") from error
+    if missing:
+        raise ModelFileError(f"{path}: not a .keras file: it holds no {', '.join(missing)}.")
+    if damaged is not None:
+        raise ModelFileError(f"{path}: damaged: the checksum of {damaged} is wrong. Copy or train it again.")

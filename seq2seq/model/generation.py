@@ -90,7 +90,7 @@ class Generator:
                 "end_id": END_ID,
                 "pad_id": PAD_ID,
                 "banned_ids": (UNKNOWN_ID,),
-                "return_attention": attention,
+                "return_attention": attention and model.decoder.context.reads_every_step,
             }
             state = model.decoder.start(prepared)
             if beam_size == 1:
@@ -111,7 +111,8 @@ class Generator:
 
 def _longest_target(source_length: int, options: Decoding) -> int:
     limit = int(options.max_length_ratio * source_length) + options.max_length_extra
-    return min(limit, options.max_length)
+    # A small ratio of a short source may leave no token at all, and a target has one: its end.
+    return max(1, min(limit, options.max_length))
 
 
 def _batches(source_ids: list[list[int]], batch_tokens: int) -> Iterator[list[int]]:

@@ -191,11 +191,12 @@ class Seq2Seq(keras.Model):
         smoothed = (1 - self.label_smoothing) * at_label + self.label_smoothing * ops.mean(log_probs, axis=-1)
         return -ops.sum(smoothed * weights) / ops.sum(weights)
 
-    def generate(self, texts: Sequence[str], **options: Any) -> list[list[Hypothesis]]:
+    def generate(self, texts: Sequence[str], attention: bool = False, **options: Any) -> list[list[Hypothesis]]:
         """Searches for the targets of sources, the `n_best` of each, best first.
 
         Args:
             texts: Sources. A blank one gives one blank hypothesis.
+            attention: Whether each hypothesis tells what its tokens attended to.
             **options: Settings of `seq2seq.config.Decoding` that differ from the model's own, such as `beam_size`.
 
         Returns:
@@ -204,8 +205,11 @@ class Seq2Seq(keras.Model):
         Raises:
             ConfigError: An option has a bad value.
             ModelFileError: The model has no tokenizer.
+            TypeError: `texts` is one string, which would be read letter by letter.
         """
-        return self._generator.generate(list(texts), self.decoding.replaced(**options))
+        if isinstance(texts, str):
+            raise TypeError(f"texts must be a list of strings, but is {texts!r} instead. Put it into a list.")
+        return self._generator.generate(list(texts), self.decoding.replaced(**options), attention)
 
     def translate(self, texts: Sequence[str], **options: Any) -> list[str]:
         """The best target of each source, as strings in the same order; a blank source gives a blank one.

@@ -52,8 +52,7 @@ class Context(ExplicitMaskLayer):
         mask: `(batch, source_steps)`, True keeps. None: all are valid.
 
     Returns:
-        C, `(rows, queries, units)`, and the attention weights `(rows, queries, source_steps)`, or None where there
-        are none.
+        C, `(rows, queries, units)`; `AttentionContext` also returns its weights, `(rows, queries, source_steps)`.
     """
 
     reads_every_step = False
@@ -71,7 +70,7 @@ class Context(ExplicitMaskLayer):
     def build(self, memory_shape: Any, query_shape: Any = None, mask_shape: Any = None) -> None:
         self.built = True
 
-    def call(self, memory: Any, query: Any, mask: Any = None) -> tuple[Any, Any]:
+    def call(self, memory: Any, query: Any, mask: Any = None) -> Any:
         mask = ops.ones(ops.shape(memory)[:2], "bool") if mask is None else mask
         return self.read(self.prepare(memory, mask), query)
 
@@ -86,6 +85,11 @@ class ConstantContext(Context):
     def prepare(self, memory: Any, mask: Any) -> PreparedContext:
         summary = self.summarize(memory, mask)
         return PreparedContext(values=ops.expand_dims(summary, 1), summary=summary)
+
+    def call(self, memory: Any, query: Any, mask: Any = None) -> Any:
+        # C alone: a layer of a functional model may not return None.
+        context, _ = super().call(memory, query, mask)
+        return context
 
     def read(self, prepared: PreparedContext, query: Any) -> tuple[Any, Any]:
         batch, units = ops.shape(prepared.values)[0], prepared.values.shape[-1]
@@ -104,7 +108,7 @@ class LastContext(ConstantContext):
 
     >>> import numpy as np
     >>> memory = np.arange(6, dtype="float32").reshape(1, 3, 2)
-    >>> C, _ = LastContext(bidirectional=True)(memory, np.zeros((1, 1, 2), "float32"))
+    >>> C = LastContext(bidirectional=True)(memory, np.zeros((1, 1, 2), "float32"))
     >>> C.numpy().tolist()
     [[[4.0, 1.0]]]
     """
@@ -132,7 +136,7 @@ class ProjectedContext(LastContext):
         bidirectional: As in `LastContext`.
 
     >>> import numpy as np
-    >>> C, _ = ProjectedContext(units=5)(np.ones((1, 3, 2), "float32"), np.zeros((1, 1, 2), "float32"))
+    >>> C = ProjectedContext(units=5)(np.ones((1, 3, 2), "float32"), np.zeros((1, 1, 2), "float32"))
     >>> C.shape.as_list()
     [1, 1, 5]
     """
@@ -168,7 +172,7 @@ class PooledContext(ConstantContext):
 
     >>> import numpy as np
     >>> memory = np.array([[[1.0], [3.0], [9.0]]], "float32")
-    >>> C, _ = PooledContext("mean")(memory, memory[:, :1], mask=np.array([[True, True, False]]))
+    >>> C = PooledContext("mean")(memory, memory[:, :1], mask=np.array([[True, True, False]]))
     >>> C.numpy().tolist()
     [[[2.0]]]
     """
@@ -198,7 +202,7 @@ class AttentiveContext(ConstantContext):
         units: Size of the hidden layer; None: as wide as the memory.
 
     >>> import numpy as np
-    >>> C, _ = AttentiveContext(units=5)(np.ones((1, 3, 2), "float32"), np.zeros((1, 1, 2), "float32"))
+    >>> C = AttentiveContext(units=5)(np.ones((1, 3, 2), "float32"), np.zeros((1, 1, 2), "float32"))
     >>> C.numpy().round(5).tolist()
     [[[1.0, 1.0]]]
     """

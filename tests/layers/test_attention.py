@@ -1,0 +1,227 @@
+"""Every score against its equation, place by place, and what all attention has in common."""
+
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seq2seq.layers import AttentionContext
+from seq2seq.layers.attention import AdditiveScore, DotScore, GeneralScore, LocalWindow, LocationScore
+from tests.layers import oracles
+from tests.layers.samples import RAGGED, TOLERANCE, close, normal, randomize, weights_of
+
+BATCH, SOURCE_STEPS, QUERIES, MEMORY_UNITS, QUERY_UNITS = 4, 5, 3, 6, 4
+SAME_SIZE = ("dot", "scaled_dot")
+SCORES = (*SAME_SIZE, "general", "additive", "location", "local", "multi_head")
+ALL_SCORES = pytest.mark.parametrize("score", SCORES)
+
+
+def sample(score, dtype="float32"):
+    units = MEMORY_UNITS if score in SAME_SIZE else QUERY_UNITS
+    memory = normal(1, BATCH, SOURCE_STEPS, MEMORY_UNITS, dtype=dtype)
+    return memory, normal(2, BATCH, QUERIES, units, dtype=dtype)
+
+
+def create(score, dtype="float32", **options):
+    options = {"units": {"additive": 7, "location": 8, "multi_head": 6}.get(score), "window": 2} | options
+    context = AttentionContext(score, num_heads=2, dtype=dtype, **options)
+    memory, queries = sample(score)
+    context.build(memory.shape, queries.shape)
+    return randomize(context)
+
+
+def expected_of(context, memory, mask, queries):
+    """Contexts and weights of the oracle for the weights of `context`."""
+    weights = weights_of(context)
+    score, factor = None, None
+    if context.score in SAME_SIZE:
+        score = getattr(oracles, context.score)
+    elif context.score == "additive":
+        score = oracles.additive(weights["query_kernel"], weights["memory_kernel"], weights["vector"])
+    elif context.score == "location":
+        score = oracles.location(weights["kernel"])
+    elif context.score == "general":
+        score = oracles.general(weights["kernel"])
+    elif context.score == "local":
+        score = oracles.general(context.score_layer.kernel.numpy().astype("float64"))
+        window = weights_of(context.local_window)
+
+        def factor(query, step, valid):
+            return oracles.window_factor(query, step, valid, **window, window=context.window)
+
+    results = []
+    for row in range(len(memory)):
+        for query in queries[row].astype("float64"):
+            place = memory[row].astype("float64")
+            if score is None:
+                results.append(oracles.multi_head(place, mask[row], query, **weights))
+            else:
+                results.append(oracles.attend(score, place, mask[row], query, factor=factor))
+    shape = queries.shape[:2]
+    contexts, alphas = (np.stack(parts) for parts in zip(*results, strict=True))
+    return contexts.reshape(*shape, -1), alphas.reshape(*shape, -1)
+
+
+@ALL_SCORES
+@pytest.mark.parametrize("dtype", TOLERANCE)
+def test_context_and_weights_are_those_of_the_equation(score, dtype):
+    context, (memory, queries) = create(score, dtype), sample(score, dtype)
+    found, weights = context(memory, queries, mask=RAGGED)
+    expected, expected_weights = expected_of(context, memory, RAGGED, queries)
+    assert found.dtype == dtype
+    assert weights.dtype == "float32"
+    close(found, expected, 1e-5)
+    close(weights, expected_weights, 1e-5)
+
+
+@ALL_SCORES
+def test_without_a_mask_every_place_is_valid(score):
+    context, (memory, queries) = create(score), sample(score)
+    everything = np.ones(RAGGED.shape, bool)
+    found, weights = context(memory, queries)
+    expected, expected_weights = expected_of(context, memory, everything, queries)
+    close(found, expected, 1e-5)
+    close(weights, expected_weights, 1e-5)
+
+
+@ALL_SCORES
+def test_masked_places_get_exactly_nothing(score):
+    context, (memory, queries) = create(score), sample(score)
+    garbage = np.where(RAGGED[..., None], memory, np.float32(1e4))
+    found, weights = context(memory, queries, mask=RAGGED)
+    with_garbage, weights_with_garbage = context(garbage, queries, mask=RAGGED)
+    masked = np.broadcast_to(~RAGGED[:, None], weights.shape)
+    assert (weights_with_garbage.numpy()[masked] == 0).all()
+    close(with_garbage, found, 1e-6)
+    close(weights_with_garbage, weights, 1e-6)
+    assert not with_garbage.numpy()[3].any()
+    if score != "local":
+        close(weights.numpy()[:3].sum(-1), np.ones((3, QUERIES)), 1e-6)
+
+
+@ALL_SCORES
+@pytest.mark.parametrize("beams", [1, 3])
+def test_several_rows_of_a_sentence_read_as_if_the_memory_stood_there_for_each(score, beams):
+    context, (memory, _) = create(score), sample(score)
+    units = MEMORY_UNITS if score in SAME_SIZE else QUERY_UNITS
+    queries = normal(3, BATCH * beams, 1, units)
+    found, weights = context.read(context.prepare(tf.constant(memory), tf.constant(RAGGED)), tf.constant(queries))
+    tiled, tiled_mask = np.repeat(memory, beams, axis=0), np.repeat(RAGGED, beams, axis=0)
+    expected, expected_weights = context(tiled, queries, mask=tiled_mask)
+    assert found.shape == (BATCH * beams, 1, MEMORY_UNITS)
+    assert weights.shape == (BATCH * beams, 1, SOURCE_STEPS)
+    close(found, expected, 1e-6)
+    close(weights, expected_weights, 1e-6)
+
+
+@ALL_SCORES
+def test_queries_do_not_see_each_other(score):
+    context, (memory, queries) = create(score), sample(score)
+    together, _ = context(memory, queries, mask=RAGGED)
+    for number in range(QUERIES):
+        alone, _ = context(memory, queries[:, number : number + 1], mask=RAGGED)
+        close(alone[:, 0], together[:, number], 1e-6)
+
+
+@ALL_SCORES
+def test_bfloat16_keeps_scores_and_weights_in_float32(score):
+    context, (memory, queries) = create(score, "mixed_bfloat16"), sample(score)
+    found, weights = context(memory, queries, mask=RAGGED)
+    expected, expected_weights = expected_of(context, memory, RAGGED, queries)
+    assert found.dtype == "bfloat16"
+    assert weights.dtype == "float32"
+    close(tf.cast(found, "float32"), expected, 0.1)
+    close(weights, expected_weights, 0.05)
+    if context.score_layer is not None:
+        keys = context.score_layer.keys(tf.cast(memory, "bfloat16"))
+        assert context.score_layer(tf.cast(queries, "bfloat16"), keys=keys).dtype == "float32"
+
+
+@pytest.mark.parametrize("units", [None, 8])
+def test_sizes_default_to_the_query(units):
+    memory, queries = sample("additive")
+    additive, heads = AttentionContext("additive", units=units), AttentionContext("multi_head", units=units)
+    for context in (additive, heads):
+        context(memory, queries)
+    assert weights_of(additive)["vector"].shape == (units or QUERY_UNITS, 1)
+    assert weights_of(heads)["query_kernel"].shape == (QUERY_UNITS, 4, (units or QUERY_UNITS) // 4)
+
+
+def test_the_window_looks_no_further_than_its_size():
+    window = LocalWindow(window=1)
+    factors = window(np.zeros((1, 1, 4), "float32"), mask=np.ones((1, 7), bool)).numpy()[0, 0]
+    close(factors, [0, 0, np.exp(-2.0), 1.0, np.exp(-2.0), 0, 0], 1e-6)
+
+
+def test_the_window_stays_inside_the_sentence():
+    """However hard the query pulls, the centre is between the first and the last valid place."""
+    window = LocalWindow(window=1)
+    window.build((None, None, 2))
+    window.set_weights([np.eye(2), np.array([[1e3], [0.0]])])
+    queries = np.array([[[5.0, 0.0], [-5.0, 0.0]]] * 4, "float32")
+    factors = window(queries, mask=RAGGED).numpy()
+    assert factors[:3].argmax(-1).tolist() == [[4, 0], [2, 0], [0, 0]]
+    close(factors[:3].max(-1), np.ones((3, 2)), 1e-6)
+
+
+def test_sinusoids_have_no_longest_source():
+    score = LocationScore(units=8)
+    score.build((None, None, 8), (None, None, 2))
+    score.set_weights([np.eye(8)])
+    scores = score(np.eye(8, dtype="float32")[None], keys=np.zeros((1, 300, 2), "float32")).numpy()[0]
+    for step in (0, 1, 2, 299):
+        close(scores[:, step], oracles.sinusoid(step, 8), 1e-4)
+
+
+@pytest.mark.parametrize(
+    ("create", "message"),
+    [
+        (
+            lambda: AttentionContext("cosine"),
+            "score must be one of dot, scaled_dot, general, additive, location, local, multi_head, but is 'cosine' "
+            "instead.",
+        ),
+        (
+            lambda: AttentionContext("dot")(*sample("general")),
+            "score 'dot' needs a memory as wide as the query, but the memory has 6 units and the query 4 instead. "
+            "Use score 'general', or a decoder of 6 units.",
+        ),
+        (
+            lambda: DotScore(scaled=True).build((None, None, 2), (None, None, 3)),
+            "needs a memory as wide as the query, but the memory has 3 units and the query 2 instead.",
+        ),
+        (
+            lambda: AttentionContext("multi_head", num_heads=3)(*sample("multi_head")),
+            "units of score 'multi_head' must be a multiple of num_heads (3), but is 4 instead.",
+        ),
+        (
+            lambda: AttentionContext("multi_head", units=9, num_heads=2)(*sample("multi_head")),
+            "units of score 'multi_head' must be a multiple of num_heads (2), but is 9 instead.",
+        ),
+        (lambda: LocationScore(7), "units of score 'location' must be an even positive number, but is 7 instead."),
+        (lambda: LocationScore(0), "units of score 'location' must be an even positive number, but is 0 instead."),
+        (lambda: LocalWindow(0), "window must be a positive number, but is 0 instead."),
+        (lambda: AttentionContext("local", window=-1), "window must be a positive number, but is -1 instead."),
+    ],
+)
+def test_what_cannot_be_is_refused(create, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        create()
+
+
+@pytest.mark.parametrize("score", [GeneralScore(), AdditiveScore(7), LocationScore(8), DotScore(), DotScore(True)])
+def test_a_score_alone_scores_every_place(score):
+    name = "dot" if isinstance(score, DotScore) else "general"
+    memory, queries = sample(name)
+    score.build(queries.shape, memory.shape)
+    randomize(score)
+    weights = weights_of(score)
+    oracle = {
+        "GeneralScore": lambda: oracles.general(**weights),
+        "AdditiveScore": lambda: oracles.additive(**weights),
+        "LocationScore": lambda: oracles.location(**weights),
+        "DotScore": lambda: oracles.scaled_dot if score.scaled else oracles.dot,
+    }[type(score).__name__]()
+    expected = oracles.scores(oracle, memory.astype("float64"), queries.astype("float64"))
+    close(score(queries, keys=score.keys(tf.constant(memory))), expected, 1e-5)

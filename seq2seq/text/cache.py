@@ -76,7 +76,7 @@ class _ChecksummedFile:
     """A file that knows its length and its checksum; `files` closes it."""
 
     def __init__(self, path: Path, files: contextlib.ExitStack) -> None:
-        self._file = files.enter_context(open(path, "wb", buffering=_READ_BYTES))
+        self._file = files.enter_context(open(path, "wb", buffering=_READ_BYTES))  # noqa: SIM115 - `files` closes it
         self._bytes = 0
         self._checksum = 0
 

@@ -1,17 +1,33 @@
 """Subword sampling: another segmentation of the same text in every epoch, and yet the same in every run.
 
-A model that sees a word cut in several ways learns what its parts mean (Kudo 2018, "Subword regularization";
-Provilkov et al. 2020, "BPE-dropout"). The draw for a sentence depends on its own seed only, never on what was drawn
-before it, so an epoch that is resumed in its middle goes on exactly as if it had not been stopped.
+A model that sees a word cut in several ways learns what its parts mean (Kudo 2018, "Subword regularization"; Provilkov
+et al. 2020, "BPE-dropout"). SentencePiece can draw, but its draws differ from process to process whatever the seed, so
+that a run that is stopped and resumed would go another way. Here SentencePiece says what the pieces are and what they
+score; the draws are made from those, and each depends on its sentence's own seed alone.
 """
 
+import bisect
 import dataclasses
+import functools
+import heapq
+import itertools
 import math
-import threading
-from collections.abc import Sequence
+import random
+import re
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 import sentencepiece
+
+from seq2seq.errors import TokenizerError
+from seq2seq.text.ids import END_ID, UNKNOWN_ID
+
+SPACE = "▁"
+
+# Distinct words whose segmentations are remembered; beyond, those not met for longest are worked out again.
+REMEMBERED_WORDS = 50_000
+
+_UNKNOWN_PENALTY = 10.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,28 +57,159 @@ class Sampling:
             raise ValueError(f"nbest_size must be -1 or at least 2, but is {self.nbest_size} instead.")
 
 
-# SentencePiece has one seed for the whole process: setting it and drawing with it must not be torn apart.
-_SEED_LOCK = threading.Lock()
+class Sampler:
+    """Draws segmentations by a SentencePiece model of the kind unigram or bpe.
 
+    Args:
+        processor: the model.
 
-def sample_encode(
-    processor: sentencepiece.SentencePieceProcessor, texts: Sequence[str], sampling: Sampling, seeds: Sequence[int]
-) -> list[list[int]]:
-    """Encode each text with a segmentation drawn by its own seed; the end id comes last."""
-    rows = []
-    with _SEED_LOCK:
-        for text, seed in zip(texts, seeds, strict=True):
-            sentencepiece.set_random_generator_seed(int(seed))
-            rows.append(
-                processor.encode(
-                    text,
-                    enable_sampling=True,
-                    alpha=sampling.alpha,
-                    nbest_size=sampling.nbest_size,
-                    add_eos=True,
-                )
+    Raises:
+        TokenizerError: where the model knows one segmentation of every text only.
+    """
+
+    def __init__(self, processor: sentencepiece.SentencePieceProcessor) -> None:
+        self._processor = processor
+        self._is_unigram = _answers(lambda: processor.nbest_encode("a", nbest_size=2))
+        samples = self._is_unigram or _answers(lambda: processor.encode("a", enable_sampling=True, nbest_size=-1))
+        if not samples:
+            raise TokenizerError(
+                "Subword sampling must have a unigram or bpe tokenizer, but this one cuts every text in one way only. "
+                "Switch sampling off, or train another kind."
             )
-    return rows
+        self._pieces: dict[str, int] = {}
+        self._bytes: dict[str, int] = {}
+        self._scores = [float(processor.get_score(i)) for i in range(processor.vocab_size())]
+        symbols = []
+        for i, score in enumerate(self._scores):
+            piece = processor.id_to_piece(i)
+            if processor.is_byte(i):
+                self._bytes[piece] = i
+            elif not (processor.is_control(i) or processor.is_unknown(i) or processor.is_unused(i)):
+                self._pieces[piece] = i
+                # What sets a user's symbol apart is its score: the others have a negative number, or a negative zero.
+                if score == 0 and math.copysign(1, score) > 0:
+                    symbols.append(piece)
+        self._longest = max(map(len, self._pieces), default=1)
+        self._worst = min((self._scores[i] for i in self._pieces.values()), default=0.0) - _UNKNOWN_PENALTY
+        # The longest symbol first: where two begin alike, it is the one that is meant.
+        longest_first = sorted(symbols, key=len, reverse=True)
+        self._symbols = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if symbols else None
+        # As a rule no piece goes beyond a word, so that words can be cut one by one, and be remembered.
+        crossing = any(SPACE in piece.lstrip(SPACE) for piece in self._pieces if piece not in symbols)
+        self._words = re.compile(".+" if crossing else f"{SPACE}*[^{SPACE}]+|{SPACE}+", re.DOTALL)
+        self._lattice = functools.lru_cache(REMEMBERED_WORDS)(self._new_lattice)
+
+    def draw(self, text: str, sampling: Sampling, seed: int) -> list[int]:
+        """Ids of a text cut as `seed` decides, `END_ID` last."""
+        uniform = random.Random(seed).random
+        if self._is_unigram and sampling.nbest_size > 0:
+            return [*self._draw_from_best(text, sampling, uniform), END_ID]
+        cut = self._draw_path if self._is_unigram else self._draw_merges
+        ids: list[int] = []
+        for word in self._split(self._processor.normalize(text)):
+            symbol = self._pieces.get(word) if self._symbols and self._symbols.fullmatch(word) else None
+            if symbol is not None:
+                ids.append(symbol)
+                continue
+            for piece in cut(word, sampling.alpha, uniform):
+                self._extend(ids, piece)
+        return [*ids, END_ID]
+
+    def _split(self, text: str) -> Iterator[str]:
+        for part in self._symbols.split(text) if self._symbols else [text]:
+            if self._symbols and self._symbols.fullmatch(part):
+                yield part
+            else:
+                yield from self._words.findall(part)
+
+    def _extend(self, ids: list[int], piece: str) -> None:
+        i = self._pieces.get(piece)
+        if i is not None:
+            ids.append(i)
+        elif self._bytes:
+            ids.extend(self._bytes[f"<0x{byte:02X}>"] for byte in piece.encode())
+        elif ids[-1:] != [UNKNOWN_ID]:
+            # SentencePiece makes one unknown of a run of them, and so do we.
+            ids.append(UNKNOWN_ID)
+
+    def _draw_from_best(self, text: str, sampling: Sampling, uniform: Callable[[], float]) -> list[int]:
+        candidates = self._processor.nbest_encode(text, nbest_size=sampling.nbest_size, out_type=int)
+        scores = [sampling.alpha * sum(self._scores[i] for i in ids) for ids in candidates]
+        limits = _cumulative(scores)
+        return list(candidates[bisect.bisect(limits, uniform(), hi=len(limits) - 1)]) if candidates else []
+
+    def _draw_path(self, word: str, alpha: float, uniform: Callable[[], float]) -> list[str]:
+        """From the end of the word backwards, each piece with the share of its paths in those of all (Kudo 2018)."""
+        lattice = self._lattice(word, alpha)
+        pieces, end = [], len(word)
+        while end:
+            starts, limits = lattice[end]
+            start = starts[bisect.bisect(limits, uniform(), hi=len(limits) - 1)]
+            pieces.append(word[start:end])
+            end = start
+        return pieces[::-1]
+
+    def _new_lattice(self, word: str, alpha: float) -> list[tuple[list[int], list[float]]]:
+        """For every end of a piece: where it may start, and the cumulative probabilities of these starts."""
+        totals, lattice = [0.0], [([0], [1.0])]
+        for end in range(1, len(word) + 1):
+            starts, scores = [], []
+            for start in range(max(0, end - self._longest), end):
+                i = self._pieces.get(word[start:end])
+                if i is not None or start == end - 1:
+                    starts.append(start)
+                    scores.append(totals[start] + alpha * (self._worst if i is None else self._scores[i]))
+            largest = max(scores)
+            totals.append(largest + math.log(sum(math.exp(score - largest) for score in scores)))
+            lattice.append((starts, _cumulative(scores)))
+        return lattice
+
+    def _draw_merges(self, word: str, alpha: float, uniform: Callable[[], float]) -> list[str]:
+        """Merge the best pair again and again, passing over a share of them (Provilkov et al. 2020)."""
+        symbols: list[str] = list(word)
+        following = list(range(1, len(word) + 1))
+        preceding = list(range(-1, len(word) - 1))
+        waiting: list[tuple[float, int, int, str]] = []
+
+        def offer(left: int, right: int) -> None:
+            if left >= 0 and right < len(word):
+                merged = symbols[left] + symbols[right]
+                i = self._pieces.get(merged)
+                if i is not None:
+                    heapq.heappush(waiting, (-self._scores[i], left, right, merged))
+
+        for left, right in itertools.pairwise(range(len(word))):
+            offer(left, right)
+        while waiting:
+            _, left, right, merged = heapq.heappop(waiting)
+            # A pair whose sides have been merged with others since is gone.
+            if not (symbols[left] and symbols[right]) or symbols[left] + symbols[right] != merged or uniform() < alpha:
+                continue
+            symbols[left], symbols[right] = merged, ""
+            following[left] = following[right]
+            if following[left] < len(word):
+                preceding[following[left]] = left
+            offer(preceding[left], left)
+            offer(left, following[left])
+        return [symbol for symbol in symbols if symbol]
+
+
+def _answers(question: Callable[[], object]) -> bool:
+    try:
+        question()
+    except RuntimeError as error:
+        if "not available" in str(error):
+            return False
+        raise
+    return True
+
+
+def _cumulative(scores: Sequence[float]) -> list[float]:
+    """The distribution function of the softmax of some scores."""
+    largest = max(scores, default=0.0)
+    weights = [math.exp(score - largest) for score in scores]
+    total = sum(weights)
+    return list(itertools.accumulate(weight / total for weight in weights))
 
 
 def sentence_seeds(seed: int, epoch: int, indices: np.ndarray, side: int) -> list[int]:

@@ -9,7 +9,7 @@ import sentencepiece
 
 from seq2seq.errors import TokenizerError
 from seq2seq.text.ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
-from seq2seq.text.sampling import Sampling, sample_encode
+from seq2seq.text.sampling import Sampler, Sampling
 
 # Below this number of texts, starting threads costs more than they save.
 THREADS_FROM = 512
@@ -92,6 +92,14 @@ class Tokenizer:
             digest.update(model)
         return digest.hexdigest()
 
+    @functools.cached_property
+    def _source_sampler(self) -> Sampler:
+        return Sampler(self._source)
+
+    @functools.cached_property
+    def _target_sampler(self) -> Sampler:
+        return self._source_sampler if self.is_joint else Sampler(self._target)
+
     def encode_source(
         self, texts: Sequence[str], sampling: Sampling | None = None, seeds: Sequence[int] | None = None
     ) -> list[list[int]]:
@@ -110,13 +118,17 @@ class Tokenizer:
             TokenizerError: where a text holds half a surrogate pair, or the model's kind has no segmentations to
                 draw from.
         """
-        return _encode(self._source, texts, sampling, seeds)
+        if sampling is None:
+            return _encode(self._source, texts)
+        return _draw(self._source_sampler, texts, sampling, seeds)
 
     def encode_target(
         self, texts: Sequence[str], sampling: Sampling | None = None, seeds: Sequence[int] | None = None
     ) -> list[list[int]]:
         """Ids of every target text, as `encode_source` gives them for the source."""
-        return _encode(self._target, texts, sampling, seeds)
+        if sampling is None:
+            return _encode(self._target, texts)
+        return _draw(self._target_sampler, texts, sampling, seeds)
 
     def decode_source(self, token_ids: Iterable[Iterable[int]]) -> list[str]:
         """Texts of rows of source ids, as `decode_target` gives them for the target."""
@@ -200,28 +212,18 @@ def _check_texts(texts: Sequence[str]) -> None:
             ) from error
 
 
-def _encode(
-    processor: sentencepiece.SentencePieceProcessor,
-    texts: Sequence[str],
-    sampling: Sampling | None,
-    seeds: Sequence[int] | None,
-) -> list[list[int]]:
+def _encode(processor: sentencepiece.SentencePieceProcessor, texts: Sequence[str]) -> list[list[int]]:
     _check_texts(texts)
-    if sampling is None:
-        threads = -1 if len(texts) >= THREADS_FROM else 1
-        return processor.encode(list(texts), add_eos=True, num_threads=threads)
+    threads = -1 if len(texts) >= THREADS_FROM else 1
+    return processor.encode(list(texts), add_eos=True, num_threads=threads)
+
+
+def _draw(sampler: Sampler, texts: Sequence[str], sampling: Sampling, seeds: Sequence[int] | None) -> list[list[int]]:
+    _check_texts(texts)
     seeds = range(len(texts)) if seeds is None else seeds
     if len(seeds) != len(texts):
         raise ValueError(f"seeds must be one for each of {len(texts)} texts, but are {len(seeds)} instead.")
-    try:
-        return sample_encode(processor, texts, sampling, seeds)
-    except RuntimeError as error:
-        if "SampleEncode is not available" not in str(error):
-            raise
-        raise TokenizerError(
-            "Subword sampling must have a unigram or bpe tokenizer, but this one cuts every text in one way only. "
-            "Switch sampling off, or train another kind."
-        ) from error
+    return [sampler.draw(text, sampling, seed) for text, seed in zip(texts, seeds, strict=True)]
 
 
 def _row(token_ids: Iterable[int], vocabulary_size: int, index: int) -> list[int]:

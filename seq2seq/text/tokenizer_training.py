@@ -160,8 +160,8 @@ class LineSample:
     def extend(self, lines: Iterable[str], side: str) -> None:
         """Take the lines of one side; blank ones teach nothing and are passed over."""
         for number, line in enumerate(lines, start=1):
-            # SentencePiece leaves out lines with a tab or a NUL without a word: the tab is a space to it later on.
-            text = line.replace("\t", " ").strip()
+            # SentencePiece marks unknown characters with this one, and leaves out a line that has it without a word.
+            text = line.replace("▅", " ").strip()
             _check_line(text, side, number)
             if not text:
                 continue

@@ -1,6 +1,5 @@
 import io
 import pickle
-import threading
 
 import numpy as np
 import pytest
@@ -9,8 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.errors import TokenizerError
-from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Sampling, Tokenizer, train_tokenizer
-from seq2seq.text.sampling import sentence_seeds
+from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer, train_tokenizer
 from seq2seq.text.tokenizer import THREADS_FROM
 
 
@@ -200,96 +198,3 @@ def test_texts_of_the_wrong_kind(tokenizers):
             TokenizerError, match=r"texts\[0\] must be valid Unicode, but holds half a surrogate pair .* 2 "
         ):
             call(["ab\udc00"])
-
-
-@pytest.mark.parametrize("kind", ["unigram", "bpe"])
-def test_a_drawn_segmentation_depends_on_its_own_seed_only(corpus, tokenizers, kind):
-    tokenizer, texts = tokenizers[kind], [source for source, _ in corpus[:30]]
-    sampling, seeds = Sampling(alpha=0.3), list(range(100, 130))
-    rows = tokenizer.encode_source(texts, sampling, seeds)
-    assert rows == tokenizer.encode_source(texts, sampling, seeds)
-    assert rows[::-1] == tokenizer.encode_source(texts[::-1], sampling, seeds[::-1])
-    assert rows[7:9] == tokenizer.encode_source(texts[7:9], sampling, seeds[7:9])
-    others = tokenizer.encode_source(texts, sampling, range(500, 530))
-    assert sum(a != b for a, b in zip(rows, others, strict=True)) > 10
-    assert sum(a != b for a, b in zip(rows, tokenizer.encode_source(texts), strict=True)) > 10
-    assert tokenizer.decode_source(rows) == texts
-    assert all(row[-1] == END_ID for row in rows)
-    assert tokenizer.encode_target(texts, sampling) == tokenizer.encode_target(texts, sampling, range(30))
-
-
-@pytest.mark.parametrize("nbest_size", [-1, 64])
-def test_draws_follow_the_distribution_of_the_model(tokenizers, nbest_size):
-    """P(segmentation) is proportional to exp(alpha * its log probability), summed from the scores of its pieces."""
-    tokenizer, text, alpha, draws = tokenizers["unigram"], "the later", 0.3, 3000
-    processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.models["joint.model"])
-    candidates = [tuple(ids) for ids in processor.nbest_encode(text, nbest_size=64, out_type=int)]
-    scores = np.array([sum(processor.get_score(i) for i in ids) for ids in candidates])
-    expected = np.exp(alpha * scores) / np.exp(alpha * scores).sum()
-    rows = tokenizer.encode_source([text] * draws, Sampling(alpha, nbest_size), range(draws))
-    seen = [tuple(row[:-1]) for row in rows]
-    found = np.array([seen.count(ids) for ids in candidates]) / draws
-    assert len(candidates) > 3
-    np.testing.assert_allclose(found, expected, atol=5 * 0.5 / np.sqrt(draws))
-
-
-def test_dropout_of_all_merges_spells_characters(tokenizers):
-    (row,) = tokenizers["bpe"].encode_source(["the cat"], Sampling(alpha=1.0))
-    assert [tokenizers["bpe"].target_pieces([i])[0] for i in row[:-1]] == ["▁", *"the", "▁", *"cat"]
-
-
-def test_draws_in_threads_do_not_disturb_each_other(corpus, tokenizers):
-    tokenizer, texts = tokenizers["unigram"], [source for source, _ in corpus[:100]]
-    expected = [tokenizer.encode_source(texts, Sampling(0.2), range(k, k + 100)) for k in range(4)]
-    found = {}
-
-    def draw(k):
-        found[k] = [tokenizer.encode_source(texts, Sampling(0.2), range(k, k + 100)) for _ in range(5)]
-
-    threads = [threading.Thread(target=draw, args=(k,)) for k in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert all(rows == expected[k] for k in range(4) for rows in found[k])
-
-
-@pytest.mark.parametrize("kind", ["char", "word"])
-def test_no_draws_where_there_is_one_segmentation(tokenizers, kind):
-    with pytest.raises(TokenizerError, match="Subword sampling must have a unigram or bpe tokenizer"):
-        tokenizers[kind].encode_source(["the cat"], Sampling())
-
-
-def test_sampling_arguments(tokenizers):
-    for alpha in (0, -1, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="alpha must be greater than 0, but is"):
-            Sampling(alpha=alpha)
-    for nbest_size in (-2, 0, 1):
-        with pytest.raises(ValueError, match="nbest_size must be -1 or at least 2, but is"):
-            Sampling(nbest_size=nbest_size)
-    with pytest.raises(ValueError, match="seeds must be one for each of 2 texts, but are 1 instead"):
-        tokenizers["unigram"].encode_source(["a", "b"], Sampling(), [1])
-
-
-def test_seeds_of_sentences_are_all_different_and_follow_the_definition():
-    def mix(state):
-        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
-        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
-        return state ^ (state >> 31)
-
-    def naive(*parts):
-        state = 0
-        for part in parts:
-            state = mix((state + 0x9E3779B97F4A7C15 + part) % 2**64)
-        return state >> 32
-
-    indices = np.array([0, 1, 5, 10**7])
-    assert sentence_seeds(3, 4, indices, side=1) == [naive(3, 4, 1, int(i)) for i in indices]
-    seen = {
-        seed
-        for run in range(3)
-        for epoch in range(3)
-        for side in range(2)
-        for seed in sentence_seeds(run, epoch, np.arange(100), side)
-    }
-    assert len(seen) == 1800

@@ -1,0 +1,219 @@
+"""Draws of segmentations: exact distributions, and the same draws wherever and whenever they are made."""
+
+import collections
+import io
+import itertools
+import threading
+
+import numpy as np
+import pytest
+import sentencepiece
+
+from seq2seq.errors import TokenizerError
+from seq2seq.text import END_ID, Sampling, Tokenizer, train_tokenizer
+from seq2seq.text.sampling import Sampler, sentence_seeds
+
+ODD = ["", " ", "the", "ab<ent>the<ent><ent,2>", "x漢字y 漢 🙂🙂 the", "the  later\tthe ﬁ", "<ent", "▁the▁ <0x41>"]
+
+
+def processor_of(tokenizer: Tokenizer) -> sentencepiece.SentencePieceProcessor:
+    return sentencepiece.SentencePieceProcessor(model_proto=tokenizer.models["joint.model"])
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_a_drawn_segmentation_depends_on_its_own_seed_only(corpus, tokenizers, kind):
+    tokenizer, texts = tokenizers[kind], [source for source, _ in corpus[:30]]
+    sampling, seeds = Sampling(alpha=0.1), list(range(100, 130))
+    rows = tokenizer.encode_source(texts, sampling, seeds)
+    assert rows == tokenizer.encode_source(texts, sampling, seeds)
+    assert rows[::-1] == tokenizer.encode_source(texts[::-1], sampling, seeds[::-1])
+    assert rows[7:9] == tokenizer.encode_source(texts[7:9], sampling, seeds[7:9])
+    others = tokenizer.encode_source(texts, sampling, range(500, 530))
+    assert sum(a != b for a, b in zip(rows, others, strict=True)) > 10
+    assert sum(a != b for a, b in zip(rows, tokenizer.encode_source(texts), strict=True)) > 10
+    assert tokenizer.decode_source(rows) == texts
+    assert all(row[-1] == END_ID for row in rows)
+    assert tokenizer.encode_target(texts, sampling) == tokenizer.encode_target(texts, sampling, range(30))
+
+
+SHARED = """
+import hashlib
+from seq2seq.text import Sampling, train_tokenizer
+lines = {lines!r}
+for kind in ("unigram", "bpe"):
+    tokenizer = train_tokenizer(lines, [], kind=kind, vocabulary_size=60)
+    for sampling in (Sampling(0.2), Sampling(0.3, nbest_size=8)):
+        rows = tokenizer.encode_source(lines, sampling, range(7, 7 + len(lines)))
+        print(hashlib.sha256(repr(rows).encode()).hexdigest())
+"""
+
+
+def test_draws_are_the_same_in_every_process(corpus, fresh_python):
+    """SentencePiece's own are not, whatever its seed: that is why we draw ourselves."""
+    code = SHARED.format(lines=[source for source, _ in corpus[:100]])
+    assert fresh_python(code, hash_seed=1) == fresh_python(code, hash_seed=2)
+
+
+def all_segmentations(processor, word):
+    """Every way to write a word as pieces of the model, with its log probability."""
+    pieces = {processor.id_to_piece(i): i for i in range(4, processor.vocab_size())}
+    for cuts in itertools.product([False, True], repeat=len(word) - 1):
+        places = [0, *(place for place, cut in enumerate(cuts, start=1) if cut), len(word)]
+        parts = [word[start:end] for start, end in itertools.pairwise(places)]
+        if all(part in pieces for part in parts):
+            ids = [pieces[part] for part in parts]
+            yield tuple(ids), sum(processor.get_score(i) for i in ids)
+
+
+@pytest.mark.parametrize(("text", "alpha"), [("later", 0.1), ("later", 0.5), ("the gock", 0.3)])
+@pytest.mark.parametrize("nbest_size", [-1, 512])
+def test_draws_follow_the_distribution_of_the_model(tokenizers, text, alpha, nbest_size):
+    """P(segmentation) is proportional to exp(alpha * its log probability), over all segmentations there are."""
+    tokenizer, draws = tokenizers["unigram"], 4000
+    segmentations = dict(all_segmentations(processor_of(tokenizer), "▁" + text.replace(" ", "▁")))
+    weights = np.exp(alpha * np.array(list(segmentations.values())))
+    expected = weights / weights.sum()
+    rows = tokenizer.encode_source([text] * draws, Sampling(alpha, nbest_size), range(draws))
+    counts = collections.Counter(tuple(row[:-1]) for row in rows)
+    assert len(segmentations) > 3
+    assert set(counts) <= set(segmentations)
+    found = np.array([counts[ids] for ids in segmentations]) / draws
+    deviations = np.sqrt(expected * (1 - expected) / draws)
+    assert (np.abs(found - expected) < 5 * deviations + 1e-9).all()
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+@pytest.mark.parametrize("text", ["the later", "the sodesh"])
+def test_draws_are_distributed_as_those_of_sentencepiece(tokenizers, kind, text):
+    tokenizer, draws, alpha = tokenizers[kind], 4000, 0.25
+    theirs = processor_of(tokenizer).encode([text] * draws, enable_sampling=True, alpha=alpha, nbest_size=-1)
+    ours = tokenizer.encode_source([text] * draws, Sampling(alpha), range(draws))
+    first = collections.Counter(tuple(row) for row in theirs)
+    second = collections.Counter(tuple(row[:-1]) for row in ours)
+    for ids in first.keys() | second.keys():
+        share = (first[ids] + second[ids]) / (2 * draws)
+        # Their draws cannot be fixed: six deviations fail by chance once in hundreds of millions.
+        assert abs(first[ids] - second[ids]) / draws < 6 * np.sqrt(2 * share * (1 - share) / draws) + 1e-9, ids
+
+
+@pytest.mark.parametrize("byte_fallback", [False, True])
+@pytest.mark.parametrize(("kind", "alpha"), [("unigram", 1e4), ("bpe", 1e-12)])
+def test_where_chance_has_no_say_the_segmentation_is_that_of_sentencepiece(corpus, kind, alpha, byte_fallback):
+    """Unknown characters, bytes, symbols of the user, spaces, normalisation: all as they are without draws."""
+    sources = [source for source, _ in corpus]
+    symbols = ["<ent>", "<ent,2>"]
+    tokenizer = (
+        train_tokenizer(sources, [], kind=kind, vocabulary_size=340, byte_fallback=byte_fallback, user_symbols=symbols)
+        if byte_fallback or kind == "bpe"
+        else train_tokenizer(sources, [], vocabulary_size=90, user_symbols=symbols)
+    )
+    texts = [*ODD, *sources]
+    plain = tokenizer.encode_source(texts)
+    drawn = tokenizer.encode_source(texts, Sampling(alpha))
+    processor = processor_of(tokenizer)
+    for text, expected, found in zip(texts, plain, drawn, strict=True):
+        if kind == "bpe":
+            assert found == expected, text
+        else:
+            # Segmentations of equal probability are equally good.
+            scores = [sum(processor.get_score(i) for i in ids) for ids in (found, expected)]
+            assert scores[0] == pytest.approx(scores[1], rel=1e-5), text
+            assert tokenizer.decode_source([found]) == tokenizer.decode_source([expected]), text
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_symbols_of_the_user_are_never_cut(corpus, kind):
+    tokenizer = train_tokenizer(
+        [source + " <" for source, _ in corpus], [], kind=kind, vocabulary_size=80, user_symbols=["the", "<t", "<the"]
+    )
+    for seed in range(50):
+        (row,) = tokenizer.encode_source(["<thethe <tla the"], Sampling(0.9), [seed])
+        pieces = tokenizer.target_pieces(row)
+        assert [piece for piece in pieces if piece in ("the", "<t", "<the")] == ["<the", "the", "<t", "the"]
+        assert tokenizer.decode_source([row]) == ["<thethe <tla the"]
+
+
+def test_a_model_whose_pieces_go_beyond_words():
+    model = io.BytesIO()
+    sentencepiece.SentencePieceTrainer.train(
+        sentence_iterator=iter(["of the house", "of the garden", "in the house of the garden"] * 5),
+        model_writer=model,
+        vocab_size=40,
+        hard_vocab_limit=False,
+        split_by_whitespace=False,
+        minloglevel=3,
+        pad_id=0,
+        unk_id=1,
+        bos_id=2,
+        eos_id=3,
+    )
+    tokenizer = Tokenizer(model.getvalue())
+    processor = processor_of(tokenizer)
+    crossing = {i for i in range(processor.vocab_size()) if "▁" in processor.id_to_piece(i).lstrip("▁")}
+    rows = tokenizer.encode_source(["of the house"] * 200, Sampling(0.5))
+    assert crossing & set(itertools.chain(*rows))
+    assert set(tokenizer.decode_source(rows)) == {"of the house"}
+
+
+def test_dropout_of_all_merges_spells_characters(tokenizers):
+    (row,) = tokenizers["bpe"].encode_source(["the cat"], Sampling(alpha=1.0))
+    assert [tokenizers["bpe"].target_pieces([i])[0] for i in row[:-1]] == ["▁", *"the", "▁", *"cat"]
+
+
+def test_draws_in_threads_do_not_disturb_each_other(corpus, tokenizers):
+    tokenizer, texts = tokenizers["unigram"], [source for source, _ in corpus[:100]]
+    expected = [tokenizer.encode_source(texts, Sampling(0.2), range(k, k + 100)) for k in range(4)]
+    found = {}
+
+    def draw(k):
+        found[k] = [tokenizer.encode_source(texts, Sampling(0.2), range(k, k + 100)) for _ in range(5)]
+
+    threads = [threading.Thread(target=draw, args=(k,)) for k in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(rows == expected[k] for k in range(4) for rows in found[k])
+
+
+@pytest.mark.parametrize("kind", ["char", "word"])
+def test_no_draws_where_there_is_one_segmentation(tokenizers, kind):
+    with pytest.raises(TokenizerError, match="Subword sampling must have a unigram or bpe tokenizer"):
+        tokenizers[kind].encode_source(["the cat"], Sampling())
+    with pytest.raises(TokenizerError, match="Switch sampling off, or train another kind"):
+        Sampler(processor_of(tokenizers[kind]))
+
+
+def test_sampling_arguments(tokenizers):
+    for alpha in (0, -1, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match="alpha must be greater than 0, but is"):
+            Sampling(alpha=alpha)
+    for nbest_size in (-2, 0, 1):
+        with pytest.raises(ValueError, match="nbest_size must be -1 or at least 2, but is"):
+            Sampling(nbest_size=nbest_size)
+    with pytest.raises(ValueError, match="seeds must be one for each of 2 texts, but are 1 instead"):
+        tokenizers["unigram"].encode_source(["a", "b"], Sampling(), [1])
+
+
+def test_seeds_of_sentences_are_all_different_and_follow_the_definition():
+    def mix(state):
+        state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
+        state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64
+        return state ^ (state >> 31)
+
+    def naive(*parts):
+        state = 0
+        for part in parts:
+            state = mix((state + 0x9E3779B97F4A7C15 + part) % 2**64)
+        return state >> 32
+
+    indices = np.array([0, 1, 5, 10**7])
+    assert sentence_seeds(3, 4, indices, side=1) == [naive(3, 4, 1, int(i)) for i in indices]
+    seen = {
+        seed
+        for run in range(3)
+        for epoch in range(3)
+        for side in range(2)
+        for seed in sentence_seeds(run, epoch, np.arange(100), side)
+    }
+    assert len(seen) == 1800

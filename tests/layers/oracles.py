@@ -195,3 +195,55 @@ def multi_head(memory, mask, query, query_kernel, key_kernel, value_kernel, outp
         contexts.append(context)
         all_weights.append(weights)
     return np.concatenate(contexts) @ output_kernel, np.mean(all_weights, axis=0)
+
+
+def decoder(parts, token_ids, memory, mask):
+    """One token after another, one sentence after another.
+
+    `parts` has the weights and choices by name: embeddings, bridges (kernel and bias of each layer, or none), layers
+    (weights of each), readout (kernel, bias), output (matrix, bias), summary and read (functions of a sentence),
+    feeds, attention, attend, input_feeding, residual, and dropout factors `embedding`, `outputs`, `features`.
+    Returns logits, and the weights of each step where there are any.
+    """
+    all_logits, all_weights = [], []
+    for row in range(len(token_ids)):
+        logits, weights = _decode_sentence(parts, token_ids[row], memory[row : row + 1], mask[row : row + 1], row)
+        all_logits.append(logits)
+        all_weights.append(weights)
+    return np.array(all_logits), np.array(all_weights)
+
+
+def _decode_sentence(parts, token_ids, memory, mask, row):
+    summary = parts["summary"](memory, mask)[0]
+    states = [np.zeros(len(weights[1])) for weights in parts["layers"]]
+    if "state" in parts["feeds"]:
+        states = [np.tanh(summary @ kernel + bias) for kernel, bias in parts["bridges"]]
+    fed = np.zeros(len(parts["readout"][1]))
+    all_logits, all_weights = [], []
+    for step, token in enumerate(token_ids):
+        context, weights = None, None
+        inputs = [parts["embeddings"][token] * parts["dropout"]["embedding"][row]]
+        if parts["input_feeding"]:
+            inputs.append(fed)
+        if "input" in parts["feeds"]:
+            context, weights = parts["read"](memory, mask, states[-1])
+            inputs.append(context)
+        outputs = np.concatenate(inputs)
+        for index, layer_weights in enumerate(parts["layers"]):
+            layer_inputs = outputs
+            if index == 1 and parts["attend"] == "between":
+                context, weights = parts["read"](memory, mask, outputs)
+                layer_inputs = np.concatenate([outputs, context])
+            states[index] = gru_step(layer_inputs, states[index], *layer_weights)
+            outputs = states[index] + (outputs if parts["residual"] and index > 0 else 0.0)
+            outputs = outputs * parts["dropout"]["outputs"][index][row]
+        if "readout" in parts["feeds"]:
+            if context is None:
+                context, weights = parts["read"](memory, mask, outputs)
+            outputs = np.concatenate([outputs, context])
+        kernel, bias = parts["readout"]
+        fed = np.tanh(outputs @ kernel + bias)
+        matrix, output_bias = parts["output"]
+        all_logits.append(matrix @ (fed * parts["dropout"]["features"][row, step]) + output_bias)
+        all_weights.append(weights)
+    return all_logits, all_weights

@@ -1,0 +1,339 @@
+"""The decoder: all steps at once, one step at a time and a NumPy loop agree, for every way to read the source."""
+
+import itertools
+import re
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seq2seq.layers import Decoder, create_context
+from seq2seq.layers.context import CONTEXTS, SCORES
+from seq2seq.layers.decoder import FEEDS
+from seq2seq.layers.dropout import SharedDropout
+from tests.layers import oracles
+from tests.layers.samples import close, normal, randomize, weights_of
+
+BATCH, TARGET_STEPS, SOURCE_STEPS, MEMORY_UNITS, UNITS, EMBEDDING, VOCABULARY = 3, 3, 4, 6, 4, 5, 7
+MASK = np.arange(SOURCE_STEPS) < np.array([[4], [2], [1]])
+ALL_FEEDS = [feeds for size in range(4) for feeds in itertools.combinations(FEEDS, size)]
+ALL_CHOICES = list(itertools.product(CONTEXTS, ALL_FEEDS, ("after", "between"), (False, True)))
+
+
+def refusal(context, feeds, attend):
+    """What is wrong with a choice, from the table of the design; None where nothing is."""
+    if not feeds:
+        return "feeds must hold some of state, input, readout, but is () instead."
+    if attend == "between" and context != "attention":
+        return "attend='between' needs an attention context. Use attend='after', or attention."
+    if attend == "between" and "input" in feeds:
+        return "attend='between' and feeds with 'input' both say when attention reads. Choose one."
+    if attend == "after" and context == "attention" and feeds == ("state",):
+        return "feeds must hold 'input' or 'readout' with attention, but is ('state',) instead: c_t is never read."
+    return None
+
+
+def named(context, feeds, attend, input_feeding):
+    return "-".join([context, "+".join(feeds) or "nothing", attend, *["fed"] * input_feeding])
+
+
+ACCEPTED = [choice for choice in ALL_CHOICES if refusal(*choice[:3]) is None]
+REFUSED = [choice for choice in ALL_CHOICES if refusal(*choice[:3]) is not None]
+ALL_ACCEPTED = pytest.mark.parametrize("choice", ACCEPTED, ids=[named(*choice) for choice in ACCEPTED])
+
+
+def unbuilt(context="attention", feeds=("state", "readout"), attend="after", input_feeding=False, **options):
+    defaults = {"num_layers": 2, "residual": True, "readout_size": 6, "dtype": "float32"}
+    if isinstance(context, str):
+        score = {"score": "general"} if context == "attention" else {}
+        context = create_context(context, bidirectional=True, **score)
+    return Decoder(
+        VOCABULARY,
+        EMBEDDING,
+        UNITS,
+        context=context,
+        feeds=feeds,
+        attend=attend,
+        input_feeding=input_feeding,
+        **defaults | options,
+    )
+
+
+def create(*choice, **options):
+    decoder = unbuilt(*choice, **options)
+    decoder.build((None, None), (None, None, MEMORY_UNITS))
+    return randomize(decoder)
+
+
+def sample():
+    token_ids = np.random.default_rng(1).integers(0, VOCABULARY, (BATCH, TARGET_STEPS)).astype("int32")
+    return token_ids, normal(2, BATCH, SOURCE_STEPS, MEMORY_UNITS)
+
+
+def parts_of(decoder, dropout=None):
+    """Weights and choices as the oracle wants them."""
+    context, weights = decoder.context, weights_of(decoder.context)
+
+    def summary(memory, mask):
+        if context.reads_every_step or getattr(context, "pooling", None) == "mean":
+            return oracles.masked_pool("mean", memory, mask)
+        if hasattr(context, "pooling"):
+            return oracles.masked_pool(context.pooling, memory, mask)
+        if "vector" in weights:
+            return oracles.attentive(memory, mask, **weights)
+        ends = oracles.both_ends(memory, mask)
+        return np.tanh(ends @ weights["kernel"] + weights["bias"]) if "kernel" in weights else ends
+
+    def read(memory, mask, query):
+        if not context.reads_every_step:
+            return summary(memory, mask)[0], None
+        return oracles.attend(oracles.general(weights["kernel"]), memory[0], mask[0], query)
+
+    def arrays(layer):
+        return [weight.astype("float64") for weight in layer.get_weights()]
+
+    readout = weights_of(decoder.readout)
+    embeddings = arrays(decoder.embedding)[0]
+    nothing = {
+        "embedding": np.ones((BATCH, EMBEDDING)),
+        "outputs": np.ones((decoder.num_layers, BATCH, UNITS)),
+        "features": np.ones((BATCH, TARGET_STEPS, decoder.readout_size)),
+    }
+    return {
+        "embeddings": embeddings,
+        "bridges": [arrays(bridge) for bridge in decoder.bridges],
+        "layers": [arrays(layer) for layer in decoder.recurrent_layers],
+        "readout": (readout["kernel"], readout["bias"]),
+        "output": (embeddings if decoder.tie_output else readout["output_embeddings"], readout["output_bias"]),
+        "summary": summary,
+        "read": read,
+        "feeds": decoder.feeds,
+        "attend": decoder.attend,
+        "input_feeding": decoder.input_feeding,
+        "residual": decoder.residual,
+        "dropout": nothing | (dropout or {}),
+    }
+
+
+def step_by_step(decoder, token_ids, memory, mask, beams=1):
+    """Logits and weights of `Decoder.step` on its own; several rows of a sentence share its prepared context."""
+    prepared = decoder.context.prepare(tf.constant(memory), tf.constant(mask))
+    state = decoder.start(prepared)
+    state = tf.nest.map_structure(lambda part: tf.repeat(part, beams, axis=0), state)
+    logits, weights = [], []
+    for step in range(token_ids.shape[1]):
+        result = decoder.step(tf.constant(token_ids[:, step]), state, prepared)
+        state = result.state
+        logits.append(result.logits)
+        weights.append(result.attention_weights)
+    return np.stack(logits, 1), None if weights[0] is None else np.stack(weights, 1)
+
+
+@ALL_ACCEPTED
+def test_at_once_step_by_step_and_the_loop_agree(choice):
+    decoder, (token_ids, memory) = create(*choice), sample()
+    expected, expected_weights = oracles.decoder(parts_of(decoder), token_ids, memory.astype("float64"), MASK)
+    close(decoder(token_ids, memory=memory, memory_mask=MASK), expected, 1e-5)
+    logits, weights = step_by_step(decoder, token_ids, memory, MASK)
+    close(logits, expected, 1e-5)
+    if choice[0] == "attention":
+        close(weights, expected_weights.astype("float64"), 1e-5)
+        assert not weights[np.broadcast_to(~MASK[:, None], weights.shape)].any()
+    else:
+        assert weights is None
+
+
+@ALL_ACCEPTED
+def test_gradients_reach_every_weight(choice):
+    decoder, (token_ids, memory) = create(*choice), sample()
+    with tf.GradientTape() as tape:
+        logits = decoder(token_ids, memory=memory, memory_mask=MASK)
+        loss = tf.reduce_sum(logits * normal(3, *logits.shape))
+    variables = decoder.trainable_variables
+    gradients = tape.gradient(loss, [variable.value for variable in variables])
+    for variable, gradient in zip(variables, gradients, strict=True):
+        assert gradient is not None, variable.path
+        gradient = tf.convert_to_tensor(gradient).numpy()
+        assert np.isfinite(gradient).all(), variable.path
+        assert gradient.any(), variable.path
+
+
+@pytest.mark.parametrize("choice", REFUSED, ids=[named(*choice) for choice in REFUSED])
+def test_choices_that_contradict_each_other_are_refused(choice):
+    with pytest.raises(ValueError, match=re.escape(refusal(*choice[:3]))):
+        unbuilt(*choice)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"feeds": ("state", "output")}, "feeds must hold some of state, input, readout, but is ('state', 'output')"),
+        ({"attend": "before"}, "attend must be one of after, between, but is 'before' instead."),
+        ({"attend": "between", "num_layers": 1}, "attend='between' needs at least two layers, but num_layers is 1"),
+        ({"num_layers": 0}, "num_layers must be a positive whole number, but is 0 instead."),
+        ({"num_layers": 1.0}, "num_layers must be a positive whole number, but is 1.0 instead."),
+        (
+            {"tie_output": True, "readout_size": 6},
+            "readout_size must equal embedding_size (5) with tie_output, but is 6 instead.",
+        ),
+        ({"cell": "gruu"}, "cell must be one of gru"),
+        ({"implementation": "fast"}, "implementation must be one of auto, cudnn, scan, raw, but is 'fast' instead."),
+    ],
+)
+def test_what_cannot_be_is_refused(options, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        unbuilt(**options)
+
+
+@pytest.mark.parametrize("score", SCORES)
+@pytest.mark.parametrize(
+    ("attend", "feeds"),
+    [("after", ("readout",)), ("between", ("state",)), ("after", ("state", "input"))],
+    ids=["after", "between", "before"],
+)
+def test_every_score_at_once_and_step_by_step_agree(score, attend, feeds):
+    context = create_context("attention", score=score, num_heads=2, window=1)
+    decoder = Decoder(VOCABULARY, EMBEDDING, MEMORY_UNITS, context=context, num_layers=2, attend=attend, feeds=feeds)
+    decoder.build((None, None), (None, None, MEMORY_UNITS))
+    randomize(decoder)
+    token_ids, memory = sample()
+    logits, weights = step_by_step(decoder, token_ids, memory, MASK)
+    close(decoder(token_ids, memory=memory, memory_mask=MASK), logits, 1e-5)
+    assert weights.shape == (BATCH, TARGET_STEPS, SOURCE_STEPS)
+
+
+SOME = {
+    "luong": ("attention", ("state", "readout"), "after", False),
+    "between": ("attention", ("state", "readout"), "between", False),
+    "bahdanau": ("attention", ("state", "input", "readout"), "after", False),
+    "input_feeding": ("attention", ("state", "readout"), "after", True),
+    "constant": ("mean", ("state", "input", "readout"), "after", False),
+    "constant_fed": ("projected", ("state", "input"), "after", True),
+}
+SOME_CHOICES = pytest.mark.parametrize("choice", SOME.values(), ids=SOME)
+
+
+@SOME_CHOICES
+@pytest.mark.parametrize("options", [{"num_layers": 3, "residual": False}, {"tie_output": True, "readout_size": None}])
+def test_other_depths_and_outputs_agree_with_the_loop(choice, options):
+    decoder, (token_ids, memory) = create(*choice, **options), sample()
+    expected, _ = oracles.decoder(parts_of(decoder), token_ids, memory.astype("float64"), MASK)
+    close(decoder(token_ids, memory=memory, memory_mask=MASK), expected, 1e-5)
+    close(step_by_step(decoder, token_ids, memory, MASK)[0], expected, 1e-5)
+
+
+@SOME_CHOICES
+def test_beams_of_a_sentence_are_rows_of_their_own(choice):
+    beams = 2
+    decoder, (_, memory) = create(*choice), sample()
+    token_ids = np.random.default_rng(4).integers(0, VOCABULARY, (BATCH * beams, TARGET_STEPS)).astype("int32")
+    logits, weights = step_by_step(decoder, token_ids, memory, MASK, beams)
+    tiled, tiled_mask = np.repeat(memory, beams, axis=0), np.repeat(MASK, beams, axis=0)
+    expected, expected_weights = step_by_step(decoder, token_ids, tiled, tiled_mask)
+    close(logits, expected, 1e-5)
+    if weights is not None:
+        close(weights, expected_weights, 1e-5)
+
+
+@SOME_CHOICES
+def test_a_step_sees_nothing_of_what_comes_later(choice):
+    decoder, (token_ids, memory) = create(*choice), sample()
+    changed = token_ids.copy()
+    changed[:, -1] = (changed[:, -1] + 1) % VOCABULARY
+    before, after = (decoder(ids, memory=memory, memory_mask=MASK).numpy() for ids in (token_ids, changed))
+    close(after[:, :-1], before[:, :-1], 1e-6)
+    assert not np.isclose(after[:, -1], before[:, -1]).all()
+
+
+@SOME_CHOICES
+def test_padding_of_the_memory_changes_nothing(choice):
+    decoder, (token_ids, memory) = create(*choice), sample()
+    garbage = np.where(MASK[..., None], memory, np.float32(1e3))
+    longer = np.concatenate([garbage, np.full((BATCH, 2, MEMORY_UNITS), 1e3, "float32")], axis=1)
+    mask = np.concatenate([MASK, np.zeros((BATCH, 2), bool)], axis=1)
+    logits = decoder(token_ids, memory=memory, memory_mask=MASK)
+    close(decoder(token_ids, memory=longer, memory_mask=mask), logits, 1e-5)
+
+
+@SOME_CHOICES
+def test_without_a_mask_all_of_the_memory_is_valid(choice):
+    decoder, (token_ids, memory) = create(*choice), sample()
+    everything = np.ones(MASK.shape, bool)
+    close(decoder(token_ids, memory=memory), decoder(token_ids, memory=memory, memory_mask=everything), 0)
+
+
+@SOME_CHOICES
+def test_dropout_is_shared_over_time_on_both_roads(choice, monkeypatch):
+    """The oracle drops with one mask a layer for all steps, the one that the layer drew."""
+    drawn = {}
+    original = SharedDropout.call
+
+    def recording(self, inputs, training=False):
+        outputs = original(self, inputs, training=training)
+        assert self.name not in drawn, "one draw a sequence"
+        drawn[self.name] = np.where(inputs == 0, 1.0, outputs / inputs)[:, 0].astype("float64")
+        return outputs
+
+    monkeypatch.setattr(SharedDropout, "call", recording)
+    decoder, (token_ids, memory) = create(*choice, embedding_dropout=0.3, dropout=0.4), sample()
+    logits = decoder(token_ids, memory=memory, memory_mask=MASK, training=True)
+    dropout = {"embedding": drawn["embedding_dropout"], "outputs": [drawn["dropout_0"], drawn["dropout_1"]]}
+    assert any((factor == 0).any() for factor in (dropout["embedding"], *dropout["outputs"]))
+    expected, _ = oracles.decoder(parts_of(decoder, dropout), token_ids, memory.astype("float64"), MASK)
+    close(logits, expected, 1e-5)
+
+
+@SOME_CHOICES
+def test_readout_dropout_drops_what_the_logits_read_and_not_what_is_fed_back(choice, monkeypatch):
+    decoder, (token_ids, memory) = create(*choice, readout_dropout=0.4), sample()
+    seen = []
+    original = type(decoder.readout_dropout_layer).call
+
+    def recording(self, inputs, training=False):
+        outputs = original(self, inputs, training=training)
+        if self is decoder.readout_dropout_layer:
+            seen.append((outputs / inputs).numpy().astype("float64"))
+        return outputs
+
+    monkeypatch.setattr(type(decoder.readout_dropout_layer), "call", recording)
+    logits = decoder(token_ids, memory=memory, memory_mask=MASK, training=True)
+    (factors,) = seen
+    assert 0 < (factors == 0).mean() < 1
+    expected, _ = oracles.decoder(parts_of(decoder, {"features": factors}), token_ids, memory.astype("float64"), MASK)
+    close(logits, expected, 1e-5)
+
+
+def test_nothing_is_dropped_while_searching():
+    options = {"embedding_dropout": 0.5, "dropout": 0.5, "readout_dropout": 0.5}
+    decoder, (token_ids, memory) = create(**options), sample()
+    expected, _ = oracles.decoder(parts_of(decoder), token_ids, memory.astype("float64"), MASK)
+    close(step_by_step(decoder, token_ids, memory, MASK)[0], expected, 1e-5)
+    close(decoder(token_ids, memory=memory, memory_mask=MASK), expected, 1e-5)
+
+
+def test_only_what_must_runs_step_by_step():
+    for choice in ACCEPTED:
+        context, feeds, _, input_feeding = choice
+        decoder = unbuilt(*choice)
+        assert decoder.attends_before == (context == "attention" and "input" in feeds)
+        assert decoder.runs_step_by_step == (decoder.attends_before or input_feeding)
+
+
+def test_the_default_context_is_dot_attention():
+    decoder = Decoder(VOCABULARY, EMBEDDING, UNITS)
+    assert decoder.context.score == "dot"
+    assert decoder.feeds == ("state", "readout")
+
+
+def test_without_the_state_feed_the_first_state_is_zeros():
+    decoder, (_, memory) = create("mean", ("readout",), "after", True), sample()
+    state = decoder.start(decoder.context.prepare(tf.constant(memory), tf.constant(MASK)))
+    assert [[part.shape.as_list() for part in layer] for layer in state.layers] == [[[BATCH, UNITS]]] * 2
+    assert state.fed[0].shape == (BATCH, 6)
+    assert not any(part.numpy().any() for part in tf.nest.flatten(state))
+
+
+def test_tied_output_has_no_output_matrix_of_its_own():
+    decoder = create(tie_output=True, readout_size=None)
+    assert decoder.output_embeddings is decoder.embedding.embeddings
+    assert "output_embeddings" not in weights_of(decoder.readout)

@@ -246,6 +246,10 @@ def test_python_gets_the_same_checks():
         Training().epochs = 3
 
 
+def test_a_dictionary_of_a_run_is_plain():
+    assert Model().to_dict()["feeds"] == ["state", "readout"]
+
+
 def test_replaced_changes_and_checks():
     assert Decoding().replaced(beam_size=3).beam_size == 3
     with pytest.raises(ConfigError, match=r"Did you mean decoding\.beam_size"):

@@ -25,10 +25,10 @@ class FakeModel:
     def generate(self, texts, **options):
         self.calls.append((list(texts), options))
         wanted = self.decoding.replaced(**options).n_best
-        return [self._found(text)[:wanted] if text else [FakeHypothesis("", 0.0)] for text in texts]
+        return [self.found(text)[:wanted] if text else [FakeHypothesis("", 0.0)] for text in texts]
 
     @staticmethod
-    def _found(text):
+    def found(text):
         return [FakeHypothesis(text.upper(), -0.5), FakeHypothesis(text[::-1], -1.5)]
 
     def translate(self, texts, **options):

@@ -3,11 +3,13 @@
 import contextlib
 import io
 import json
+import pathlib
 
 import pytest
 
 from seq2seq.cli.main import main
 
+ROOT = pathlib.Path(__file__).parents[2]
 RECIPE = """
 data:
   source: en
@@ -105,3 +107,12 @@ def test_a_recipe_without_its_data_says_where_to_get_it(corpus, capsys, tmp_path
     recipe.write_text(RECIPE.replace("data:", "data:\n  origin: Ask the cat."))
     assert main(["train", str(recipe)]) == 1
     assert capsys.readouterr().err.endswith("Ask the cat.\n")
+
+
+@pytest.mark.parametrize("name", ["multi30k", "scan", "reinflection-en"])
+def test_a_shipped_recipe_without_its_data_says_where_to_get_it(name, capsys):
+    assert main(["train", str(ROOT / f"data/{name}/recipe.yaml")]) == 1
+    message = capsys.readouterr().err
+    assert "Set data.folder to where the files are." in message
+    assert "https://github.com/" in message
+    assert message.count("\n") == 1

@@ -9,8 +9,9 @@ import sacrebleu
 
 from seq2seq.cli.main import main
 
-SOURCES = ["the cat is full today", "a dog", "the cats are full"]
-REFERENCES = ["THE CAT IS FULL TODAY", "A CAT", "THE CATS ARE FULL"]
+SOURCES = ["the cat is full today", "a dog", "the cats aren't full"]
+REFERENCES = ["THE CAT IS FULL TODAY", "A CAT", "THE CATS AREN'T FULL"]
+TOKENIZED = ["the cat is full today", "a cat", "the cats aren &apos;t full"]
 
 
 @pytest.fixture
@@ -23,7 +24,7 @@ def files(tmp_path, monkeypatch, model):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "test.en").write_text("\n".join(SOURCES) + "\n")
     (tmp_path / "test.xx").write_text("\n".join(REFERENCES) + "\n")
-    (tmp_path / "tok.xx").write_text("\n".join(REFERENCES).lower() + "\n")
+    (tmp_path / "tok.xx").write_text("\n".join(TOKENIZED) + "\n")
     (tmp_path / "short.xx").write_text("A\n")
     items = ["0\tthe cat is full\tthe cat is full\tIS\tARE", "2\tthe cats is full\tthe cats are full\tARE\tIS"]
     (tmp_path / "agreement.tsv").write_text("\n".join(items) + "\n")
@@ -55,8 +56,8 @@ def test_agreement_by_distractors(files, capsys):
 def test_bleu_of_papers(files, capsys):
     assert main([*files, "--json", "--lowercase-tokenized", "tok.xx", "--language", "en"]) == 0
     scores = json.loads(capsys.readouterr().out)
-    references = [[line.lower() for line in REFERENCES]]
-    expected = sacrebleu.corpus_bleu([source.lower() for source in SOURCES], references, tokenize="none").score
+    hypotheses = [line.replace("a cat", "a dog") for line in TOKENIZED]
+    expected = sacrebleu.corpus_bleu(hypotheses, [TOKENIZED], tokenize="none", force=True).score
     assert scores["lowercase_tokenized_bleu"] == pytest.approx(expected)
     assert "tok:none" in scores["signature"]["lowercase_tokenized_bleu"]
 

@@ -116,7 +116,7 @@ def test_ctrl_c_in_a_process_leaves_no_traceback():
 
 def test_a_reader_that_stops_early_causes_no_noise():
     code = "import sys\nfrom seq2seq.cli.main import exit_status\n"
-    code += "sys.exit(exit_status(lambda: [print('x' * 1000, flush=True) for _ in range(1000)]))"
+    code += "sys.exit(exit_status(lambda: [print('x' * 1000) for _ in range(1000)]))"
     process = subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )

@@ -7,6 +7,7 @@ import types
 import pytest
 
 from seq2seq.cli.main import main
+from tests.cli.conftest import FakeHypothesis
 
 
 @pytest.fixture
@@ -91,17 +92,32 @@ def test_somebody_who_types_is_answered_line_by_line(model, typed):
     assert [texts for texts, _ in model.calls] == [["a"], ["b"]]
 
 
-def test_a_window_is_written_before_the_next_is_read(model, monkeypatch, capsys):
-    seen = []
+def test_a_window_is_written_before_the_next_is_read(model, monkeypatch, tmp_path):
+    path, seen = tmp_path / "out.txt", []
 
     class Lines(io.RawIOBase):
         def readline(self, size=-1):
-            seen.append(capsys.readouterr().out)
+            seen.append(path.read_text())
             return b"x\n" if len(seen) < 3 else b""
 
     monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=Lines(), isatty=lambda: True))
+    assert main(["translate", "model.keras", "--output", str(path)]) == 0
+    assert seen == ["", "X\n", "X\nX\n"]
+
+
+def test_output_is_utf8_wherever_it_goes(model, typed, monkeypatch):
+    typed("é\n".encode())
+    stream = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    monkeypatch.setattr("sys.stdout", stream)
     assert main(["translate", "model.keras"]) == 0
-    assert seen == ["", "X\n", "X\n"]
+    assert stream.buffer.getvalue() == "É\n".encode()
+
+
+def test_a_line_break_in_a_translation_does_not_shift_the_lines_after_it(model, typed, monkeypatch, capsys):
+    monkeypatch.setattr(model, "found", lambda text: [FakeHypothesis(f"{text}\n!", 0.0)])
+    typed(b"a\nb\n")
+    assert main(["translate", "model.keras"]) == 0
+    assert capsys.readouterr().out == "a !\nb !\n"
 
 
 @pytest.mark.parametrize(

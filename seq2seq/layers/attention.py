@@ -89,6 +89,10 @@ class GeneralScore(ExplicitMaskLayer):
     def call(self, query: Any, keys: Any) -> Any:
         return ops.einsum("bqu,bsu->bqs", *_float32(query, keys))
 
+    def get_config(self) -> dict[str, Any]:
+        # Keras' own refuses a layer that was given its dtype as a policy.
+        return super().get_config()
+
 
 @keras.saving.register_keras_serializable(package="seq2seq")
 class AdditiveScore(ExplicitMaskLayer):

@@ -45,6 +45,15 @@ def beam_search(
     Works eagerly and in a graph, with a batch of any size and steps of any number. What is found for a
     sentence does not depend on the sentences beside it.
 
+    >>> # After 2 comes 4 with 0.6 or 5 with 0.4, after 4 the end (3) with 0.5 or 5, after 5 always the end.
+    >>> after = {2: [0, 0, 0, 0, 0.6, 0.4], 4: [0, 0, 0, 0.5, 0, 0.5], 5: [0, 0, 0, 1.0, 0, 0]}
+    >>> table = tf.math.log([after.get(token, [1.0] * 6) for token in range(6)])
+    >>> def step(token_ids, state):
+    ...     return tf.gather(table, token_ids), state, None
+    >>> options = dict(batch_size=1, max_steps=3, start_id=2, end_id=3, length_penalty=0.0)
+    >>> [beam_search(step, (), beam_size=size, **options).token_ids[0, 0].numpy().tolist() for size in (1, 2)]
+    [[4, 3], [5, 3]]
+
     Args:
         step: the step function; see `StepFunction`.
         initial_state: the decoder's first state: nested tensors of shape (batch, ...), one row a sentence.
@@ -165,12 +174,10 @@ def _finished_scores(progress: loop.Progress, score: LengthPenalty) -> tf.Tensor
 def _is_done(progress: loop.Progress, limits: tf.Tensor, score: LengthPenalty, n_best: int) -> tf.Tensor:
     """Say for every sentence whether what its search would return cannot change any more.
 
-    A sum of log-probabilities can only fall, and the penalty is monotone in the length. So the best that an
-    open hypothesis can reach is its present sum at the shortest or at the longest length still before it.
+    A sum of log-probabilities can only fall, and a penalized sum can only rise with the length. So the best that an
+    open hypothesis can reach is its present sum at the greatest length.
     """
     to_beat = tf.math.top_k(_finished_scores(progress, score), n_best).values[:, -1]
     open_sums = tf.where(progress.is_finished, MINUS_INFINITY, progress.log_probs)
-    at_next_step = score(open_sums, progress.number_of_steps + 1)
-    at_last_step = score(open_sums, limits[:, tf.newaxis])
-    reachable = tf.reduce_max(tf.maximum(at_next_step, at_last_step), axis=-1)
+    reachable = tf.reduce_max(score(open_sums, limits[:, tf.newaxis]), axis=-1)
     return progress.is_done | (to_beat >= reachable)

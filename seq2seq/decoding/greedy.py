@@ -30,6 +30,12 @@ def greedy_search(
 
     Works eagerly and in a graph, with a batch of any size and steps of any number.
 
+    >>> def count_up(token_ids, state):  # a decoder that says one more than it reads
+    ...     return tf.one_hot(token_ids + 1, 9), state, None
+    >>> greedy_search(count_up, (), batch_size=2, max_steps=[3, 9], start_id=4, end_id=8).token_ids[:, 0].numpy()
+    array([[5, 6, 7, 0],
+           [5, 6, 7, 8]], dtype=int32)
+
     Args:
         step: the step function; see `StepFunction`.
         initial_state: the decoder's first state: nested tensors of shape (batch, ...), one row a sentence.

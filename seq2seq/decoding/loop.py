@@ -150,13 +150,12 @@ def result(
         rows = tf.range(progress.number_of_steps) * tf.shape(attention_weights)[1] + history[..., 1]
         flat = tf.reshape(attention_weights, [-1, tf.shape(attention_weights)[-1]])
         attention_weights = tf.where(is_token[..., tf.newaxis], tf.gather(flat, rows), 0.0)
-    log_probs = tf.gather(progress.log_probs, order, batch_dims=1)
     return Hypotheses(
         token_ids=tf.where(is_token, history[..., 0], pad_id),
         scores=scores,
         lengths=lengths,
         attention_weights=attention_weights,
-        log_probs=tf.where(scores == -float("inf"), scores, log_probs),
+        log_probs=tf.gather(progress.log_probs, order, batch_dims=1),
     )
 
 

@@ -1,8 +1,7 @@
 """Length penalties: what a sum of log-probabilities is divided by before hypotheses are compared.
 
-Every token lowers the sum, so without a penalty a beam prefers short hypotheses. A penalty here must be
-monotone in the length when the sum is held: beam search relies on it to know when no unfinished hypothesis
-can win any more.
+Every token lowers the sum, so without a penalty a beam prefers short hypotheses. What a penalty makes of a sum may
+not fall as the length grows: beam search relies on it to know when no open hypothesis can win any more.
 """
 
 from __future__ import annotations

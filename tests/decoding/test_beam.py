@@ -242,6 +242,24 @@ def test_banned_tokens_are_never_taken_and_keep_their_probability(make_language)
         np.testing.assert_allclose(hypotheses.scores[sentence][: len(expected)], [s for s, _ in expected], rtol=1e-5)
 
 
+def test_a_place_without_a_hypothesis_reads_padding(make_language):
+    language = make_language(sentences=2, vocabulary=1500, seed=19)
+    language.logits[..., :3] = language.logits[..., 5:] = -np.inf
+    language.logits[..., [END, 4]] = [1.0, 0.0]
+    step, read = language.step(), []
+
+    def reading(token_ids, state):
+        read.append(token_ids.numpy().reshape(2, 4))
+        return step(token_ids, state)
+
+    hypotheses = beam_search(reading, language.state(), batch_size=2, max_steps=[4, 2], beam_size=4, n_best=4, **IDS)
+    assert as_lists(hypotheses, 0) == [(END,), (4, END), (4, 4, END), (4, 4, 4, END)]
+    assert set(as_lists(hypotheses, 1)) == {(END,), (4, END), (4, 4), ()}
+    assert [sorted(ids[0].tolist()) for ids in read[1:]] == [[PAD, PAD, END, 4]] * 3
+    assert [ids[1].tolist().count(4) for ids in read[1:]] == [1, 1, 0]
+    assert [ids[1].tolist().count(PAD) for ids in read[1:]] == [2, 2, 4]
+
+
 def test_logits_in_bfloat16_are_summed_in_float32(make_language):
     language = make_language(sentences=2, vocabulary=9, seed=14)
     language.logits[..., END] = -100.0

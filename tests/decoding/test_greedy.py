@@ -92,3 +92,14 @@ def test_a_state_without_leaves():
         end_id=3,
     )
     assert hypotheses.token_ids[:, 0].numpy().tolist() == [[5, 6, 7, 8]] * 2
+
+
+def test_a_finished_sentence_reads_padding():
+    read = []
+
+    def count_up(token_ids, state):
+        read.append(token_ids.numpy().tolist())
+        return tf.one_hot(token_ids + state[:, 0], 12), state, None
+
+    greedy_search(count_up, tf.constant([[1], [2], [1]]), batch_size=3, max_steps=[5, 5, 2], start_id=4, end_id=8)
+    assert read == [[4, 4, 4], [5, 6, 5], [6, 8, 6], [7, PAD, PAD]]

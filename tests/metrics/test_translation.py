@@ -105,3 +105,11 @@ def test_an_unknown_tokenizer():
 def test_lists_that_cannot_be_compared(metric, hypotheses, references, message):
     with pytest.raises(DataError, match=re.escape(message)):
         metric(hypotheses, references)
+
+
+def test_text_that_looks_tokenized_is_warned_of_unless_it_was_said_to_be(caplog):
+    texts = ["the cat sat on the mat ."] * 200
+    assert bleu(texts, texts, tokenize="none").value == pytest.approx(100)
+    assert not caplog.records
+    bleu(texts, texts)
+    assert "tokenized period" in caplog.text

@@ -232,7 +232,7 @@ def test_missing_and_unreadable_files_are_never_skipped(tmp_path, on_bad_line):
 
 
 @pytest.mark.parametrize("on_bad_line", ["error", "skip"])
-@pytest.mark.parametrize("damage", ["cut", "not gzip", "flipped"])
+@pytest.mark.parametrize("damage", ["cut", "not gzip", "flipped", "not deflate"])
 def test_damaged_gzip_is_never_skipped(tmp_path, on_bad_line, damage):
     packed = gzip.compress(lines(f"{number}\tline {number * 7919}" for number in range(50_000)))
     damaged = {
@@ -240,6 +240,7 @@ def test_damaged_gzip_is_never_skipped(tmp_path, on_bad_line, damage):
         "not gzip": b"1\tplain text\n",
         "flipped": packed[: len(packed) // 2] + b"\xff\x00\xff\x00" + packed[len(packed) // 2 + 4 :],
     }
+    damaged["not deflate"] = packed[:10] + b"\xff" * 20
     path = tmp_path / "a.tsv.gz"
     path.write_bytes(damaged[damage])
     with pytest.raises(DataError, match=rf"^{path}:\d+: the gzip file is damaged or cut off"):

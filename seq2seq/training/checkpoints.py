@@ -14,18 +14,8 @@ NUMBERS = "state.npz"
 
 
 def _variables(step: TrainingStep) -> list[Any]:
-    """All variables, those of random streams among them, in an order that the architecture fixes."""
-    return [*step.model.variables, *step.optimizer.variables, *step.averaged.trainable_variables, *_seeds(step)]
-
-
-def _seeds(step: TrainingStep) -> list[Any]:
-    known = {id(variable) for variable in step.model.variables}
-    return [
-        generator.state
-        for layer in step.model._flatten_layers()
-        for generator in getattr(layer, "_seed_generators", [])
-        if id(generator.state) not in known
-    ]
+    """All variables, in an order that the architecture fixes; Keras counts those of random streams as a model's own."""
+    return [*step.model.variables, *step.optimizer.variables, *step.averaged.trainable_variables]
 
 
 def save_state(folder: pathlib.Path, step: TrainingStep, progress: dict[str, Any]) -> None:
@@ -58,10 +48,11 @@ def load_state(folder: pathlib.Path, step: TrainingStep) -> dict[str, Any]:
         raise ModelFileError(f"{path}: no state to resume from. Start the run without --resume.")
     variables = _variables(step)
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             progress = json.loads(str(stored["progress"]))
             arrays = [stored[f"variable_{index}"] for index in range(len(stored.files) - 1)]
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except Exception as error:
+        # A wrong byte leads NumPy, zipfile and json to more kinds of errors than they name.
         raise ModelFileError(f"{path}: damaged: {error}. Start the run without --resume.") from error
     shapes = [tuple(variable.shape) for variable in variables]
     if [array.shape for array in arrays] != shapes:

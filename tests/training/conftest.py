@@ -1,0 +1,36 @@
+"""Training steps on the toy language, without a run around them."""
+
+import keras
+import numpy as np
+import pytest
+
+from seq2seq.model import build_model
+from seq2seq.text import PAD_ID, pad
+from seq2seq.training import TrainingStep
+
+
+@pytest.fixture(scope="session")
+def make_step(toy_config, toy_tokenizer):
+    def make(seed: int = 1, optimizer=None, clip_norm: float = 1.0, ema: float = 0.0, **changes) -> TrainingStep:
+        keras.utils.set_random_seed(seed)
+        config = toy_config(**changes)
+        return TrainingStep(
+            build_model(config, toy_tokenizer),
+            build_model(config, toy_tokenizer),
+            optimizer or keras.optimizers.Adam(),
+            clip_norm,
+            ema,
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def toy_batches(toy_pairs, toy_tokenizer) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Source and target ids of three batches of sixteen pairs."""
+    batches = []
+    for start in (0, 16, 32):
+        sources, targets = zip(*toy_pairs[start : start + 16], strict=True)
+        batches.append((pad(toy_tokenizer.encode_source(sources)), pad(toy_tokenizer.encode_target(targets))))
+    assert all((ids == PAD_ID).any() for batch in batches for ids in batch)
+    return batches

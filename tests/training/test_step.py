@@ -1,0 +1,172 @@
+"""One training step against Adam, clipping and moving average written out in NumPy; and the graph that it becomes."""
+
+import pathlib
+from collections import Counter
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seq2seq.config.reading import merge
+from seq2seq.layers import recurrent
+from seq2seq.model import build_model
+from seq2seq.text import PAD_ID
+from seq2seq.training import TrainingStep
+
+ROOT = pathlib.Path(__file__).parents[2]
+EPSILON = 1e-4
+
+
+class NumpyAdam:
+    """Kingma and Ba 2015 (arXiv 1412.6980), algorithm 1 with epsilon as at the end of their section 2, in float64."""
+
+    def __init__(self, shapes):
+        self.first = [np.zeros(shape) for shape in shapes]
+        self.second = [np.zeros(shape) for shape in shapes]
+        self.step = 0
+
+    def update(self, gradients, rate):
+        self.step += 1
+        rate = rate * np.sqrt(1 - 0.999**self.step) / (1 - 0.9**self.step)
+        changes = []
+        for place, gradient in enumerate(gradients):
+            self.first[place] = 0.9 * self.first[place] + 0.1 * gradient
+            self.second[place] = 0.999 * self.second[place] + 0.001 * gradient**2
+            changes.append(-rate * self.first[place] / (np.sqrt(self.second[place]) + EPSILON))
+        return changes
+
+
+def plain_gradients(model, source_ids, target_ids, smoothing):
+    """Loss a token and its gradients by ordinary ops and autodiff on the model's logits."""
+    with tf.GradientTape() as tape:
+        logits = model({"source_ids": source_ids, "target_ids": target_ids}, training=True)
+        labels = tf.one_hot(target_ids, logits.shape[-1]) * (1 - smoothing) + smoothing / logits.shape[-1]
+        losses = tf.nn.softmax_cross_entropy_with_logits(labels, logits)
+        weights = tf.cast(target_ids != PAD_ID, tf.float32)
+        loss = tf.reduce_sum(losses * weights) / tf.reduce_sum(weights)
+    gradients = tape.gradient(loss, [variable.value for variable in model.trainable_variables])
+    return float(loss), [np.array(tf.convert_to_tensor(gradient), np.float64) for gradient in gradients]
+
+
+@pytest.mark.parametrize(("clip_norm", "ema"), [(0.25, 0.4), (0.0, 0.0)])
+def test_equals_numpy(make_step, toy_batches, clip_norm, ema):
+    settings = {"training__label_smoothing": 0.1, "model__tie": "output"}
+    adam = keras.optimizers.Adam(epsilon=EPSILON)
+    step = make_step(optimizer=adam, clip_norm=clip_norm, ema=ema, **settings)
+    # The same weights where every recurrent step is the cell's equation under plain autodiff.
+    twin = make_step(training__implementation="raw", **settings).model
+    weights = [variable.numpy().astype(np.float64) for variable in step.model.trainable_variables]
+    averages = [weight.copy() for weight in weights]
+    oracle = NumpyAdam([weight.shape for weight in weights])
+    for updates, ((source_ids, target_ids), rate) in enumerate(zip(toy_batches, (0.01, 0.03, 0.02), strict=True)):
+        for variable, weight in zip(twin.trainable_variables, weights, strict=True):
+            variable.assign(weight)
+        loss, gradients = plain_gradients(twin, source_ids, target_ids, smoothing=0.1)
+        norm = np.sqrt(sum(np.sum(gradient**2) for gradient in gradients))
+        if clip_norm:
+            assert norm > 1.5 * clip_norm
+            gradients = [gradient * clip_norm / norm for gradient in gradients]
+        for weight, change in zip(weights, oracle.update(gradients, rate), strict=True):
+            weight += change
+        # The moving average starts at the first weights, and follows faster while it is young.
+        decay = min(ema, (1 + updates) / (10 + updates))
+        for average, weight in zip(averages, weights, strict=True):
+            average += (1 - decay) * (weight - average)
+
+        result = step(source_ids, target_ids, rate)
+        assert float(result.tokens) == np.sum(target_ids != PAD_ID)
+        np.testing.assert_allclose(result.loss / result.tokens, loss, rtol=1e-5)
+        np.testing.assert_allclose(result.gradient_norm, norm, rtol=1e-4)
+        for variable, weight in zip(step.model.trainable_variables, weights, strict=True):
+            np.testing.assert_allclose(variable, weight, atol=2e-5, err_msg=variable.path)
+        if ema:
+            for variable, average in zip(step.averaged.trainable_variables, averages, strict=True):
+                np.testing.assert_allclose(variable, average, atol=2e-5, err_msg=variable.path)
+    if not ema:
+        step.synchronise()
+        for variable, weight in zip(step.averaged.trainable_variables, weights, strict=True):
+            np.testing.assert_allclose(variable, weight, atol=2e-5)
+
+
+def test_padding_and_the_cut_of_batches_change_no_loss(make_step, toy_batches):
+    step = make_step(training__label_smoothing=0.1)
+    source_ids, target_ids = toy_batches[0]
+    whole = step(source_ids, target_ids, 0.0)
+    padded = step(np.pad(source_ids, [(0, 0), (0, 5)]), np.pad(target_ids, [(0, 0), (0, 8)]), 0.0)
+    np.testing.assert_allclose(padded, whole, rtol=1e-5)
+    parts = [step(source_ids[rows], target_ids[rows], 0.0) for rows in (slice(0, 3), slice(3, 16))]
+    assert sum(float(part.tokens) for part in parts) == float(whole.tokens)
+    np.testing.assert_allclose(sum(part.loss for part in parts), whole.loss, rtol=1e-5)
+
+
+def test_in_bfloat16_keeps_whole_weights(toy_config, toy_tokenizer, toy_batches):
+    keras.utils.set_random_seed(1)
+    config = toy_config()
+    model, averaged = build_model(config, toy_tokenizer, "mixed_bfloat16"), build_model(config, toy_tokenizer)
+    step = TrainingStep(model, averaged, keras.optimizers.Adam(), clip_norm=1.0, ema=0.9)
+    losses = []
+    for source_ids, target_ids in [*toy_batches, toy_batches[0]]:
+        result = step(source_ids, target_ids, 0.01)
+        losses.append(float(result.loss / result.tokens))
+    assert losses[-1] < losses[0]
+    assert {variable.dtype for variable in (*model.trainable_variables, *averaged.trainable_variables)} == {"float32"}
+    # Weights as bfloat16 holds them would all have zeros in their last sixteen bits.
+    assert any(np.any(variable.numpy().view(np.uint32) & 0xFFFF) for variable in model.trainable_variables)
+
+
+def operations(graph):
+    """How often each operation runs in a graph, the bodies of the functions that it calls counted at every call."""
+    definition = graph.as_graph_def()
+    functions = {function.signature.name: function.node_def for function in definition.library.function}
+
+    def count(nodes):
+        total = Counter()
+        for node in nodes:
+            total[node.op] += 1
+            for attribute in node.attr.values():
+                names = [attribute.func.name, *(function.name for function in attribute.list.func)]
+                for name in filter(None, names):
+                    total += count(functions[name])
+        return total
+
+    return count(definition.node)
+
+
+class TestGraph:
+    """Where there is a GPU every recurrence is one call of cuDNN; tracing it needs none."""
+
+    @pytest.fixture
+    def counted(self, toy_tokenizer, monkeypatch):
+        def trace(gpu: bool, **flags):
+            monkeypatch.setattr(recurrent, "gpu_is_available", lambda: gpu)
+            flags = {f"model.{key.replace('__', '.')}": value for key, value in flags.items()}
+            config = merge(ROOT / "data" / "en-fr" / "recipe.yaml", flags)
+            models = build_model(config, toy_tokenizer), build_model(config, toy_tokenizer)
+            step = TrainingStep(*models, keras.optimizers.Adam(), clip_norm=1.0, ema=0.99)
+            return config.model, operations(step.trace())
+
+        return trace
+
+    def test_of_the_default_recipe_holds_one_kernel_a_layer_and_direction_and_no_loop(self, counted):
+        model, found = counted(gpu=True)
+        kernels = model.encoder.num_layers * (1 + model.encoder.bidirectional) + model.decoder.num_layers
+        assert found["CudnnRNNV3"] == found["CudnnRNNBackpropV3"] == kernels
+        assert [name for name in found if "While" in name] == []
+
+    @pytest.mark.parametrize(
+        ("decoder", "kernels"),
+        [({"num_layers": "1", "attend": "after"}, 4 + 1), ({"num_layers": "2", "attend": "between"}, 4 + 2)],
+        ids=["after", "between"],
+    )
+    def test_of_stacked_layers_too(self, counted, decoder, kernels):
+        flags = {f"decoder__{name}": value for name, value in decoder.items()}
+        _, found = counted(gpu=True, encoder__num_layers="2", encoder__bidirectional="true", **flags)
+        assert found["CudnnRNNV3"] == found["CudnnRNNBackpropV3"] == kernels
+        assert [name for name in found if "While" in name] == []
+
+    def test_holds_loops_and_no_kernel_without_a_gpu(self, counted):
+        _, found = counted(gpu=False, decoder__num_layers="1", decoder__attend="after")
+        assert found["CudnnRNNV3"] == 0
+        # Forwards and backwards, for each of the three layers: the count sees loops where there are some.
+        assert found["While"] + found["StatelessWhile"] == 6

@@ -97,8 +97,10 @@ def run(
     """
 
     def is_running(progress: Progress, *_: Any) -> tf.Tensor:
-        # The first step is always taken, so that the shape of the attention weights is known at the end.
-        return (progress.number_of_steps == 0) | ~tf.reduce_all(progress.is_done)
+        # The first step is always taken, so that the shape of the attention weights is known at the end. The limit
+        # is what ends a search whose logits are not numbers: no comparison with them is ever true.
+        is_within_limit = progress.number_of_steps < tf.shape(progress.history)[2]
+        return (progress.number_of_steps == 0) | (is_within_limit & ~tf.reduce_all(progress.is_done))
 
     def take_step(
         progress: Progress, state: Any, weights: tuple[tf.TensorArray, ...]

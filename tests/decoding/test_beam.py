@@ -283,6 +283,16 @@ def test_a_long_vocabulary_is_searched_in_groups_as_well(make_language):
         assert_found(hypotheses, sentence, expected)
 
 
+def test_logits_that_are_not_numbers_end_and_leave_the_others_alone(make_language):
+    language = make_language(sentences=2, vocabulary=9, seed=20)
+    alone = run(language, max_steps=[7], sentences=[1], beam_size=3, n_best=3)
+    language.logits[0] = np.nan
+    hypotheses = run(language, max_steps=7, beam_size=3, n_best=3)
+    assert as_lists(hypotheses, 0) == [(), (), ()]
+    assert np.all(hypotheses.scores[0] == -np.inf)
+    assert as_lists(hypotheses, 1) == as_lists(alone, 0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

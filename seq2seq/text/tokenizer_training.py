@@ -80,6 +80,25 @@ def train_tokenizer(
         >>> tokenizer
         Tokenizer(joint, 9 pieces)
     """
+    if shared and target_vocabulary_size is not None:
+        raise ValueError(
+            f"target_vocabulary_size must be None where shared is True, but is {target_vocabulary_size} instead."
+        )
+    settings = _settings(kind, character_coverage, byte_fallback, user_symbols, normalization)
+    source, target = LineSample(max_training_lines, seed), LineSample(max_training_lines, seed)
+    source.extend(source_lines, "source")
+    (source if shared else target).extend(target_lines, "target")
+    source_model = _train(source.lines, "vocabulary_size", vocabulary_size, settings)
+    if shared:
+        return Tokenizer(source_model)
+    target_size = vocabulary_size if target_vocabulary_size is None else target_vocabulary_size
+    return Tokenizer(source_model, _train(target.lines, "target_vocabulary_size", target_size, settings))
+
+
+def _settings(
+    kind: str, character_coverage: float, byte_fallback: bool, user_symbols: Sequence[str], normalization: str
+) -> dict[str, Any]:
+    """What SentencePiece calls these arguments, once they have been checked."""
     _check_choice("kind", kind, KINDS)
     _check_choice("normalization", normalization, NORMALIZATIONS)
     _check_user_symbols(user_symbols)
@@ -87,11 +106,7 @@ def train_tokenizer(
         raise ValueError(f"character_coverage must be from 0.98 to 1, but is {character_coverage} instead.")
     if byte_fallback and kind not in ("unigram", "bpe"):
         raise ValueError(f"byte_fallback must be False where kind is {kind}, but is True instead.")
-    if shared and target_vocabulary_size is not None:
-        raise ValueError(
-            f"target_vocabulary_size must be None where shared is True, but is {target_vocabulary_size} instead."
-        )
-    settings: dict[str, Any] = {
+    return {
         "model_type": kind,
         "character_coverage": character_coverage,
         "byte_fallback": byte_fallback,
@@ -102,23 +117,6 @@ def train_tokenizer(
         # With its own spaces around it, the mark of an unknown word would stand apart; pieces of text bring theirs.
         "unk_surface": " ⁇" if kind == "word" else "⁇",
     }
-    if shared:
-        sample = LineSample(max_training_lines, seed)
-        sample.extend(source_lines, "source")
-        sample.extend(target_lines, "target")
-        return Tokenizer(_train(sample.lines, "vocabulary_size", vocabulary_size, settings))
-    models = []
-    sizes = {
-        "vocabulary_size": vocabulary_size,
-        "target_vocabulary_size": vocabulary_size if target_vocabulary_size is None else target_vocabulary_size,
-    }
-    for (name, size), side, lines in zip(
-        sizes.items(), ("source", "target"), (source_lines, target_lines), strict=True
-    ):
-        sample = LineSample(max_training_lines, seed)
-        sample.extend(lines, side)
-        models.append(_train(sample.lines, name, size, settings))
-    return Tokenizer(*models)
 
 
 def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:

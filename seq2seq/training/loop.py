@@ -1,12 +1,12 @@
 """The training loop: batches through the step, scores on the dev set, the best model kept, a stop at any moment."""
 
+import contextlib
 import dataclasses
 import json
 import pathlib
 import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
 import keras
@@ -16,7 +16,7 @@ import tensorflow as tf
 from seq2seq.config import Config
 from seq2seq.errors import Seq2SeqError
 from seq2seq.model import Seq2Seq, build_model, save
-from seq2seq.text import Batches, Tokenizer
+from seq2seq.text import Batch, Batches, Tokenizer
 from seq2seq.training.checkpoints import load_state, save_state
 from seq2seq.training.corpus import Texts
 from seq2seq.training.evaluation import evaluate
@@ -38,6 +38,7 @@ class Standing:
     updates: int = 0
     seconds: float = 0.0
     best: float | None = None
+    evaluated: int = 0
     evaluations_without_gain: int = 0
     finished: bool = False
 
@@ -72,6 +73,7 @@ class Trainer:
         )
         self.batches_per_epoch = batches.number_of_batches(0)
         self.total_steps = self.batches_per_epoch * settings.epochs
+        self.evaluation_interval = max(1, round(settings.evaluate_every * self.batches_per_epoch))
 
     @property
     def model_path(self) -> pathlib.Path:
@@ -103,58 +105,69 @@ class Trainer:
             KeyboardInterrupt: Ctrl-C was pressed; the state is saved and `resume` goes on from it.
             Seq2SeqError: The loss is no longer a number.
         """
+        standing, settings = self.standing, self.config.training
+        self._started = time.monotonic() - standing.seconds
         with (
-            Progress(self.total_steps, self.standing.updates) as progress,
+            Progress(self.total_steps, standing.updates) as progress,
             _interrupts() as interrupted,
-            _tensorboard(self.folder, self.config.training.tensorboard) as write_summary,
+            _tensorboard(self.folder, settings.tensorboard) as write_summary,
+            contextlib.closing(self._remaining_batches()) as batches,
         ):
-            while not self.standing.finished:
-                self._train_until_evaluation(progress, interrupted)
-                if not interrupted():
-                    self._evaluate(progress, write_summary)
-                save_state(self.folder / "state", self.step, dataclasses.asdict(self.standing))
+            for batch in batches:
+                self._train_on(batch, progress)
                 if interrupted():
-                    progress.say(f"stopped at step {self.standing.updates}; --resume goes on from there")
+                    self._save()
+                    progress.say(f"stopped at step {standing.updates}; --resume goes on from there")
                     raise KeyboardInterrupt
+                if standing.updates % self.evaluation_interval == 0:
+                    self._evaluate(progress, write_summary)
+                    self._save()
+                out_of_time = bool(settings.minutes) and standing.seconds >= 60 * settings.minutes
+                out_of_patience = bool(settings.patience) and standing.evaluations_without_gain >= settings.patience
+                if out_of_time or out_of_patience:
+                    break
+            if standing.evaluated != standing.updates:
+                self._evaluate(progress, write_summary)
+            standing.finished = True
+            self._save()
         return self.step.averaged
 
-    def _train_until_evaluation(self, progress: Progress, interrupted: Callable[[], bool]) -> None:
-        standing, settings = self.standing, self.config.training
-        interval = max(1, round(settings.evaluate_every * self.batches_per_epoch))
-        next_evaluation = (standing.updates // interval + 1) * interval
-        batches = self.batches.epoch(standing.epoch, standing.batch)
-        started = time.monotonic() - standing.seconds
-        for batch in batches:
-            rate = learning_rate(
-                standing.updates,
-                schedule=settings.schedule,
-                peak=settings.learning_rate,
-                warmup_steps=settings.warmup_steps,
-                total_steps=self.total_steps,
-            )
-            result = self.step(batch.source_ids, batch.target_ids, rate)
-            tokens, loss = float(result.tokens), float(result.loss) / float(result.tokens)
-            if not np.isfinite(loss):
-                raise Seq2SeqError(
-                    f"The loss of step {standing.updates} must be a number, but is {loss} instead. Lower "
-                    "training.learning_rate, or set training.precision to float32; the last state can be resumed."
-                )
-            standing.updates += 1
-            standing.batch += 1
-            standing.seconds = time.monotonic() - started
-            progress.advance(tokens, loss)
-            out_of_time = bool(settings.minutes) and standing.seconds >= 60 * settings.minutes
-            standing.finished |= out_of_time
-            if standing.updates >= next_evaluation or interrupted() or out_of_time:
-                break
-        if standing.batch >= self.batches.number_of_batches(standing.epoch):
+    def _remaining_batches(self) -> Generator[Batch, None, None]:
+        """Batches from where the run stands to its last epoch, counted before they are handed out."""
+        standing = self.standing
+        while standing.epoch < self.config.training.epochs and not standing.finished:
+            with contextlib.closing(self.batches.epoch(standing.epoch, standing.batch)) as epoch:
+                for batch in epoch:
+                    standing.batch += 1
+                    yield batch
             standing.epoch, standing.batch = standing.epoch + 1, 0
-            standing.finished |= standing.epoch >= settings.epochs
-        batches.close()
+
+    def _train_on(self, batch: Batch, progress: Progress) -> None:
+        standing, settings = self.standing, self.config.training
+        rate = learning_rate(
+            standing.updates,
+            schedule=settings.schedule,
+            peak=settings.learning_rate,
+            warmup_steps=settings.warmup_steps,
+            total_steps=self.total_steps,
+        )
+        result = self.step(batch.source_ids, batch.target_ids, rate)
+        tokens = float(result.tokens)
+        loss = float(result.loss) / tokens
+        if not np.isfinite(loss):
+            raise Seq2SeqError(
+                f"The loss of step {standing.updates} must be a number, but is {loss} instead. Lower "
+                "training.learning_rate, or set training.precision to float32; the last state can be resumed."
+            )
+        standing.updates += 1
+        standing.seconds = time.monotonic() - self._started
+        progress.advance(tokens, loss)
+
+    def _save(self) -> None:
+        save_state(self.folder / "state", self.step, dataclasses.asdict(self.standing))
 
     def _evaluate(self, progress: Progress, write_summary: Callable[[int, dict[str, float]], None]) -> None:
         standing, settings = self.standing, self.config.training
-        started = time.monotonic()
         self.step.synchronise()
         count = settings.dev_sentences or len(self.dev.sources)
         all_scores, _ = evaluate(self.step.averaged, self.dev.sources[:count], self.dev.targets[:count], beam_size=1)
@@ -165,9 +178,8 @@ class Trainer:
             save(self.step.averaged, self.model_path)
         else:
             standing.evaluations_without_gain += 1
-            if settings.patience and standing.evaluations_without_gain >= settings.patience:
-                standing.finished = True
-        standing.seconds += time.monotonic() - started
+        standing.evaluated = standing.updates
+        standing.seconds = time.monotonic() - self._started
         progress.say(
             f"epoch {standing.updates / self.batches_per_epoch:.1f}  {standing.seconds / 60:.1f} min  dev: "
             + "  ".join(f"{name} {value:.2f}" for name, value in scores.items())
@@ -185,7 +197,7 @@ class Trainer:
         return score < best if self.config.training.monitor in LOWER_IS_BETTER else score > best
 
 
-@contextmanager
+@contextlib.contextmanager
 def _interrupts() -> Iterator[Callable[[], bool]]:
     """Notes a Ctrl-C instead of raising in the middle of a step; a second one raises at once."""
     pressed: list[int] = []
@@ -207,7 +219,7 @@ def _interrupts() -> Iterator[Callable[[], bool]]:
         signal.signal(signal.SIGINT, before)
 
 
-@contextmanager
+@contextlib.contextmanager
 def _tensorboard(folder: pathlib.Path, wanted: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
     if not wanted:
         yield lambda *_: None

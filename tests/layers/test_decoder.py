@@ -1,5 +1,6 @@
 """The decoder: all steps at once, one step at a time and a NumPy loop agree, for every way to read the source."""
 
+import functools
 import itertools
 import re
 
@@ -129,11 +130,21 @@ def step_by_step(decoder, token_ids, memory, mask, beams=1):
     return np.stack(logits, 1), None if weights[0] is None else np.stack(weights, 1)
 
 
+@functools.cache
+def trained_once(choice):
+    """A decoder of that choice, its logits of the whole target at once, and the gradient to each of its weights."""
+    decoder, (token_ids, memory) = create(*choice), sample()
+    with tf.GradientTape() as tape:
+        logits = decoder(token_ids, memory=memory, memory_mask=MASK)
+        loss = tf.reduce_sum(logits * normal(3, *logits.shape))
+    return decoder, logits, tape.gradient(loss, [variable.value for variable in decoder.trainable_variables])
+
+
 @ALL_ACCEPTED
 def test_at_once_step_by_step_and_the_loop_agree(choice):
-    decoder, (token_ids, memory) = create(*choice), sample()
+    (decoder, logits, _), (token_ids, memory) = trained_once(choice), sample()
     expected, expected_weights = oracles.decoder(parts_of(decoder), token_ids, memory.astype("float64"), MASK)
-    close(decoder(token_ids, memory=memory, memory_mask=MASK), expected, 1e-5)
+    close(logits, expected, 1e-5)
     logits, weights = step_by_step(decoder, token_ids, memory, MASK)
     close(logits, expected, 1e-5)
     if choice[0] == "attention":
@@ -145,13 +156,8 @@ def test_at_once_step_by_step_and_the_loop_agree(choice):
 
 @ALL_ACCEPTED
 def test_gradients_reach_every_weight(choice):
-    decoder, (token_ids, memory) = create(*choice), sample()
-    with tf.GradientTape() as tape:
-        logits = decoder(token_ids, memory=memory, memory_mask=MASK)
-        loss = tf.reduce_sum(logits * normal(3, *logits.shape))
-    variables = decoder.trainable_variables
-    gradients = tape.gradient(loss, [variable.value for variable in variables])
-    for variable, gradient in zip(variables, gradients, strict=True):
+    decoder, _, gradients = trained_once(choice)
+    for variable, gradient in zip(decoder.trainable_variables, gradients, strict=True):
         assert gradient is not None, variable.path
         gradient = tf.convert_to_tensor(gradient).numpy()
         assert np.isfinite(gradient).all(), variable.path
@@ -185,11 +191,15 @@ def test_what_cannot_be_is_refused(options, message):
         unbuilt(**options)
 
 
-@pytest.mark.parametrize("score", SCORES)
 @pytest.mark.parametrize(
-    ("attend", "feeds"),
-    [("after", ("readout",)), ("between", ("state",)), ("after", ("state", "input"))],
-    ids=["after", "between", "before"],
+    ("score", "attend", "feeds"),
+    [
+        *((score, "after", ("readout",)) for score in SCORES),
+        ("local", "between", ("state",)),
+        ("multi_head", "between", ("state",)),
+        ("local", "after", ("state", "input")),
+        ("multi_head", "after", ("state", "input")),
+    ],
 )
 def test_every_score_at_once_and_step_by_step_agree(score, attend, feeds):
     context = create_context("attention", score=score, num_heads=2, window=1)

@@ -1,0 +1,291 @@
+"""What must hold for every public layer: one list of layers, one test a law."""
+
+import copy
+import importlib
+import inspect
+import json
+import pkgutil
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import seq2seq.layers
+from seq2seq.layers import (
+    AttentionContext,
+    AttentiveContext,
+    Decoder,
+    Encoder,
+    GRUCell,
+    LastContext,
+    PooledContext,
+    ProjectedContext,
+    Readout,
+    Recurrent,
+)
+from seq2seq.layers.attention import LocalWindow
+from seq2seq.layers.context import SCORES
+from seq2seq.layers.dropout import SharedDropout
+from tests.layers.samples import close, normal, operations, randomize
+
+BATCH, STEPS, QUERIES, UNITS = 3, 5, 2, 6
+MASK = np.arange(STEPS) < np.array([[5], [3], [1]])
+SEQUENCE = normal(1, BATCH, STEPS, UNITS)
+QUERY = normal(2, BATCH, QUERIES, UNITS)
+STATE = normal(4, BATCH, 4)
+TOKENS = np.random.default_rng(3).integers(0, 9, (BATCH, 4)).astype("int32")
+
+
+class Case(NamedTuple):
+    """A layer, what it is called on, and which inputs grow together when the sequence is padded."""
+
+    create: Any
+    inputs: dict[str, Any]
+    padded: tuple[tuple[str, ...], ...]
+    drops: bool = False
+
+
+def context(create):
+    return Case(create, {"memory": SEQUENCE, "query": QUERY, "mask": MASK}, (("memory", "mask"), ("query",)))
+
+
+def attention(name):
+    return context(lambda **policy: AttentionContext(name, units=8, num_heads=2, window=2, **policy))
+
+
+def decoder(choices):
+    def create(**policy):
+        general = AttentionContext("general", **policy)
+        rates = {"embedding_dropout": 0.3, "dropout": 0.2, "readout_dropout": 0.1}
+        return Decoder(9, 5, 4, **{"context": general} | choices | rates | policy)
+
+    inputs = {"token_ids": TOKENS, "memory": SEQUENCE, "memory_mask": MASK}
+    return Case(create, inputs, (("token_ids",), ("memory", "memory_mask")), drops=True)
+
+
+SEQUENCES = {"inputs": SEQUENCE, "mask": MASK}
+CASES = {
+    "gru_cell": Case(
+        lambda **policy: keras.layers.RNN(
+            GRUCell(4, bias_initializer="ones", **policy), return_sequences=True, **policy
+        ),
+        {"sequences": SEQUENCE, "mask": MASK},
+        (("sequences", "mask"),),
+    ),
+    "recurrent": Case(lambda **policy: Recurrent(4, **policy), SEQUENCES, (("inputs", "mask"),)),
+    "recurrent_backward_raw": Case(
+        lambda **policy: Recurrent(4, reverse=True, implementation="raw", **policy), SEQUENCES, (("inputs", "mask"),)
+    ),
+    "recurrent_from_a_state": Case(
+        lambda **policy: Recurrent(4, implementation="scan", **policy),
+        SEQUENCES | {"initial_state": [STATE]},
+        (("inputs", "mask"),),
+    ),
+    "encoder": Case(
+        lambda **policy: Encoder(3, num_layers=2, residual=True, dropout=0.3, implementation="scan", **policy),
+        SEQUENCES,
+        (("inputs", "mask"),),
+        drops=True,
+    ),
+    "encoder_one_way": Case(
+        lambda **policy: Encoder(4, bidirectional=False, **policy), SEQUENCES, (("inputs", "mask"),)
+    ),
+    "last": context(lambda **policy: LastContext(bidirectional=True, **policy)),
+    "projected": context(lambda **policy: ProjectedContext(units=4, bidirectional=True, **policy)),
+    "max": context(lambda **policy: PooledContext("max", **policy)),
+    "attentive": context(lambda **policy: AttentiveContext(units=4, **policy)),
+    **{f"attention_{name}": attention(name) for name in SCORES if name != "scaled_dot"},
+    "local_window": Case(
+        lambda **policy: LocalWindow(window=2, **policy), {"query": QUERY, "mask": MASK}, (("query",), ("mask",))
+    ),
+    "decoder": decoder({"implementation": "scan"}),
+    "decoder_between": decoder({"num_layers": 2, "attend": "between", "residual": True}),
+    "decoder_bahdanau": decoder({"feeds": ("input", "state", "readout"), "readout_size": 7}),
+    "decoder_input_feeding": decoder({"input_feeding": True, "tie_output": True}),
+    "readout": Case(lambda **policy: Readout(9, 4, **policy), {"inputs": SEQUENCE}, (("inputs",),)),
+    "shared_dropout": Case(
+        lambda **policy: SharedDropout(0.3, seed=5, **policy), {"inputs": SEQUENCE}, (("inputs",),), drops=True
+    ),
+}
+ONE_OF_EACH_CLASS = {type(case.create()): name for name, case in reversed(CASES.items())}.values()
+EVERY_LAYER = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
+
+
+def call(layer, inputs, **options):
+    first, *others = inputs
+    return layer(inputs[first], **{name: inputs[name] for name in others}, **options)
+
+
+def built(case, **policy):
+    layer = case.create(**policy)
+    call(layer, case.inputs)
+    return randomize(layer)
+
+
+def flat(outputs):
+    return [tf.cast(output, "float32").numpy() for output in tf.nest.flatten(outputs)]
+
+
+def all_close(actual, expected, tolerance):
+    for one, other in zip(flat(actual), flat(expected), strict=True):
+        close(one, other, tolerance)
+
+
+def open_shape(value):
+    """Any number of rows and of steps; a state has no steps."""
+    open_axes = 1 if value is STATE else 2
+    return (*[None] * open_axes, *value.shape[open_axes:])
+
+
+def functional(case, create_output, steps=False):
+    """A plain Keras model around one layer, for any number of rows and steps or for these."""
+
+    def symbol(value):
+        return keras.Input(batch_shape=value.shape if steps else open_shape(value), dtype=value.dtype.name)
+
+    symbols = tf.nest.map_structure(symbol, case.inputs)
+    layer = case.create()
+    model = keras.Model(tf.nest.flatten(symbols), create_output(call(layer, symbols)))
+    randomize(layer)
+    return model, layer
+
+
+def test_the_list_holds_every_layer_there_is():
+    listed = set()
+    for case in CASES.values():
+        listed |= {type(part) for part in case.create()._flatten_layers()}
+    found = set()
+    for module in pkgutil.iter_modules(seq2seq.layers.__path__, "seq2seq.layers."):
+        for value in vars(importlib.import_module(module.name)).values():
+            if inspect.isclass(value) and keras.saving.get_registered_name(value).startswith("seq2seq>"):
+                found.add(value)
+    assert found <= listed
+    public = {getattr(seq2seq.layers, name) for name in seq2seq.layers.__all__}
+    assert {value for value in public if inspect.isclass(value)} <= found
+
+
+@EVERY_LAYER
+def test_a_saved_model_loads_in_plain_keras_and_gives_the_same(case, tmp_path):
+    model, layer = functional(case, lambda outputs: outputs)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded.get_layer(layer.name)) is type(layer)
+    all_close(loaded(tf.nest.flatten(case.inputs)), call(layer, case.inputs), 0)
+
+
+@EVERY_LAYER
+def test_the_configuration_survives_json(case):
+    layer = built(case)
+    config = json.loads(json.dumps(layer.get_config()))
+    again = type(layer).from_config(copy.deepcopy(config))
+    call(again, case.inputs)
+    assert json.loads(json.dumps(again.get_config())) == config
+    again.set_weights(layer.get_weights())
+    all_close(call(again, case.inputs), call(layer, case.inputs), 0)
+    for part in layer._flatten_layers():
+        if type(part).__module__.startswith("seq2seq") and "__init__" in vars(type(part)):
+            arguments = inspect.signature(type(part).__init__).parameters.values()
+            named = {argument.name for argument in arguments if argument.kind is not argument.VAR_KEYWORD} - {"self"}
+            assert named <= set(part.get_config())
+
+
+@EVERY_LAYER
+def test_padding_changes_nothing(case):
+    layer = built(case)
+    expected = flat(call(layer, case.inputs))
+    for together in case.padded:
+        inputs = dict(case.inputs)
+        for name in together:
+            value = inputs[name]
+            garbage = {"b": False, "i": 1}.get(value.dtype.kind, 1e3)
+            inputs[name] = np.concatenate([value, np.full((BATCH, 3, *value.shape[2:]), garbage, value.dtype)], axis=1)
+        for padded, output in zip(flat(call(layer, inputs)), expected, strict=True):
+            close(padded[tuple(slice(size) for size in output.shape)], output, 1e-5)
+
+
+@EVERY_LAYER
+def test_what_stands_at_masked_steps_changes_nothing(case):
+    layer = built(case)
+    masks = [name for name in case.inputs if name.endswith("mask")]
+    for name in masks:
+        (group,) = (group for group in case.padded if name in group)
+        inputs = dict(case.inputs)
+        for other in set(group) - {name}:
+            inputs[other] = np.where(MASK[..., None], inputs[other], np.float32(-1e3))
+        all_close(call(layer, inputs), call(layer, case.inputs), 1e-5)
+
+
+@EVERY_LAYER
+def test_gradients_reach_every_weight(case):
+    layer = built(case)
+    first = tf.constant(next(value for value in case.inputs.values() if value.dtype.kind == "f"))
+    watched = [variable.value for variable in layer.trainable_variables]
+    inputs = dict(case.inputs)
+    if not watched:
+        watched = [first]
+        inputs[next(iter(inputs))] = first
+    with tf.GradientTape() as tape:
+        tape.watch(watched)
+        outputs = tf.nest.flatten(call(layer, inputs))
+        loss = sum(tf.reduce_sum(output * normal(6, *output.shape)) for output in outputs)
+    for gradient in tape.gradient(loss, watched):
+        assert gradient is not None
+        gradient = tf.convert_to_tensor(gradient).numpy()
+        assert np.isfinite(gradient).all()
+        assert gradient.any()
+
+
+@EVERY_LAYER
+def test_eager_and_graph_agree_for_any_number_of_rows_and_steps(case):
+    layer = built(case)
+
+    signature = tf.nest.map_structure(lambda value: tf.TensorSpec(open_shape(value), value.dtype), case.inputs)
+    function = tf.function(lambda inputs: call(layer, inputs), [signature], autograph=False)
+    all_close(function(tf.nest.map_structure(tf.constant, case.inputs)), call(layer, case.inputs), 1e-6)
+    first_row = tf.nest.map_structure(lambda value: tf.constant(value[:1]), case.inputs)
+    for one, all_rows in zip(flat(function(first_row)), flat(call(layer, case.inputs)), strict=True):
+        close(one, all_rows[:1], 1e-5)
+
+
+@EVERY_LAYER
+def test_bfloat16_is_close_to_float32(case):
+    layer, low = built(case), built(case, dtype="mixed_bfloat16")
+    low.set_weights(layer.get_weights())
+    assert all(variable.dtype == "float32" for variable in low.trainable_variables)
+    outputs, low_outputs = call(layer, case.inputs), call(low, case.inputs)
+    for output, expected in zip(flat(low_outputs), flat(outputs), strict=True):
+        close(output, expected, 0.15)
+        assert np.abs(output - expected).mean() < 0.03
+
+
+@EVERY_LAYER
+def test_inference_draws_no_random_numbers(case):
+    layer = built(case)
+
+    def traced(**options):
+        function = tf.function(lambda inputs: call(layer, inputs, **options), autograph=False)
+        found = operations(function.get_concrete_function(tf.nest.map_structure(tf.constant, case.inputs)))
+        return [name for name in found if "Random" in name or "Assign" in name]
+
+    assert not traced()
+    if case.drops:
+        assert not traced(training=False)
+        assert traced(training=True)
+
+
+@pytest.mark.parametrize("name", ONE_OF_EACH_CLASS)
+def test_a_functional_model_fits_for_a_step(name):
+    """One of each class: `fit` traces a whole step, which takes its time, and all of a class come in alike."""
+    case = CASES[name]
+    dense = keras.layers.Dense(1)
+    model, layer = functional(case, lambda outputs: dense(tf.nest.flatten(outputs)[0]), steps=True)
+    model.compile(keras.optimizers.SGD(0.1), "mse")
+    before = [weight.copy() for weight in layer.get_weights()]
+    target = np.ones((*flat(call(layer, case.inputs))[0].shape[:-1], 1), "float32")
+    history = model.fit(tf.nest.flatten(case.inputs), target, batch_size=BATCH, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+    assert all(
+        (old != new).any() for old, new in zip(before, layer.get_weights(), strict=True) if old.dtype.kind == "f"
+    )

@@ -209,6 +209,12 @@ CONTRADICTIONS = [
     (Data, {"source": "en", "target": "en"}, "data.target must be other than data.source"),
     (Data, {"train": ""}, "data.train must be a name, but is '' instead."),
     (Data, {"format": "tsv"}, "data.source must be a column's number from 1 where data.format is tsv"),
+    (Data, {"columns": 3}, "data.columns must be 0 where data.format is parallel, but is 3 instead"),
+    (
+        Data,
+        {"format": "tsv", "source": "1", "target": "4", "columns": 3},
+        "data.target must be at most data.columns (3), but is '4' instead",
+    ),
     (Data, {"held_out": 5}, "data.held_out must be 0 where data.dev names files (dev), but is 5 instead."),
     (Training, {"weight_decay": 0.1}, "training.weight_decay must be 0 where training.optimizer is adam"),
     (Training, {"label_smoothing": 1}, "training.label_smoothing must be at least 0 and less than 1"),

@@ -29,6 +29,8 @@ class Data(Section):
     """What to translate from: a file ending (parallel), a column's number from 1 (tsv) or a key (jsonl)."""
     target: str = "target"
     """What to translate into, named in the same way."""
+    columns: NonNegative = 0
+    """Columns of every line of a tsv file; 0: no more than source and target need."""
     train: str = "train"
     """Name of the training files, without their ending."""
     dev: str | None = "dev"
@@ -56,11 +58,15 @@ class Data(Section):
                 raise must_be(self.key(name), "a name", getattr(self, name))
         if self.source == self.target:
             raise must_be(self.key("target"), f"other than {self.key('source')}", self.target)
+        if self.columns and self.format != "tsv":
+            raise must_be(self.key("columns"), f"0 where data.format is {self.format}", self.columns)
         if self.format == "tsv":
             for name in ("source", "target"):
                 column = getattr(self, name)
                 if not (column.isascii() and column.isdigit() and int(column) >= 1):
                     raise must_be(self.key(name), "a column's number from 1 where data.format is tsv", column)
+                if self.columns and int(column) > self.columns:
+                    raise must_be(self.key(name), f"at most data.columns ({self.columns})", column)
         if self.dev is None and self.held_out == 0:
             raise ConfigError(
                 "data.held_out must be at least 1 where data.dev is null, but is 0 instead. "

@@ -9,6 +9,7 @@ import tensorflow as tf
 
 from seq2seq.config import Decoding
 from seq2seq.decoding import Hypotheses, beam_search, greedy_search
+from seq2seq.errors import Seq2SeqError
 from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, pad
 
 if TYPE_CHECKING:
@@ -60,6 +61,11 @@ class Generator:
         weights = None if found.attention_weights is None else found.attention_weights.numpy()
         for row, source_length in enumerate(source_lengths):
             exist = [place for place in range(lengths.shape[1]) if lengths[row, place] > 0]
+            if not exist:
+                raise Seq2SeqError(
+                    "The search must find a hypothesis, but finds none: the model's scores are not numbers. "
+                    "Load another checkpoint, or train again with a lower training.learning_rate."
+                )
             ids = [token_ids[row, place, : lengths[row, place]].tolist() for place in exist]
             texts = self._model.require_tokenizer().decode_target(ids)
             yield [

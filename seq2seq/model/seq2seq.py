@@ -1,11 +1,13 @@
 """The model: text in, text out, around an encoder, a context and a decoder."""
 
+import functools
 import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from seq2seq.config import Decoding
@@ -172,6 +174,17 @@ class Seq2Seq(keras.Model):
             self.label_smoothing if label_smoothing is None else label_smoothing,
         )
         return loss, ops.sum(ops.cast(mask, "float32"))
+
+    @functools.cached_property
+    def compiled_loss(self) -> Any:
+        """`loss_and_tokens` without dropout and smoothing, of source and target ids, compiled once for all shapes."""
+
+        def loss(source_ids: Any, target_ids: Any) -> tuple[Any, Any]:
+            inputs = {"source_ids": source_ids, "target_ids": target_ids}
+            return self.loss_and_tokens(inputs, training=False, label_smoothing=0.0)
+
+        ids = tf.TensorSpec([None, None], tf.int32)
+        return tf.function(loss, input_signature=[ids, ids], autograph=False)
 
     def compute_loss(
         self,

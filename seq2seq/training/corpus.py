@@ -69,6 +69,7 @@ class Corpus:
             format=data.format,
             source_field=None if parallel else data.source,
             target_field=None if parallel else data.target,
+            columns=data.columns or None,
             on_bad_line=data.on_bad_line,
             max_line_characters=data.max_line_characters,
             report=report,
@@ -140,7 +141,7 @@ def create_batches(
     if config.tokenizer.sampling_alpha > 0:
         sampling = Sampling(config.tokenizer.sampling_alpha, config.tokenizer.sampling_nbest)
     data, report = config.data, CorpusReport()
-    reading = [data.format, data.source, data.target, data.max_line_characters]
+    reading = [data.format, data.source, data.target, data.columns, data.max_line_characters]
     held_out = [] if data.dev else [data.held_out, config.run.seed]
     encoded = encode_corpus(
         corpus.train_pairs(report),

@@ -4,8 +4,6 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from seq2seq.metrics import bleu, chrf, exact_match
 from seq2seq.model import Seq2Seq
 from seq2seq.text import Batches, EncodedCorpus
@@ -23,16 +21,9 @@ def corpus_loss(model: Seq2Seq, sources: Sequence[str], references: Sequence[str
     """
     tokenizer = model.require_tokenizer()
     corpus = EncodedCorpus.from_lists(tokenizer.encode_source(sources), tokenizer.encode_target(references))
-    ids = tf.TensorSpec([None, None], tf.int32)
-
-    def batch_loss(source_ids: Any, target_ids: Any) -> Any:
-        inputs = {"source_ids": source_ids, "target_ids": target_ids}
-        return model.loss_and_tokens(inputs, training=False, label_smoothing=0.0)
-
-    compiled = tf.function(batch_loss, input_signature=[ids, ids], autograph=False)
     loss = tokens = 0.0
     for batch in Batches(corpus, batch_tokens=BATCH_TOKENS, shuffle=False).epoch(0):
-        summed, count = compiled(batch.source_ids, batch.target_ids)
+        summed, count = model.compiled_loss(batch.source_ids, batch.target_ids)
         loss, tokens = loss + float(summed), tokens + float(count)
     return loss / tokens
 

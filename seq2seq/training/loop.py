@@ -115,22 +115,29 @@ class Trainer:
         ):
             for batch in batches:
                 self._train_on(batch, progress)
+                if standing.updates % self.evaluation_interval == 0:
+                    self._evaluate(progress, write_summary)
+                    self._save()
+                if self._is_over():
+                    break
                 if interrupted():
                     self._save()
                     progress.say(f"stopped at step {standing.updates}; --resume goes on from there")
                     raise KeyboardInterrupt
-                if standing.updates % self.evaluation_interval == 0:
-                    self._evaluate(progress, write_summary)
-                    self._save()
-                out_of_time = bool(settings.minutes) and standing.seconds >= 60 * settings.minutes
-                out_of_patience = bool(settings.patience) and standing.evaluations_without_gain >= settings.patience
-                if out_of_time or out_of_patience:
-                    break
             if standing.evaluated != standing.updates:
                 self._evaluate(progress, write_summary)
             standing.finished = True
             self._save()
+            if interrupted():
+                progress.say("stopped after the last step; --resume scores the model")
+                raise KeyboardInterrupt
         return self.step.averaged
+
+    def _is_over(self) -> bool:
+        standing, settings = self.standing, self.config.training
+        out_of_time = bool(settings.minutes) and standing.seconds >= 60 * settings.minutes
+        out_of_patience = bool(settings.patience) and standing.evaluations_without_gain >= settings.patience
+        return out_of_time or out_of_patience
 
     def _remaining_batches(self) -> Generator[Batch, None, None]:
         """Batches from where the run stands to its last epoch, counted before they are handed out."""
@@ -231,5 +238,7 @@ def _tensorboard(folder: pathlib.Path, wanted: bool) -> Iterator[Callable[[int, 
             for name, value in scores.items():
                 tf.summary.scalar(f"dev/{name}", value)
 
-    yield write
-    writer.close()
+    try:
+        yield write
+    finally:
+        writer.close()

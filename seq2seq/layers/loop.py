@@ -41,5 +41,8 @@ def scan(
         outputs, state = step(steps_first[time], state)
         return index + 1, state, collected.write(time, outputs)
 
-    _, state, collected = tf.while_loop(lambda index, *_: index < steps, body, (0, state, collected))
+    # XLA can go back only through a loop whose number of steps it is told.
+    _, state, collected = tf.while_loop(
+        lambda index, *_: index < steps, body, (0, state, collected), maximum_iterations=steps
+    )
     return tf.transpose(collected.stack(), [1, 0, 2]), state

@@ -68,3 +68,20 @@ def test_a_traced_scan_takes_any_number_of_rows_and_steps():
         outputs = function(inputs, total)
         assert outputs.shape == (rows, steps, 6)
         close(outputs, numpy_scan(inputs, total, False)[0], 1e-12)
+
+
+def test_xla_goes_back_through_a_scan():
+    values = [normal(2, 2, 3, 2, dtype="float64"), normal(3, 2, 3, dtype="float64")]
+
+    def loss(inputs, total):
+        return tf.reduce_sum(run(inputs, total, False)[0])
+
+    def gradient(inputs, total):
+        with tf.GradientTape() as tape:
+            tape.watch([inputs, total])
+            value = loss(inputs, total)
+        return tape.gradient(value, [inputs, total])
+
+    compiled = tf.function(gradient, jit_compile=True, autograph=False)
+    for actual, expected in zip(compiled(*map(tf.constant, values)), gradients(loss, *values)[1], strict=True):
+        close(actual, expected, 1e-10)

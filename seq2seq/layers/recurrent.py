@@ -79,6 +79,8 @@ class Recurrent(ExplicitMaskLayer):
         self.reverse = reverse
         self.implementation = implementation
         self.cell = create_cell(cell, units, dtype=self.dtype_policy, name="cell")
+        # XLA has no cuDNN kernel, and Keras compiles a model with XLA unless one of its layers says so.
+        self.supports_jit = self.kernel_choice().implementation != "cudnn"
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.cell.build(input_shape)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.layers import Recurrent, kernels, recurrent
+from seq2seq.layers import AttentionContext, Decoder, Encoder, Recurrent, kernels, recurrent
 from tests.layers import oracles
 from tests.layers.samples import RAGGED, close, normal, operations, randomize
 
@@ -102,6 +102,34 @@ def test_empty_rows_reach_cudnn_as_rows_of_one_step(fake):
     assert fake.calls[0]["sequence_lengths"].numpy().tolist() == [5, 3, 1, 1]
 
 
+def test_keras_leaves_a_model_with_a_cudnn_kernel_out_of_xla(monkeypatch):
+    """XLA has no cuDNN kernel: `compile`, which uses XLA on a GPU unless a layer objects, would break `fit`."""
+    assert create(implementation="auto").supports_jit
+    monkeypatch.setattr(recurrent, "gpu_is_available", lambda: True)
+    assert create(implementation="scan").supports_jit
+    assert not create(implementation="auto").supports_jit
+    encoder = Encoder(UNITS, num_layers=2)
+    assert not all(layer.supports_jit for layer in encoder._flatten_layers())
+
+
+@pytest.mark.parametrize("masked", [False, True], ids=["full", "ragged"])
+def test_xla_compiles_the_kernel_of_processors_and_its_gradient(masked):
+    inputs, state, weights = sample()
+    mask = tf.constant(RAGGED) if masked else None
+
+    def gradient(inputs, state, *weights):
+        with tf.GradientTape() as tape:
+            tape.watch([inputs, state, *weights])
+            outputs, last = kernels.scan_gru(inputs, mask, state, weights, True)
+            value = tf.reduce_sum(outputs**2) + tf.reduce_sum(last**2)
+        return tape.gradient(value, [inputs, state, *weights])
+
+    values = [tf.constant(value) for value in (inputs, state, *weights)]
+    compiled = tf.function(gradient, jit_compile=True, autograph=False)
+    for actual, expected in zip(compiled(*values), gradient(*values), strict=True):
+        close(actual, expected, 1e-4)
+
+
 @DIRECTIONS
 @pytest.mark.parametrize("masked", [False, True], ids=["full", "ragged"])
 @pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
@@ -122,6 +150,33 @@ def test_a_traced_step_holds_one_kernel_each_way_and_no_loop(monkeypatch, revers
     found = operations(train.get_concrete_function())
     assert found.count("CudnnRNNV3") == 1
     assert found.count("CudnnRNNBackpropV3") == 1
+    assert not [name for name in found if "While" in name]
+
+
+def test_encoder_and_decoder_hold_one_kernel_a_layer_and_direction_and_no_loop(monkeypatch):
+    monkeypatch.setattr(recurrent, "gpu_is_available", lambda: True)
+    encoder = Encoder(UNITS, num_layers=2)
+    decoder = Decoder(7, 4, UNITS, context=AttentionContext("general"), num_layers=2, attend="between")
+    encoder.build((None, None, FEATURES))
+    decoder.build((None, None), (None, None, 2 * UNITS))
+    variables = encoder.trainable_variables + decoder.trainable_variables
+
+    @tf.function(
+        input_signature=[
+            tf.TensorSpec([None, None, FEATURES]),
+            tf.TensorSpec([None, None], "bool"),
+            tf.TensorSpec([None, None], "int32"),
+        ],
+        autograph=False,
+    )
+    def train(inputs, mask, token_ids):
+        with tf.GradientTape() as tape:
+            logits = decoder(token_ids, memory=encoder(inputs, mask=mask), memory_mask=mask, training=True)
+            loss = tf.reduce_sum(logits)
+        return tape.gradient(loss, [variable.value for variable in variables])
+
+    found = operations(train.get_concrete_function())
+    assert found.count("CudnnRNNV3") == found.count("CudnnRNNBackpropV3") == 2 * 2 + 2
     assert not [name for name in found if "While" in name]
 
 

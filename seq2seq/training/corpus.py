@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 from seq2seq.config import Config
 from seq2seq.errors import DataError
+from seq2seq.metrics import AgreementItem, read_agreement_items
 from seq2seq.text import (
     Batches,
     CorpusReport,
@@ -44,6 +45,8 @@ class Corpus:
         self.train_paths = self._paths(self._data.train)
         self._dev_paths = self._paths(self._data.dev) if self._data.dev else None
         self._test_paths = self._paths(self._data.test) if self._data.test else None
+        agreement = self._data.agreement
+        self._agreement_path = self._existing(pathlib.Path(self._data.folder) / agreement) if agreement else None
         self._held_out: frozenset[int] | None = None
 
     def _paths(self, name: str) -> list[pathlib.Path]:
@@ -83,19 +86,18 @@ class Corpus:
     def dev(self) -> Texts:
         """The dev set: its own files, or pairs held out of training."""
         if self._dev_paths is not None:
-            return _texts(self._read(self._dev_paths))
+            return _texts(self._read(self._dev_paths), self._dev_paths)
         held_out = self._held_out_places()
-        return _texts(pair for place, pair in enumerate(self._read(self.train_paths)) if place in held_out)
+        pairs = (pair for place, pair in enumerate(self._read(self.train_paths)) if place in held_out)
+        return _texts(pairs, self.train_paths)
 
     def test(self) -> Texts | None:
         """The test set, or None where the recipe names none."""
-        return None if self._test_paths is None else _texts(self._read(self._test_paths))
+        return None if self._test_paths is None else _texts(self._read(self._test_paths), self._test_paths)
 
-    def agreement_path(self) -> pathlib.Path | None:
-        """The file of agreement items, or None where the recipe names none."""
-        if self._data.agreement is None:
-            return None
-        return self._existing(pathlib.Path(self._data.folder) / self._data.agreement)
+    def agreement(self) -> list[AgreementItem] | None:
+        """The agreement items, or None where the recipe names none."""
+        return None if self._agreement_path is None else read_agreement_items(self._agreement_path)
 
     def _held_out_places(self) -> frozenset[int]:
         if self._dev_paths is not None:
@@ -111,8 +113,10 @@ class Corpus:
         return self._held_out
 
 
-def _texts(pairs: Iterator[Pair]) -> Texts:
+def _texts(pairs: Iterator[Pair], paths: list[pathlib.Path]) -> Texts:
     kept = list(pairs)
+    if not kept:
+        raise DataError(f"{paths[0]}: the file must hold a pair that can be used, but holds none instead.")
     return Texts([pair.source for pair in kept], [pair.target for pair in kept])
 
 

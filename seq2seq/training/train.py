@@ -11,12 +11,14 @@ import yaml
 
 from seq2seq.config import Config
 from seq2seq.errors import ConfigError
-from seq2seq.metrics import agreement_accuracy, read_agreement_items
+from seq2seq.metrics import AgreementItem, agreement_accuracy
 from seq2seq.model import Seq2Seq, load
 from seq2seq.text import Tokenizer
 from seq2seq.training.corpus import Corpus, Texts, create_batches, create_tokenizer
 from seq2seq.training.evaluation import evaluate
 from seq2seq.training.loop import Trainer
+
+RECIPE, STATE = "recipe.yaml", "state"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,35 +54,54 @@ def train(config: Config, resume: bool = False) -> TrainingResult:
         ConfigError: The run to resume had another recipe.
         KeyboardInterrupt: Ctrl-C; what was done is saved.
     """
+    folder = config.run.path
+    check_folder(config, resume)
+    # Whatever can be wrong with the files is found now, before hours of training and before an old run is removed.
     corpus = Corpus(config)
-    tokenizer = prepare_folder(config, corpus, resume)
-    batches = create_batches(config, corpus, tokenizer, config.run.path.parent / ".cache", say)
-    trainer = Trainer(config, tokenizer, batches, corpus.dev())
+    dev, test, agreement = corpus.dev(), corpus.test(), corpus.agreement()
+    tokenizer = read_tokenizer(folder) if resume else create_tokenizer(config, corpus)
+    batches = create_batches(config, corpus, tokenizer, folder.parent / ".cache", say)
+    if not resume:
+        create_folder(config, tokenizer)
+    trainer = Trainer(config, tokenizer, batches, dev)
     if resume:
         trainer.resume()
     say(trainer.describe())
     trainer.run()
-    return finish(config, corpus, trainer)
+    return finish(config, trainer, test, agreement)
 
 
-def prepare_folder(config: Config, corpus: Corpus, resume: bool) -> Tokenizer:
-    """Makes the run's folder with its recipe and tokenizer, or checks that a resumed run's are still the same."""
+def check_folder(config: Config, resume: bool) -> None:
+    """Refuses a folder that holds something else than a run, and a run that cannot be resumed."""
     folder = config.run.path
-    recipe, state = folder / "recipe.yaml", folder / "state"
+    recipe = folder / RECIPE
+    if resume and not recipe.is_file():
+        raise ConfigError(f"{folder}: no run to resume. Start it without --resume.")
     if resume:
-        if not recipe.is_file():
-            raise ConfigError(f"{folder}: no run to resume. Start it without --resume.")
         _check_same_recipe(config, recipe)
-        return Tokenizer.from_models({path.name: path.read_bytes() for path in state.glob("*.model")})
+    elif folder.is_dir() and any(folder.iterdir()) and not recipe.is_file():
+        raise ConfigError(
+            f"{folder}: the folder of a run must be new or hold a run, but holds other files instead. "
+            "Set run.name to another name."
+        )
+
+
+def create_folder(config: Config, tokenizer: Tokenizer) -> None:
+    """Makes the run's folder, with its tokenizer and recipe, in the place of a run that may stand there."""
+    folder = config.run.path
     if folder.exists():
         say(f"{folder}: replacing the run that stands there")
         shutil.rmtree(folder)
-    state.mkdir(parents=True)
-    tokenizer = create_tokenizer(config, corpus)
+    (folder / STATE).mkdir(parents=True)
     for name, content in tokenizer.models.items():
-        (state / name).write_bytes(content)
-    recipe.write_text(yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True), encoding="utf-8")
-    return tokenizer
+        (folder / STATE / name).write_bytes(content)
+    recipe = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+    (folder / RECIPE).write_text(recipe, encoding="utf-8")
+
+
+def read_tokenizer(folder: pathlib.Path) -> Tokenizer:
+    """The tokenizer of a run that is resumed."""
+    return Tokenizer.from_models({path.name: path.read_bytes() for path in (folder / STATE).glob("*.model")})
 
 
 def _check_same_recipe(config: Config, recipe: pathlib.Path) -> None:
@@ -101,7 +122,9 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def finish(config: Config, corpus: Corpus, trainer: Trainer) -> TrainingResult:
+def finish(
+    config: Config, trainer: Trainer, test: Texts | None, agreement: list[AgreementItem] | None
+) -> TrainingResult:
     """Scores the best model of a run on its test set and writes `scores.json`."""
     model = load(trainer.model_path)
     scores: dict[str, Any] = {
@@ -112,15 +135,12 @@ def finish(config: Config, corpus: Corpus, trainer: Trainer) -> TrainingResult:
         "best_dev": trainer.standing.best,
     }
     samples: list[tuple[str, str, str]] = []
-    test = corpus.test()
     if test is not None:
         test_scores, hypotheses = evaluate(model, test.sources, test.targets)
         scores["test"] = test_scores
         samples = _samples(test, hypotheses)
-    agreement = corpus.agreement_path()
     if agreement is not None:
-        items = read_agreement_items(agreement)
-        by_distractors = agreement_accuracy(model.translate([item.source for item in items]), items)
+        by_distractors = agreement_accuracy(model.translate([item.source for item in agreement]), agreement)
         scores["agreement"] = {str(count): score.accuracy for count, score in by_distractors.items()}
     (trainer.folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     return TrainingResult(trainer.folder, trainer.model_path, model, scores, samples)

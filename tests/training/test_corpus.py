@@ -40,7 +40,7 @@ class TestFiles:
         assert pairs_of(corpus.dev()) == toy_pairs[150:180]
         assert pairs_of(corpus.test()) == toy_pairs[180:]
         assert Corpus(config(folder)).test() is None
-        assert corpus.agreement_path() is None
+        assert corpus.agreement() is None
 
     def test_of_other_formats(self, folder, toy_pairs):
         lines = [f"{target}\tx\t{source}\n" for source, target in toy_pairs]
@@ -66,9 +66,20 @@ class TestFiles:
             Corpus(config(tmp_path))
 
     def test_absent_agreement_items(self, folder):
-        corpus = Corpus(config(folder, agreement="agreement.tsv"))
         with pytest.raises(DataError, match=r"agreement\.tsv: no such file"):
-            corpus.agreement_path()
+            Corpus(config(folder, agreement="agreement.tsv"))
+
+    def test_agreement_items(self, folder):
+        (folder / "agreement.tsv").write_text("1\tthe cat runs\tla kato kuras\tkuras\tkuros\n", encoding="utf-8")
+        (item,) = Corpus(config(folder, agreement="agreement.tsv")).agreement()
+        assert item.source == "the cat runs"
+
+    @pytest.mark.parametrize("name", ["dev", "test"])
+    def test_without_a_pair_are_refused(self, folder, name):
+        for side in ("en", "eo"):
+            (folder / f"{name}.{side}").write_text("")
+        with pytest.raises(DataError, match=rf"{name}\.en: the file must hold a pair that can be used, but holds none"):
+            getattr(Corpus(config(folder, test="test")), name)()
 
 
 class TestHeldOut:

@@ -1,0 +1,245 @@
+"""Whole runs: from a recipe beside its corpus to a folder with a model that has learnt it."""
+
+import json
+import signal
+
+import numpy as np
+import pytest
+import yaml
+
+import seq2seq
+from seq2seq.config import parse_train_arguments
+from seq2seq.errors import ConfigError, DataError, ModelFileError, TokenizerError
+from seq2seq.training import loop, train
+
+RECIPE = """\
+data:
+  source: en
+  target: eo
+tokenizer:
+  kind: word
+  vocabulary_size: 100
+model:
+  embedding_size: 16
+  tie: all
+  encoder:
+    units: 16
+  decoder:
+    units: 32
+training:
+  precision: float32
+  batch_tokens: 512
+  learning_rate: 0.02
+  warmup_steps: 10
+decoding:
+  beam_size: 2
+"""
+SHORT = ("--training.epochs", "2", "--data.test", "null", "--training.ema", "0.9", "--model.dropout.embedding", "0.2")
+
+
+def write(folder, name, pairs):
+    for side, texts in zip(("en", "eo"), zip(*pairs, strict=True), strict=True):
+        (folder / f"{name}.{side}").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+
+
+def make_recipe(folder, pairs):
+    folder.mkdir()
+    write(folder, "train", pairs)
+    write(folder, "dev", pairs[:10])
+    write(folder, "test", pairs[10:50])
+    (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    return folder / "recipe.yaml"
+
+
+def run(recipe, *flags):
+    config, resume = parse_train_arguments([str(recipe), "--run.folder", str(recipe.parents[1] / "runs"), *flags])
+    return train(config, resume)
+
+
+def press_at(monkeypatch, step):
+    """Ctrl-C during the given step, counted from the start of the process' next run."""
+    counted = []
+
+    class Progress(loop.Progress):
+        def advance(self, tokens, loss):
+            super().advance(tokens, loss)
+            counted.append(loss)
+            if len(counted) == step:
+                signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(loop, "Progress", Progress)
+
+
+def state_of(folder):
+    with np.load(folder / "state" / "state.npz") as stored:
+        return {name: stored[name] for name in stored.files if name != "progress"}
+
+
+def history_of(folder):
+    lines = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    return [{name: value for name, value in json.loads(line).items() if name != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory, toy_pairs):
+    return make_recipe(tmp_path_factory.mktemp("toy") / "corpus", toy_pairs)
+
+
+@pytest.fixture(scope="module")
+def finished(recipe):
+    return run(recipe, "--training.epochs", "40", "--training.evaluate-every", "20", "--training.monitor", "bleu")
+
+
+class TestRun:
+    def test_learns_the_corpus(self, finished, toy_pairs):
+        sources, targets = zip(*toy_pairs, strict=True)
+        translations = finished.model.translate(sources)
+        assert sum(found == right for found, right in zip(translations, targets, strict=True)) >= 195
+        assert finished.scores["test"]["exact_match"] >= 95
+        assert finished.scores["test"]["sentences"] == 40
+        assert len(finished.samples) == 5
+        for source, translation, reference in finished.samples:
+            assert (source, reference) in toy_pairs[10:50]
+            assert translation == translations[sources.index(source)]
+
+    def test_leaves_its_folder(self, finished, recipe):
+        assert finished.folder == recipe.parents[1] / "runs" / "corpus"
+        assert finished.model_path == finished.folder / "model.keras"
+        names = {path.name for path in finished.folder.iterdir()}
+        assert names == {"model.keras", "recipe.yaml", "history.jsonl", "scores.json", "state"}
+        assert {path.name for path in (finished.folder / "state").iterdir()} == {"state.npz", "joint.model"}
+
+    def test_writes_its_scores(self, finished):
+        scores = json.loads((finished.folder / "scores.json").read_text(encoding="utf-8"))
+        assert scores == finished.scores
+        history = history_of(finished.folder)
+        assert [entry["updates"] for entry in history] == [scores["updates"] // 2, scores["updates"]]
+        assert scores["best_dev"] == max(entry["bleu"] for entry in history)
+        assert scores["monitor"] == "bleu"
+        assert scores["parameters"] == finished.model.count_params()
+        assert scores["training_minutes"] > 0
+        assert "agreement" not in scores
+
+    def test_saves_the_whole_recipe_with_the_run_and_the_model(self, finished):
+        saved = yaml.safe_load((finished.folder / "recipe.yaml").read_text(encoding="utf-8"))
+        assert saved["training"]["epochs"] == 40
+        assert saved["training"]["optimizer"] == "adam"
+        assert saved["data"]["source"] == "en"
+        loaded = seq2seq.load(finished.model_path)
+        assert loaded.recipe == finished.model.recipe == saved
+        assert loaded.decoding.beam_size == 2
+
+    def test_that_is_finished_is_only_scored_when_resumed(self, finished, recipe, monkeypatch):
+        monkeypatch.setattr(loop.Progress, "advance", lambda *arguments: pytest.fail("a step was made"))
+        again = run(
+            recipe,
+            "--training.epochs",
+            "40",
+            "--training.evaluate-every",
+            "20",
+            "--training.monitor",
+            "bleu",
+            "--resume",
+        )
+        assert again.scores == finished.scores
+
+    def test_of_another_recipe_is_not_resumed(self, finished, recipe):
+        with pytest.raises(ConfigError) as error:
+            run(recipe, "--training.epochs", "41", "--training.monitor", "bleu", "--resume")
+        assert str(error.value) == (
+            f"{finished.folder / 'recipe.yaml'}: a run must be resumed with the recipe it began with, but "
+            "training.epochs was 40 and is 41; training.evaluate_every was 20.0 and is 1.0. "
+            "Put it back, or start a run of another name."
+        )
+
+
+class TestSameRun:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def whole(recipe):
+        return run(recipe, *SHORT, "--run.name", "whole")
+
+    def test_of_the_same_seed_is_the_same(self, whole, recipe):
+        again = run(recipe, *SHORT, "--run.name", "again")
+        right = state_of(whole.folder)
+        assert len(right) > 50
+        for name, numbers in state_of(again.folder).items():
+            np.testing.assert_array_equal(numbers, right[name], err_msg=name)
+        assert history_of(again.folder) == history_of(whole.folder)
+
+    # In the middle of the first epoch, and where the first evaluation is due.
+    def test_goes_on_after_ctrl_c_bit_by_bit(self, whole, recipe, monkeypatch):
+        updates = whole.scores["updates"]
+        assert updates >= 8
+        for name, stop in (("early", 3), ("due", updates // 2)):
+            with monkeypatch.context() as patch:
+                press_at(patch, stop)
+                with pytest.raises(KeyboardInterrupt):
+                    run(recipe, *SHORT, "--run.name", name)
+            resumed = run(recipe, *SHORT, "--run.name", name, "--resume")
+            right = state_of(whole.folder)
+            for key, numbers in state_of(resumed.folder).items():
+                np.testing.assert_array_equal(numbers, right[key], err_msg=key)
+            assert history_of(resumed.folder) == history_of(whole.folder)
+            assert resumed.scores["updates"] == updates
+
+
+class TestFolder:
+    def test_of_a_run_before_is_replaced_and_said_so(self, recipe, capsys, monkeypatch):
+        folder = recipe.parents[1] / "runs" / "twice"
+        (folder / "state").mkdir(parents=True)
+        for name in ("recipe.yaml", "old"):
+            (folder / name).write_text("")
+        press_at(monkeypatch, 1)
+        with pytest.raises(KeyboardInterrupt):
+            run(recipe, *SHORT, "--run.name", "twice")
+        assert f"{folder}: replacing the run that stands there\n" in capsys.readouterr().err
+        assert not (folder / "old").exists()
+
+    def test_that_is_no_run_is_left_alone(self, recipe):
+        folder = recipe.parents[1] / "runs" / "pictures"
+        folder.mkdir(parents=True)
+        (folder / "holiday.jpg").write_text("")
+        with pytest.raises(
+            ConfigError, match=r"pictures: the folder of a run must be new or hold a run, but holds other"
+        ):
+            run(recipe, "--run.name", "pictures")
+        assert (folder / "holiday.jpg").exists()
+
+    @pytest.mark.parametrize(
+        ("flags", "error"),
+        [
+            (("--tokenizer.kind", "bpe", "--tokenizer.vocabulary-size", "5000"), TokenizerError),
+            (("--data.train", "other"), DataError),
+            (("--data.agreement", "other.tsv"), DataError),
+            (("--data.max-target-tokens", "3"), DataError),
+            (("--data.test", "blank"), DataError),
+            (("--data.dev", "empty"), DataError),
+        ],
+        ids=lambda value: value[0].removeprefix("--") if isinstance(value, tuple) else "",
+    )
+    def test_of_a_run_before_outlives_a_mistake(self, finished, recipe, flags, error):
+        write(recipe.parent, "blank", [("the cat", "la kato"), ("", "")])
+        write(recipe.parent, "empty", [("the cat", "la kato")])
+        for side in ("en", "eo"):
+            (recipe.parent / f"empty.{side}").write_text("")
+        with pytest.raises(error):
+            run(recipe, *flags)
+        assert finished.model_path.exists()
+        assert (finished.folder / "state" / "state.npz").exists()
+
+
+class TestResume:
+    def test_of_nothing(self, recipe):
+        folder = recipe.parents[1] / "runs" / "none"
+        with pytest.raises(ConfigError) as error:
+            run(recipe, "--run.name", "none", "--resume")
+        assert str(error.value) == f"{folder}: no run to resume. Start it without --resume."
+        assert not folder.exists()
+
+    def test_of_a_run_that_saved_no_state(self, recipe, monkeypatch):
+        monkeypatch.setattr(loop.Trainer, "run", lambda self: pytest.fail("trained"))
+        with pytest.raises(pytest.fail.Exception):
+            run(recipe, *SHORT, "--run.name", "stateless")
+        with pytest.raises(ModelFileError, match=r"state\.npz: no state to resume from\. Start the run without --res"):
+            run(recipe, *SHORT, "--run.name", "stateless", "--resume")

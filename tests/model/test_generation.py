@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seq2seq.config import Decoding
-from seq2seq.errors import ConfigError, ModelFileError
+from seq2seq.errors import ConfigError, ModelFileError, Seq2SeqError
 from seq2seq.layers import Decoder, Encoder
 from seq2seq.model import Hypothesis, Seq2Seq
 from seq2seq.text import END_ID, pad
@@ -118,6 +118,14 @@ class TestHypotheses:
     def test_of_a_limit_below_one_token_have_one(self, trained):
         (found,) = trained.generate(["the cat sees the dog"], max_length_ratio=0.1, max_length_extra=0)[0]
         assert len(found.token_ids) == 1
+
+    def test_of_a_model_without_numbers_are_none(self, make_model):
+        model = make_model()
+        model.decoder.readout.output_bias.assign(np.full(model.target_vocabulary_size, np.nan))
+        with pytest.raises(
+            Seq2SeqError, match=r"finds none: the model's scores are not numbers\. Load another checkpoint"
+        ):
+            model.translate(["the cat"], beam_size=2)
 
 
 class TestAttention:

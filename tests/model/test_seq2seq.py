@@ -167,10 +167,18 @@ class TestFit:
 
 class TestConfig:
     def test_is_plain_and_makes_the_same_model(self, make_model, batch, toy_config):
-        model = make_model(model__context="attentive", model__tie="output", decoding__beam_size=3)
+        model = make_model(
+            model__context="attentive",
+            model__tie="output",
+            model__dropout={"embedding": 0.1, "recurrent": 0.2, "context": 0.3, "readout": 0.4},
+            training__label_smoothing=0.5,
+            decoding__beam_size=3,
+        )
         config = json.loads(json.dumps(model.get_config()))
         twin = Seq2Seq.from_config(config)
         assert json.loads(json.dumps(twin.get_config())) == config
+        assert (twin.embedding_dropout, twin.context_dropout, twin.label_smoothing) == (0.1, 0.3, 0.5)
+        assert (twin.encoder.dropout, twin.decoder.dropout, twin.decoder.readout_dropout) == (0.2, 0.2, 0.4)
         assert twin.decoding == Decoding(beam_size=3)
         assert twin.recipe == model.recipe
         assert twin.recipe["model"]["context"] == "attentive"

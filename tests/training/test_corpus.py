@@ -162,6 +162,19 @@ class TestBatches:
         assert "blank" in " ".join(said)
         assert len(list(corpus.train_pairs(CorpusReport()))) == 11
 
+    def test_draw_other_pieces_of_the_same_texts_with_sampling(self, folder, toy_pairs, tmp_path):
+        tokenizer = {"kind": "unigram", "vocabulary_size": 70, "sampling_alpha": 0.2}
+        settings = config(folder, tokenizer=tokenizer)
+        corpus = Corpus(settings)
+        trained = create_tokenizer(settings, corpus)
+        batches = create_batches(settings, corpus, trained, tmp_path / "cache", lambda line: None)
+        epochs = []
+        for number in (0, 1, 0):
+            rows = [row.tolist() for batch in batches.epoch(number) for row in batch.source_ids]
+            assert sorted(trained.decode_source(rows)) == sorted(source for source, _ in toy_pairs[:150])
+            epochs.append(sorted(rows))
+        assert epochs[0] == epochs[2] != epochs[1]
+
     def test_of_nothing_are_refused(self, folder, toy_tokenizer, tmp_path):
         settings = config(folder, on_bad_line="skip", max_source_tokens=1)
         with pytest.raises(

@@ -42,6 +42,7 @@ def script(monkeypatch):
     class Step:
         def __init__(self, model, averaged, optimizer, clip_norm, ema):
             self.model, self.averaged = model, averaged
+            self.optimizer, self.clip_norm, self.ema = optimizer, clip_norm, ema
 
         def __call__(self, source_ids, target_ids, rate):
             script.rates.append(rate)
@@ -253,6 +254,22 @@ class TestInterrupt:
         thread.start()
         thread.join()
         assert trainer.standing.finished
+
+
+class TestOptimizer:
+    def test_is_the_one_of_the_recipe(self, make_trainer):
+        step = make_trainer(clip_norm=0.5, ema=0.99).step
+        assert type(step.optimizer) is keras.optimizers.Adam
+        assert (step.clip_norm, step.ema) == (0.5, 0.99)
+        step = make_trainer(optimizer="adamw", weight_decay=0.01).step
+        assert type(step.optimizer) is keras.optimizers.AdamW
+        assert step.optimizer.weight_decay == 0.01
+
+    def test_computes_in_the_precision_of_the_recipe(self, make_trainer):
+        step = make_trainer(precision="bfloat16").step
+        assert step.model.decoder.compute_dtype == step.model.embedding.compute_dtype == "bfloat16"
+        # The file that a run leaves is of whole numbers.
+        assert step.averaged.decoder.compute_dtype == step.averaged.embedding.compute_dtype == "float32"
 
 
 def test_describes_model_and_kernel(make_trainer, script):

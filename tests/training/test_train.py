@@ -16,6 +16,7 @@ RECIPE = """\
 data:
   source: en
   target: eo
+  agreement: agreement.tsv
 tokenizer:
   kind: word
   vocabulary_size: 100
@@ -34,7 +35,20 @@ training:
 decoding:
   beam_size: 2
 """
-SHORT = ("--training.epochs", "2", "--data.test", "null", "--training.ema", "0.9", "--model.dropout.embedding", "0.2")
+# Two sentences of the corpus with their own verb, and one whose translation is said to have another.
+AGREEMENT = """\
+0\tthe good king follows the horse never\tneniam la reĝo bona sekvas la ĉevalo\tsekvas\tamas
+2\tthe good king follows the horse never\tneniam la reĝo bona sekvas la ĉevalo\tsekvas\tamas
+2\tthe good king follows the horse never\tneniam la reĝo bona amas la ĉevalo\tamas\tsekvas
+"""
+LONG = ("--training.epochs=30", "--training.evaluate-every=15")
+SHORT = (
+    "--training.epochs=2",
+    "--training.ema=0.9",
+    "--model.dropout.embedding=0.2",
+    "--data.test=null",
+    "--data.agreement=null",
+)
 
 
 def write(folder, name, pairs):
@@ -48,6 +62,7 @@ def make_recipe(folder, pairs):
     write(folder, "dev", pairs[:10])
     write(folder, "test", pairs[10:50])
     (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    (folder / "agreement.tsv").write_text(AGREEMENT, encoding="utf-8")
     return folder / "recipe.yaml"
 
 
@@ -88,7 +103,7 @@ def recipe(tmp_path_factory, toy_pairs):
 
 @pytest.fixture(scope="module")
 def finished(recipe):
-    return run(recipe, "--training.epochs", "30", "--training.evaluate-every", "15", "--training.monitor", "bleu")
+    return run(recipe, *LONG)
 
 
 class TestRun:
@@ -115,11 +130,11 @@ class TestRun:
         assert scores == finished.scores
         history = history_of(finished.folder)
         assert [entry["updates"] for entry in history] == [scores["updates"] // 2, scores["updates"]]
-        assert scores["best_dev"] == max(entry["bleu"] for entry in history)
-        assert scores["monitor"] == "bleu"
+        assert scores["best_dev"] == min(entry["loss"] for entry in history)
+        assert scores["monitor"] == "loss"
         assert scores["parameters"] == finished.model.count_params()
         assert scores["training_minutes"] > 0
-        assert "agreement" not in scores
+        assert scores["agreement"] == {"0": 100.0, "2": 50.0}
 
     def test_saves_the_whole_recipe_with_the_run_and_the_model(self, finished):
         saved = yaml.safe_load((finished.folder / "recipe.yaml").read_text(encoding="utf-8"))
@@ -132,21 +147,12 @@ class TestRun:
 
     def test_that_is_finished_is_only_scored_when_resumed(self, finished, recipe, monkeypatch):
         monkeypatch.setattr(loop.Progress, "advance", lambda *arguments: pytest.fail("a step was made"))
-        again = run(
-            recipe,
-            "--training.epochs",
-            "40",
-            "--training.evaluate-every",
-            "20",
-            "--training.monitor",
-            "bleu",
-            "--resume",
-        )
+        again = run(recipe, *LONG, "--resume")
         assert again.scores == finished.scores
 
     def test_of_another_recipe_is_not_resumed(self, finished, recipe):
         with pytest.raises(ConfigError) as error:
-            run(recipe, "--training.epochs", "31", "--training.monitor", "bleu", "--resume")
+            run(recipe, "--training.epochs", "31", "--resume")
         assert str(error.value) == (
             f"{finished.folder / 'recipe.yaml'}: a run must be resumed with the recipe it began with, but "
             "training.epochs was 30 and is 31; training.evaluate_every was 15.0 and is 1.0. "
@@ -191,7 +197,10 @@ class TestFolder:
         monkeypatch.setattr(loop.Trainer, "run", lambda self: pytest.fail("trained"))
         with pytest.raises(pytest.fail.Exception):
             run(recipe, *SHORT, "--run.name", "twice")
-        assert f"{folder}: replacing the run that stands there\n" in capsys.readouterr().err
+        out, err = capsys.readouterr()
+        assert f"{folder}: replacing the run that stands there\n" in err
+        assert "200 pairs, 0 skipped\n" in err
+        assert out == ""
         assert not (folder / "old").exists()
 
     def test_that_is_no_run_is_left_alone(self, recipe):

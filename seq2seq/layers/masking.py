@@ -1,7 +1,8 @@
 """Reductions over the valid steps of padded sequences.
 
 Every sequence here is padded on the right and comes with an explicit mask, `(batch, steps)`, in which
-True keeps a step. Nothing reads Keras' implicit mask, so padding can never change a result unnoticed.
+True keeps a step. Nothing relies on Keras' implicit mask, which is lost at the first operation between
+layers, so padding can never change a result unnoticed.
 """
 
 from typing import Any

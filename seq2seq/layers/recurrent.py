@@ -109,6 +109,7 @@ class Recurrent(ExplicitMaskLayer):
     def call(self, inputs: Any, mask: Any = None, initial_state: list[Any] | None = None) -> tuple[Any, list[Any]]:
         states = self.initial_state(ops.shape(inputs)[0]) if initial_state is None else initial_state
         states = [ops.cast(state, self.compute_dtype) for state in states]
+        mask = None if mask is None else ops.cast(mask, "bool")
         if inputs.shape[1] == 1 and mask is None:
             outputs, states = self.step(inputs[:, 0], states)
             return outputs[:, None], states
@@ -128,7 +129,8 @@ class Recurrent(ExplicitMaskLayer):
             states = [state]
         if mask is not None:
             outputs *= ops.expand_dims(ops.cast(mask, outputs.dtype), -1)
-        return outputs, states
+        # The loops know the number of steps only when they run.
+        return tf.ensure_shape(outputs, (*inputs.shape[:2], self.units)), states
 
     def _call_raw(self, inputs: Any, mask: Any, states: list[Any]) -> tuple[Any, list[Any]]:
         keep = ops.ones(ops.shape(inputs)[:2], "bool") if mask is None else mask

@@ -276,3 +276,23 @@ def test_a_step_tells_every_gate_by_name():
         (step.state, update * state + (1 - update) * candidate),
     ):
         close(actual, expected, 1e-12)
+
+
+@pytest.mark.parametrize("implementation", ["scan", "raw"])
+def test_mask_of_numbers_is_the_mask_of_their_truth(implementation):
+    inputs = np.random.default_rng(3).normal(size=(2, 4, 3)).astype("float32")
+    mask = np.array([[1, 1, 1, 0], [1, 0, 0, 0]])
+    layer = Recurrent(5, implementation=implementation)
+    for kind in ("int32", "float32"):
+        outputs, states = layer(inputs, mask=mask.astype(kind))
+        expected_outputs, expected_states = layer(inputs, mask=mask.astype(bool))
+        np.testing.assert_array_equal(outputs, expected_outputs)
+        np.testing.assert_array_equal(states[0], expected_states[0])
+
+
+@pytest.mark.parametrize("implementation", ["scan", "raw"])
+def test_keeps_a_known_number_of_steps(implementation):
+    outputs, _ = Recurrent(5, implementation=implementation)(keras.Input((7, 3)))
+    assert outputs.shape == (None, 7, 5)
+    outputs, _ = Recurrent(5, implementation=implementation)(keras.Input((None, 3)))
+    assert outputs.shape == (None, None, 5)

@@ -102,15 +102,17 @@ def test_module_runs_as_a_command():
 
 
 def test_ctrl_c_in_a_process_leaves_no_traceback():
-    code = "import time\nfrom seq2seq.cli.main import exit_status\nimport sys\n"
+    # A shell starts what it runs in the background with Ctrl-C ignored, and the tests may run there.
+    code = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)\n"
+    code += "import time\nfrom seq2seq.cli.main import exit_status\nimport sys\n"
     code += "print('ready', flush=True)\nsys.exit(exit_status(time.sleep, 60))"
-    process = subprocess.Popen(
+    with subprocess.Popen(
         [sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stdout.readline() == "ready\n"
-    time.sleep(0.3)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=20)
+    ) as process:
+        assert process.stdout.readline() == "ready\n"
+        time.sleep(0.3)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=20)
     assert (process.returncode, err) == (130, "interrupted\n")
 
 

@@ -44,6 +44,7 @@ def evaluate(
     from seq2seq import metrics
     from seq2seq.model import load
     from seq2seq.training import evaluate as score
+    from seq2seq.training import evaluate_agreement
 
     items = None if agreement is None else metrics.read_agreement_items(agreement)
     translator = load(model)
@@ -57,9 +58,7 @@ def evaluate(
         scores["lowercase_tokenized_bleu"] = bleu.value
         scores["signature"]["lowercase_tokenized_bleu"] = bleu.signature
     if items is not None:
-        translations = translator.translate([item.source for item in items], **search.given())
-        by_distractors = metrics.agreement_accuracy(translations, items)
-        scores["agreement"] = {str(count): found.accuracy for count, found in by_distractors.items()}
+        scores["agreement"] = evaluate_agreement(translator, items, **search.given())
     (print_json if json else print_scores)(scores)
 
 

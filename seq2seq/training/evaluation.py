@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from seq2seq.metrics import bleu, chrf, exact_match
+from seq2seq.metrics import AgreementItem, agreement_accuracy, bleu, chrf, exact_match
 from seq2seq.model import Seq2Seq
 from seq2seq.text import Batches, EncodedCorpus
 
@@ -56,6 +56,18 @@ def evaluate(
         "signature": {"bleu": bleu_score.signature, "chrf": chrf_score.signature},
     }
     return scores, hypotheses
+
+
+def evaluate_agreement(model: Seq2Seq, items: Sequence[AgreementItem], **decoding: Any) -> dict[str, float]:
+    """Share of right verb forms, in percent, by the number of distracting nouns.
+
+    Args:
+        model: A model with a tokenizer.
+        items: The agreement test.
+        **decoding: As for `evaluate`.
+    """
+    found = agreement_accuracy(model.translate([item.source for item in items], **decoding), items)
+    return {str(distractors): score.accuracy for distractors, score in found.items()}
 
 
 def perplexity(loss: float) -> float:

@@ -11,11 +11,11 @@ import yaml
 
 from seq2seq.config import Config
 from seq2seq.errors import ConfigError
-from seq2seq.metrics import AgreementItem, agreement_accuracy
+from seq2seq.metrics import AgreementItem
 from seq2seq.model import Seq2Seq, load
 from seq2seq.text import Tokenizer
 from seq2seq.training.corpus import Corpus, Texts, create_batches, create_tokenizer
-from seq2seq.training.evaluation import evaluate
+from seq2seq.training.evaluation import evaluate, evaluate_agreement
 from seq2seq.training.loop import Trainer
 
 RECIPE, STATE = "recipe.yaml", "state"
@@ -140,8 +140,7 @@ def finish(
         scores["test"] = test_scores
         samples = _samples(test, hypotheses)
     if agreement is not None:
-        by_distractors = agreement_accuracy(model.translate([item.source for item in agreement]), agreement)
-        scores["agreement"] = {str(count): score.accuracy for count, score in by_distractors.items()}
+        scores["agreement"] = evaluate_agreement(model, agreement)
     (trainer.folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     return TrainingResult(trainer.folder, trainer.model_path, model, scores, samples)
 

@@ -1,0 +1,1 @@
+"""Looking inside a trained model: gates, gradients through time, alignments, units, pictures."""

@@ -156,6 +156,7 @@ def test_packages_that_are_imported_are_this_one_the_standard_library_or_declare
         "docstring_parser",
         "keras",
         "numpy",
+        "plotly",
         "sacrebleu",
         "sacremoses",
         "sentencepiece",

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
         GRUCell as GRUCell,
     )
     from seq2seq.layers import (
+        GRUResetBeforeCell as GRUResetBeforeCell,
+    )
+    from seq2seq.layers import (
+        GRUSimplifiedCell as GRUSimplifiedCell,
+    )
+    from seq2seq.layers import (
         LastContext as LastContext,
+    )
+    from seq2seq.layers import (
+        LSTMCell as LSTMCell,
     )
     from seq2seq.layers import (
         PooledContext as PooledContext,
@@ -39,6 +48,9 @@ if TYPE_CHECKING:
     from seq2seq.layers import (
         Recurrent as Recurrent,
     )
+    from seq2seq.layers import (
+        RNNCell as RNNCell,
+    )
     from seq2seq.model import Hypothesis as Hypothesis
     from seq2seq.model import Seq2Seq as Seq2Seq
     from seq2seq.model import load as load
@@ -51,9 +63,13 @@ _ROOMS = {
         "Decoder",
         "Encoder",
         "GRUCell",
+        "GRUResetBeforeCell",
+        "GRUSimplifiedCell",
+        "LSTMCell",
         "LastContext",
         "PooledContext",
         "ProjectedContext",
+        "RNNCell",
         "Readout",
         "Recurrent",
     ),

@@ -6,6 +6,15 @@ from typing import ClassVar, Literal
 from seq2seq.config.checks import Fraction, NonNegative, Positive, Section, must_be
 from seq2seq.errors import ConfigError
 
+Cell = Literal["rnn", "lstm", "gru", "gru_reset_before", "gru_simplified"]
+
+
+def _check_update_gate(section: "Encoder | Decoder") -> None:
+    if section.update_gate != "keep" and not section.cell.startswith("gru"):
+        raise must_be(
+            section.key("update_gate"), f"keep where {section.key('cell')} is {section.cell}", section.update_gate
+        )
+
 
 @dataclasses.dataclass(frozen=True)
 class Encoder(Section):
@@ -13,8 +22,11 @@ class Encoder(Section):
 
     section: ClassVar[str] = "model.encoder"
 
-    cell: Literal["gru"] = "gru"
-    """The recurrence of every layer."""
+    cell: Cell = "gru"
+    """The recurrence of every layer; gru has its reset gate after the recurrent product, as cuDNN, gru_reset_before
+    before it, and gru_simplified has none."""
+    update_gate: Literal["keep", "write"] = "keep"
+    """What an open update gate of a GRU does: keep the past, or write over it. One model, written in two ways."""
     units: Positive = 256
     """Size of a layer's state, in each direction."""
     num_layers: Positive = 1
@@ -23,6 +35,9 @@ class Encoder(Section):
     """Read the source in both directions and join what they say, so the memory is twice `units` wide."""
     residual: bool = False
     """Add a layer's input to its output, from the second layer on."""
+
+    def check(self) -> None:
+        _check_update_gate(self)
 
     @property
     def memory_size(self) -> int:
@@ -36,8 +51,11 @@ class Decoder(Section):
 
     section: ClassVar[str] = "model.decoder"
 
-    cell: Literal["gru"] = "gru"
-    """The recurrence of every layer."""
+    cell: Cell = "gru"
+    """The recurrence of every layer; gru has its reset gate after the recurrent product, as cuDNN, gru_reset_before
+    before it, and gru_simplified has none."""
+    update_gate: Literal["keep", "write"] = "keep"
+    """What an open update gate of a GRU does: keep the past, or write over it. One model, written in two ways."""
     units: Positive = 512
     """Size of a layer's state."""
     num_layers: Positive = 1
@@ -50,6 +68,7 @@ class Decoder(Section):
     """Add a layer's input to its output, from the second layer on."""
 
     def check(self) -> None:
+        _check_update_gate(self)
         if self.attend == "between" and self.num_layers < 2:
             raise must_be(self.key("num_layers"), "at least 2 where model.decoder.attend is between", self.num_layers)
 

@@ -25,7 +25,7 @@ class LayerTrace:
 
     @property
     def kept(self) -> np.ndarray | None:
-        """Share of its past that each unit keeps at each step, `(steps, units)`; None for a cell without such a gate."""
+        """Share of its past that each unit keeps at each step, `(steps, units)`; None where the cell has no such gate."""
         if "forget_gate" in self.values:
             return self.values["forget_gate"]
         if "update" not in self.values:

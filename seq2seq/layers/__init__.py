@@ -1,6 +1,6 @@
 """The mathematics as Keras layers with plain arguments; nothing here reads a configuration."""
 
-from seq2seq.layers.cells import GRUCell
+from seq2seq.layers.cells import GRUCell, GRUResetBeforeCell, GRUSimplifiedCell, LSTMCell, RNNCell
 from seq2seq.layers.context import (
     AttentionContext,
     AttentiveContext,
@@ -20,9 +20,13 @@ __all__ = [
     "Decoder",
     "Encoder",
     "GRUCell",
+    "GRUResetBeforeCell",
+    "GRUSimplifiedCell",
+    "LSTMCell",
     "LastContext",
     "PooledContext",
     "ProjectedContext",
+    "RNNCell",
     "Readout",
     "Recurrent",
     "create_context",

@@ -55,7 +55,7 @@ class Decoder(ExplicitMaskLayer):
         units: Size of the state of each layer.
         context: A context layer; None: `AttentionContext("dot")`.
         num_layers: Number of recurrent layers.
-        cell: Name of the cell.
+        cell: Name of the cell, one of `cells.CELLS`.
         feeds: Where C enters: any of `state`, `input`, `readout`.
         attend: `after` the last layer or `between` the first layer and the second.
         input_feeding: Whether the last readout vector joins the next input.
@@ -64,7 +64,7 @@ class Decoder(ExplicitMaskLayer):
         tie_output: Whether the output matrix is the embedding matrix.
         embedding_dropout, dropout, readout_dropout: Shares dropped in training: of the embeddings and of each
             layer's outputs (the same units at every step), and of the readout vector.
-        implementation: As in `Recurrent`.
+        implementation, update_gate: As in `Recurrent`.
 
     Call arguments:
         token_ids: What has been written, `(batch, target_steps)`: the target shifted right by a start token.
@@ -101,6 +101,7 @@ class Decoder(ExplicitMaskLayer):
         dropout: float = 0.0,
         readout_dropout: float = 0.0,
         implementation: str = "auto",
+        update_gate: str = "keep",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -120,6 +121,7 @@ class Decoder(ExplicitMaskLayer):
         self.dropout = dropout
         self.readout_dropout = readout_dropout
         self.implementation = implementation
+        self.update_gate = update_gate
         self._check_choices()
         policy = {"dtype": self.dtype_policy}
         self.embedding = keras.layers.Embedding(
@@ -133,13 +135,20 @@ class Decoder(ExplicitMaskLayer):
         self.dropout_layers = [SharedDropout(dropout, name=f"dropout_{index}", **policy) for index in range(num_layers)]
         self.readout_dropout_layer = keras.layers.Dropout(readout_dropout, name="readout_dropout", **policy)
         self.recurrent_layers = [
-            Recurrent(units, cell, implementation=implementation, name=f"recurrent_{index}", **policy)
+            Recurrent(
+                units,
+                cell,
+                implementation=implementation,
+                update_gate=update_gate,
+                name=f"recurrent_{index}",
+                **policy,
+            )
             for index in range(num_layers)
         ]
         self.bridges = [
-            keras.layers.Dense(width, activation="tanh", name=f"bridge_{index}_{part}", **policy)
+            keras.layers.Dense(units, activation="tanh", name=f"bridge_{index}_{part}", **policy)
             for index, layer in enumerate(self.recurrent_layers)
-            for part, width in enumerate(_state_sizes(layer))
+            for part in range(layer.cell.num_states)
             if "state" in self.feeds
         ]
         self.readout = Readout(vocabulary_size, self.readout_size, tied=tie_output, name="readout", **policy)
@@ -294,7 +303,7 @@ class Decoder(ExplicitMaskLayer):
     def get_config(self) -> dict[str, Any]:
         names = (
             "vocabulary_size embedding_size units num_layers cell feeds attend input_feeding residual readout_size "
-            "tie_output embedding_dropout dropout readout_dropout implementation"
+            "tie_output embedding_dropout dropout readout_dropout implementation update_gate"
         )
         config = {name: getattr(self, name) for name in names.split()}
         return super().get_config() | config | {"context": keras.saving.serialize_keras_object(self.context)}
@@ -302,8 +311,3 @@ class Decoder(ExplicitMaskLayer):
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Decoder":
         return cls(**config | {"context": keras.saving.deserialize_keras_object(config["context"])})
-
-
-def _state_sizes(layer: Recurrent) -> list[int]:
-    sizes = layer.cell.state_size
-    return [sizes] if isinstance(sizes, int) else list(sizes)

@@ -20,11 +20,11 @@ class Encoder(ExplicitMaskLayer):
     Args:
         units: Size of the state, of each direction.
         num_layers: Number of layers on top of each other.
-        cell: Name of the cell.
+        cell: Name of the cell, one of `cells.CELLS`.
         bidirectional: Whether each layer reads both ways; the memory then has `2 * units`.
         residual: Whether each layer above the first adds its input to its output (Wu et al. 2016).
         dropout: Share of a layer's inputs that are dropped in training, the same ones at every step (Gal 2016).
-        implementation: As in `Recurrent`.
+        implementation, update_gate: As in `Recurrent`.
 
     Call arguments:
         inputs: Embedded tokens, `(batch, source_steps, features)`.
@@ -50,6 +50,7 @@ class Encoder(ExplicitMaskLayer):
         residual: bool = False,
         dropout: float = 0.0,
         implementation: str = "auto",
+        update_gate: str = "keep",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -62,6 +63,7 @@ class Encoder(ExplicitMaskLayer):
         self.residual = residual
         self.dropout = dropout
         self.implementation = implementation
+        self.update_gate = update_gate
         self.forward_layers = [self._layer(False, index) for index in range(num_layers)]
         self.backward_layers = [self._layer(True, index) for index in range(num_layers) if bidirectional]
         self.dropout_layers = [
@@ -74,6 +76,7 @@ class Encoder(ExplicitMaskLayer):
             self.cell,
             reverse,
             self.implementation,
+            self.update_gate,
             dtype=self.dtype_policy,
             name=f"{'backward' if reverse else 'forward'}_{index}",
         )
@@ -113,4 +116,5 @@ class Encoder(ExplicitMaskLayer):
             "residual": self.residual,
             "dropout": self.dropout,
             "implementation": self.implementation,
+            "update_gate": self.update_gate,
         }

@@ -3,11 +3,34 @@
 The cells, the kernels and the inspection of a trained model all call these functions, so what is read
 gate by gate is what was trained. The product of the inputs with their weights comes in ready made
 (`projected_inputs`), because it does not depend on the state and is best done for all steps at once.
+
+In all of them h is the previous state, x the input, sigma the logistic function and `*` element by element.
+Half of the literature writes the update of a GRU the other way round, h' = (1 - z) * h + z * n; that is
+`update_gate="write"`, one model with "keep" once W_z, U_z and b_z change their sign, for sigma(-a) = 1 - sigma(a).
 """
 
 from typing import Any, NamedTuple
 
 from keras import ops
+
+UPDATE_GATES = ("keep", "write")
+
+
+class RNNStep(NamedTuple):
+    """One step of a plain recurrent network; `(batch, units)`."""
+
+    state: Any
+
+
+class LSTMStep(NamedTuple):
+    """One step of a long short-term memory; every field is `(batch, units)`."""
+
+    state: Any
+    cell_state: Any
+    input_gate: Any
+    forget_gate: Any
+    candidate: Any
+    output_gate: Any
 
 
 class GRUStep(NamedTuple):
@@ -20,10 +43,75 @@ class GRUStep(NamedTuple):
     recurrent_candidate: Any
 
 
-def gru(projected_inputs: Any, state: Any, recurrent_kernel: Any, recurrent_bias: Any) -> GRUStep:
-    """Gated recurrent unit whose reset gate acts after the recurrent product, as in cuDNN.
+class GRUSimplifiedStep(NamedTuple):
+    """One step of a gated recurrent unit without a reset gate; every field is `(batch, units)`."""
 
-    With h the previous state, sigma the logistic function and `*` element by element:
+    state: Any
+    update: Any
+    candidate: Any
+
+
+def rnn(projected_inputs: Any, state: Any, recurrent_kernel: Any) -> RNNStep:
+    """Plain recurrent network: nothing decides what is kept, so every step overwrites all of the state.
+
+        h' = tanh(W x + b + U h)
+
+    Elman 1990, with the tanh of `keras.layers.SimpleRNN`.
+
+    Args:
+        projected_inputs: `W x + b`, `(batch, units)`.
+        state: h, `(batch, units)`.
+        recurrent_kernel: U, `(units, units)`.
+
+    Returns:
+        The new state h'.
+
+    >>> import numpy as np
+    >>> rnn(np.zeros((1, 1), "float32"), np.ones((1, 1), "float32"), np.eye(1, dtype="float32")).state.numpy().round(3)
+    array([[0.762]], dtype=float32)
+    """
+    return RNNStep(ops.tanh(projected_inputs + ops.matmul(state, recurrent_kernel)))
+
+
+def lstm(projected_inputs: Any, state: Any, cell_state: Any, recurrent_kernel: Any) -> LSTMStep:
+    """Long short-term memory: a second state c that gates only scale and add to, so its gradient survives.
+
+        i, f, o = sigma(W x + b + U h), each with its own W, U, b     input, forget and output gate
+        g  = tanh(W_g x + b_g + U_g h)                                candidate
+        c' = f * c + i * g
+        h' = o * tanh(c')
+
+    Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000. Keras packs the four blocks as
+    [i | f | g | o].
+
+    Args:
+        projected_inputs: `W x + b`, `(batch, 4 * units)`.
+        state: h, `(batch, units)`.
+        cell_state: c, `(batch, units)`.
+        recurrent_kernel: U, `(units, 4 * units)`.
+
+    Returns:
+        The new states h' and c', and the gates.
+
+    >>> import numpy as np
+    >>> zeros = np.zeros((1, 1), "float32")
+    >>> step = lstm(np.zeros((1, 4), "float32"), zeros, zeros + 1, np.zeros((1, 4), "float32"))
+    >>> step.forget_gate.numpy().tolist(), step.cell_state.numpy().tolist()
+    ([[0.5]], [[0.5]])
+    """
+    input_gate, forget_gate, candidate, output_gate = ops.split(
+        projected_inputs + ops.matmul(state, recurrent_kernel), 4, axis=-1
+    )
+    input_gate, forget_gate, output_gate = (ops.sigmoid(gate) for gate in (input_gate, forget_gate, output_gate))
+    candidate = ops.tanh(candidate)
+    cell_state = forget_gate * cell_state + input_gate * candidate
+    return LSTMStep(output_gate * ops.tanh(cell_state), cell_state, input_gate, forget_gate, candidate, output_gate)
+
+
+def gru(
+    projected_inputs: Any, state: Any, recurrent_kernel: Any, recurrent_bias: Any, update_gate: str = "keep"
+) -> GRUStep:
+    """Gated recurrent unit whose reset gate acts after the recurrent product, as in cuDNN.
 
         z  = sigma(W_z x + b_z + U_z h + c_z)             update: how much of the past is kept
         r  = sigma(W_r x + b_r + U_r h + c_r)             reset: how much of the past the candidate sees
@@ -38,6 +126,7 @@ def gru(projected_inputs: Any, state: Any, recurrent_kernel: Any, recurrent_bias
         state: h, `(batch, units)`.
         recurrent_kernel: U, `(units, 3 * units)`.
         recurrent_bias: c, `(3 * units,)`.
+        update_gate: `keep`, or `write`: h' = (1 - z) * h + z * n.
 
     Returns:
         The new state h' and the gates; `recurrent_candidate` is `U_n h + c_n`, before the reset gate.
@@ -54,4 +143,75 @@ def gru(projected_inputs: Any, state: Any, recurrent_kernel: Any, recurrent_bias
     update = ops.sigmoid(update_input + update_state)
     reset = ops.sigmoid(reset_input + reset_state)
     candidate = ops.tanh(candidate_input + reset * recurrent_candidate)
-    return GRUStep(update * state + (1 - update) * candidate, update, reset, candidate, recurrent_candidate)
+    return GRUStep(_updated(update, state, candidate, update_gate), update, reset, candidate, recurrent_candidate)
+
+
+def gru_reset_before(projected_inputs: Any, state: Any, recurrent_kernel: Any, update_gate: str = "keep") -> GRUStep:
+    """Gated recurrent unit whose reset gate acts on the state itself, before the recurrent product.
+
+        z, r as in `gru`, with one bias each
+        n  = tanh(W_n x + b_n + U_n (r * h))
+        h' = z * h + (1 - z) * n
+
+    Cho et al. 2014 (arXiv 1406.1078, version 3); `keras.layers.GRU(reset_after=False)`. The product with U_n waits
+    for r, so a step needs two products in a row, and cuDNN has no kernel for it.
+
+    Args:
+        projected_inputs: `W x + b`, `(batch, 3 * units)`, blocks [z | r | n].
+        state: h, `(batch, units)`.
+        recurrent_kernel: U, `(units, 3 * units)`.
+        update_gate: As in `gru`.
+
+    Returns:
+        The new state h' and the gates; `recurrent_candidate` is `U_n (r * h)`.
+
+    >>> import numpy as np
+    >>> step = gru_reset_before(np.zeros((1, 3), "float32"), np.ones((1, 1), "float32"), np.ones((1, 3), "float32"))
+    >>> round(float(step.reset[0, 0]), 3), round(float(step.recurrent_candidate[0, 0]), 3)
+    (0.731, 0.731)
+    """
+    units = state.shape[-1]
+    update_input, reset_input, candidate_input = ops.split(projected_inputs, 3, axis=-1)
+    gates = ops.matmul(state, recurrent_kernel[:, : 2 * units])
+    update_state, reset_state = ops.split(gates, 2, axis=-1)
+    update = ops.sigmoid(update_input + update_state)
+    reset = ops.sigmoid(reset_input + reset_state)
+    recurrent_candidate = ops.matmul(reset * state, recurrent_kernel[:, 2 * units :])
+    candidate = ops.tanh(candidate_input + recurrent_candidate)
+    return GRUStep(_updated(update, state, candidate, update_gate), update, reset, candidate, recurrent_candidate)
+
+
+def gru_simplified(
+    projected_inputs: Any, state: Any, recurrent_kernel: Any, update_gate: str = "keep"
+) -> GRUSimplifiedStep:
+    """Gated recurrent unit without a reset gate: one gate, two thirds of a GRU's weights.
+
+        z  = sigma(W_z x + b_z + U_z h)
+        n  = tanh(W_n x + b_n + U_n h)
+        h' = z * h + (1 - z) * n
+
+    What is left of the GRU of Cho et al. 2014 when the candidate always sees all of the past.
+
+    Args:
+        projected_inputs: `W x + b`, `(batch, 2 * units)`, blocks [z | n].
+        state: h, `(batch, units)`.
+        recurrent_kernel: U, `(units, 2 * units)`.
+        update_gate: As in `gru`.
+
+    Returns:
+        The new state h' and the gates.
+
+    >>> import numpy as np
+    >>> step = gru_simplified(np.zeros((1, 2), "float32"), np.ones((1, 1), "float32"), np.zeros((1, 2), "float32"))
+    >>> step.update.numpy().tolist(), step.state.numpy().tolist()
+    ([[0.5]], [[0.5]])
+    """
+    update, candidate = ops.split(projected_inputs + ops.matmul(state, recurrent_kernel), 2, axis=-1)
+    update, candidate = ops.sigmoid(update), ops.tanh(candidate)
+    return GRUSimplifiedStep(_updated(update, state, candidate, update_gate), update, candidate)
+
+
+def _updated(update: Any, state: Any, candidate: Any, update_gate: str) -> Any:
+    if update_gate == "keep":
+        return update * state + (1 - update) * candidate
+    return (1 - update) * state + update * candidate

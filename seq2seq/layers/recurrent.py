@@ -10,7 +10,7 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from seq2seq.layers import kernels
+from seq2seq.layers import cudnn, kernels
 from seq2seq.layers.cells import create_cell
 from seq2seq.layers.loop import scan
 from seq2seq.layers.masking import ExplicitMaskLayer
@@ -35,25 +35,27 @@ class Recurrent(ExplicitMaskLayer):
     """A recurrent layer over whole sequences, and over one step with `step`.
 
     The fast road and the readable one hold the same weights: `auto` takes cuDNN's kernel where there is a GPU and
-    `kernels.scan_gru` elsewhere, `raw` runs the cell's equation step by step under plain autodiff. `kernel_choice`
-    tells which one runs on this machine, and why.
+    that of `kernels` elsewhere, `raw` runs the cell's equation step by step under plain autodiff. `kernel_choice`
+    tells which one runs on this machine, and why. `gru_reset_before` has no kernel and always runs step by step.
 
     Args:
         units: Size of the state.
         cell: Name of the cell, one of `cells.CELLS`.
         reverse: Whether to read from the last valid step to the first.
         implementation: `auto`, `cudnn`, `scan` (the processor's kernel) or `raw` (the cell, step by step).
+        update_gate: `keep` or `write`, for cells with an update gate.
 
     Call arguments:
         inputs: `(batch, steps, features)`.
         mask: `(batch, steps)`, True keeps; valid steps come first. None: all steps are valid.
-        initial_state: List of `(batch, units)`; None: zeros.
+        initial_state: List of `(batch, units)`, two for an LSTM (h and c); None: zeros.
 
     Returns:
         Outputs `(batch, steps, units)`, in the order of the inputs, and the list of final states.
 
     Raises:
-        ValueError: An unknown `cell` or `implementation`, or `cudnn` where it cannot run, with every reason.
+        ValueError: An unknown `cell`, `implementation` or `update_gate`, or `cudnn` or `scan` where it cannot run, with
+            every reason.
 
     >>> import numpy as np
     >>> outputs, states = Recurrent(4)(np.ones((2, 3, 5), "float32"))
@@ -67,6 +69,7 @@ class Recurrent(ExplicitMaskLayer):
         cell: str = "gru",
         reverse: bool = False,
         implementation: str = "auto",
+        update_gate: str = "keep",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -78,7 +81,8 @@ class Recurrent(ExplicitMaskLayer):
         self.cell_name = cell
         self.reverse = reverse
         self.implementation = implementation
-        self.cell = create_cell(cell, units, dtype=self.dtype_policy, name="cell")
+        self.update_gate = update_gate
+        self.cell = create_cell(cell, units, update_gate, dtype=self.dtype_policy, name="cell")
         # XLA has no cuDNN kernel, and Keras compiles a model with XLA unless one of its layers says so.
         self.supports_jit = self.kernel_choice().implementation != "cudnn"
 
@@ -94,9 +98,10 @@ class Recurrent(ExplicitMaskLayer):
             reasons.append(f"implementation is {self.implementation!r}")
         if not gpu_is_available():
             reasons.append("TensorFlow sees no GPU")
-        if self.implementation == "raw":
-            return KernelChoice("raw", tuple(reasons))
-        return KernelChoice("scan" if reasons else "cudnn", tuple(reasons))
+        if not reasons:
+            return KernelChoice("cudnn", ())
+        step_by_step = self.implementation == "raw" or self.cell.kernel_name is None
+        return KernelChoice("raw" if step_by_step else "scan", tuple(reasons))
 
     def initial_state(self, batch_size: Any) -> list[Any]:
         """Zeros in the shape of the state: what the layer starts from unless told otherwise."""
@@ -114,23 +119,31 @@ class Recurrent(ExplicitMaskLayer):
             outputs, states = self.step(inputs[:, 0], states)
             return outputs[:, None], states
         choice = self.kernel_choice()
+        self._check_possible(choice)
+        if choice.implementation == "raw":
+            outputs, states = self._call_raw(inputs, mask, states)
+        else:
+            weights = tuple(ops.cast(weight, self.compute_dtype) for weight in self.cell.kernel_weights())
+            if choice.implementation == "cudnn":
+                outputs, states = cudnn.run(self.cell.cudnn_mode, inputs, mask, states, weights, self.reverse)
+            else:
+                outputs, states = kernels.run(self.cell.kernel_name, inputs, mask, states, weights, self.reverse)
+        if mask is not None:
+            outputs *= ops.expand_dims(ops.cast(mask, outputs.dtype), -1)
+        # The loops know the number of steps only when they run.
+        return tf.ensure_shape(outputs, (*inputs.shape[:2], self.units)), states
+
+    def _check_possible(self, choice: KernelChoice) -> None:
         if self.implementation == "cudnn" and choice.reasons_against_cudnn:
             raise ValueError(
                 f"implementation='cudnn' cannot run: {'; '.join(choice.reasons_against_cudnn)}. "
                 "Use implementation='auto'."
             )
-        if choice.implementation == "raw":
-            outputs, states = self._call_raw(inputs, mask, states)
-        else:
-            kernel = kernels.cudnn_gru if choice.implementation == "cudnn" else kernels.scan_gru
-            weights = (self.cell.kernel, self.cell.recurrent_kernel, self.cell.bias)
-            weights = tuple(ops.cast(weight, self.compute_dtype) for weight in weights)
-            outputs, state = kernel(inputs, mask, states[0], weights, self.reverse)
-            states = [state]
-        if mask is not None:
-            outputs *= ops.expand_dims(ops.cast(mask, outputs.dtype), -1)
-        # The loops know the number of steps only when they run.
-        return tf.ensure_shape(outputs, (*inputs.shape[:2], self.units)), states
+        if self.implementation == "scan" and self.cell.kernel_name is None:
+            raise ValueError(
+                f"implementation='scan' cannot run: the processor has no kernel for the cell {self.cell_name!r}. "
+                "Use implementation='auto'."
+            )
 
     def _call_raw(self, inputs: Any, mask: Any, states: list[Any]) -> tuple[Any, list[Any]]:
         keep = ops.ones(ops.shape(inputs)[:2], "bool") if mask is None else mask
@@ -149,4 +162,5 @@ class Recurrent(ExplicitMaskLayer):
             "cell": self.cell_name,
             "reverse": self.reverse,
             "implementation": self.implementation,
+            "update_gate": self.update_gate,
         }

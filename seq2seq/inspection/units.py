@@ -1,0 +1,174 @@
+"""What single units do in one sentence: how long they remember, and which are on across a span of its tokens."""
+
+import dataclasses
+
+import numpy as np
+
+from seq2seq.inspection.trace import LayerTrace, Trace
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitThreshold:
+    """Where a unit counts as on: a state may be as strongly negative as positive, so a threshold has a side.
+
+    Attributes:
+        unit: Number of the unit in its layer, from 0.
+        sign: 1: on above the threshold; -1: on below minus the threshold.
+        threshold: What `sign * value` must exceed.
+    """
+
+    unit: int
+    sign: int
+    threshold: float
+
+    def is_on(self, values: np.ndarray) -> np.ndarray:
+        """Whether the unit is on, `(...)`, for the values of its layer, `(..., units)`.
+
+        >>> UnitThreshold(unit=1, sign=-1, threshold=0.5).is_on(np.array([[0.9, -0.4], [0.0, -0.6]])).tolist()
+        [False, True]
+        """
+        return self.sign * values[..., self.unit] > self.threshold
+
+
+@dataclasses.dataclass(frozen=True)
+class UnitSpan(UnitThreshold):
+    """A unit that is on at every step of a span and off at every other step of the sentence.
+
+    Attributes:
+        inside: Its weakest value in the span, times `sign`.
+        outside: Its strongest value elsewhere, times `sign`; 0 where it has none on that side of 0.
+    """
+
+    inside: float
+    outside: float
+
+    @property
+    def margin(self) -> float:
+        """How far on and off are apart, in units of the state: every threshold between the two tells them apart."""
+        return self.inside - self.outside
+
+
+def half_lives(layer: LayerTrace) -> np.ndarray:
+    """How many steps of this sentence it takes until half of what a unit holds is left.
+
+    A cell with a gate keeps the share z_t of its past at step t, and of what it holds the product of n such shares
+    after n steps. With g their geometric mean over the sentence, half is left after n = log 2 / log(1 / g) steps. That
+    is what the gate keeps; what a unit writes back to itself through the candidate is not counted.
+
+    A plain RNN has no such gate, and its trace has no weights. There g is the autocorrelation of the unit's state from
+    one step to the next: in a first-order autoregression h_t = g h_(t-1) + noise it is just the share that one step
+    leaves of the state before. It cannot tell what is held from an input that stays the same, so do not set
+    half-lives of the two kinds of cell against each other.
+
+    Args:
+        layer: The trace of a layer.
+
+    Returns:
+        Half-lives in steps, `(units,)`: infinite for a unit that keeps everything at every step (a gate of one as
+        float32 has it, a state that never moves), 0 for one that keeps nothing at some step (or whose state shows no
+        positive autocorrelation).
+
+    >>> kept = np.array([[0.5, 1.0], [0.5, 1.0]])
+    >>> layer = LayerTrace("encoder.forward_0", "gru", "keep", ("a", "</s>"), {"state": kept, "update": kept})
+    >>> half_lives(layer).tolist()
+    [1.0, inf]
+    """
+    share = _autocorrelation(layer.values["state"]) if layer.kept is None else layer.kept
+    with np.errstate(divide="ignore"):
+        halvings = np.log2(1 / share.astype("float64")).mean(axis=0)
+        return 1 / halvings
+
+
+def longest(layer: LayerTrace, count: int) -> np.ndarray:
+    """Numbers of the units with the longest half-lives, `(count,)`, longest first, and the lower number first of two.
+
+    >>> kept = np.array([[0.5, 1.0, 0.9]])
+    >>> longest(LayerTrace("decoder.recurrent_0", "gru", "keep", ("<s>",), {"update": kept}), 2).tolist()
+    [1, 2]
+
+    Raises:
+        ValueError: where the layer has not so many units.
+    """
+    lives = half_lives(layer)
+    if not 1 <= count <= len(lives):
+        raise ValueError(f"count must be from 1 to the {len(lives)} units of {layer.name}, but is {count} instead.")
+    return np.argsort(-lives, kind="stable")[:count]
+
+
+def units_on(layer: LayerTrace, start: int, stop: int, field: str = "state") -> list[UnitSpan]:
+    """The units that stay on across a span of tokens and are off outside it.
+
+    The question of LSTMVis (Strobelt et al. 2016, arXiv 1606.07461), without its threshold: a unit belongs here if any
+    threshold, above 0 or below, holds it on at each step of the span and off at each other one, and the further apart
+    on and off are, the better. 0 is off, because every sentence starts there: a unit that is weak in
+    the span and strong on the other side of 0 elsewhere gains nothing by that.
+
+    Args:
+        layer: The trace of a layer.
+        start: First step of the span.
+        stop: The step after its last.
+        field: Which gate or state to read; a state of either sign, or a gate, which is on near one.
+
+    Returns:
+        The units, the widest margin first, each with a threshold halfway between on and off. Empty where no unit
+        does it.
+
+    Raises:
+        ValueError: for an empty span, one outside the sentence, or an unknown field.
+
+    >>> state = np.array([[0.1, 0.2], [0.9, -0.8], [0.7, -0.9], [0.2, 0.3]])
+    >>> layer = LayerTrace("encoder.forward_0", "gru", "keep", ("a", "b", "c", "</s>"), {"state": state})
+    >>> [(found.unit, found.sign, round(found.margin, 2)) for found in units_on(layer, 1, 3)]
+    [(1, -1, 0.8), (0, 1, 0.5)]
+    """
+    values = read_field(layer, field).astype("float64")
+    if not 0 <= start < stop <= len(values):
+        raise ValueError(
+            f"start and stop must be 0 <= start < stop <= {len(values)} in a sentence of {len(values)} tokens, but are "
+            f"{start} and {stop} instead."
+        )
+    is_inside = np.zeros(len(values), bool)
+    is_inside[start:stop] = True
+    found = []
+    for sign in (1, -1):
+        inside = (sign * values[is_inside]).min(axis=0)
+        outside = (sign * values[~is_inside]).max(axis=0, initial=0.0)
+        for unit in np.flatnonzero(inside > outside).tolist():
+            halfway = float(inside[unit] + outside[unit]) / 2
+            found.append(UnitSpan(unit, sign, halfway, float(inside[unit]), float(outside[unit])))
+    return sorted(found, key=lambda span: (-span.margin, span.unit))
+
+
+def read_layer(trace: Trace, name: str) -> LayerTrace:
+    """The layer of that name.
+
+    Raises:
+        ValueError: where the model has none; the message names those that it has.
+    """
+    if name not in trace.layers:
+        raise ValueError(f"The layer must be one of {', '.join(trace.layers)}, but is {name!r} instead.")
+    return trace.layers[name]
+
+
+def read_field(layer: LayerTrace, name: str) -> np.ndarray:
+    """The gate or state of that name, `(steps, units)`.
+
+    Raises:
+        ValueError: where the cell has none; the message names those that it has.
+    """
+    if name not in layer.values:
+        raise ValueError(
+            f"The field must be one of {', '.join(layer.values)} in a layer of cell {layer.cell}, but is {name!r} "
+            "instead."
+        )
+    return layer.values[name]
+
+
+def _autocorrelation(state: np.ndarray) -> np.ndarray:
+    """From one step to the next, `(1, units)`: 1 for a unit that never moves, 0 for a negative one."""
+    # Less its first value, a unit that never moves is exactly 0, which less a rounded mean it would not be.
+    moved = state.astype("float64") - state[:1]
+    moved -= moved.mean(axis=0)
+    variance = (moved**2).sum(axis=0, keepdims=True)
+    covariance = (moved[1:] * moved[:-1]).sum(axis=0, keepdims=True)
+    return np.where(variance > 0, np.maximum(covariance, 0) / np.where(variance > 0, variance, 1), 1.0)

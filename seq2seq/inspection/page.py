@@ -65,7 +65,7 @@ def write_page(path: str | pathlib.Path, title: str, parts: Sequence[Part]) -> p
         >>> import tempfile
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     page = write_page(f"{folder}/a.html", "Cells", [Part("Sizes", "", Table(["cell"], [["gru"]]))])
-        ...     "<td>gru</td>" in page.read_text(encoding="utf-8")
+        ...     ">gru</td>" in page.read_text(encoding="utf-8")
         True
     """
     path = pathlib.Path(path)

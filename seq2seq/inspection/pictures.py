@@ -1,5 +1,6 @@
 """Figures that answer a mouse: heat maps, lines and bars. The one file that knows plotly."""
 
+import html
 from collections.abc import Mapping, Sequence
 from typing import Literal
 
@@ -20,6 +21,8 @@ ROW_PIXELS = 22
 MOST_LABELS = 60
 AROUND_PIXELS = 130
 HEIGHT = 380
+LEFT = 50
+CHARACTER_PIXELS = 8
 
 
 def heatmap(
@@ -123,9 +126,9 @@ def heatmaps(
         **_ticks(columns), title_text=column_title, showticklabels=len(columns) <= MOST_LABELS, showgrid=False
     )
     figure.update_yaxes(**_ticks(rows), title_text=row_title, autorange="reversed", showgrid=False)
-    return _dressed(
-        figure, title, height=AROUND_PIXELS + ROW_PIXELS * len(rows), margin_top=70 if len(names) > 1 else 30
-    )
+    height = AROUND_PIXELS + ROW_PIXELS * len(rows)
+    left = LEFT + CHARACTER_PIXELS * max(map(len, rows), default=0)
+    return _dressed(figure, title, height, top=70 if len(names) > 1 else 30, left=left)
 
 
 def lines(
@@ -163,7 +166,7 @@ def lines(
         figure.update_xaxes(**_ticks(x_labels))
     figure.update_xaxes(title_text=x_title)
     figure.update_yaxes(title_text=y_title, **({"type": "log", "exponentformat": "power"} if logarithmic else {}))
-    return _dressed(figure, title, height=HEIGHT, margin_top=30)
+    return _dressed(figure, title, HEIGHT)
 
 
 def bars(
@@ -197,7 +200,7 @@ def bars(
         figure.update_xaxes(**_ticks(x_labels))
     figure.update_xaxes(title_text=x_title, showgrid=False)
     figure.update_yaxes(title_text=y_title)
-    return _dressed(figure, title, height=HEIGHT, margin_top=30)
+    return _dressed(figure, title, HEIGHT)
 
 
 def to_html(figure: Figure, name: str) -> str:
@@ -215,7 +218,7 @@ def to_html(figure: Figure, name: str) -> str:
         include_plotlyjs=False,
         div_id=name,
         default_width="100%",
-        config={"displaylogo": False, "responsive": True, "modeBarButtonsToRemove": ["lasso2d", "select2d"]},
+        config={"displaylogo": False, "responsive": True, "modeBarButtons": [["toImage", "resetScale2d"]]},
     )
 
 
@@ -254,25 +257,29 @@ def _buttons(names: Sequence[str]) -> dict[str, object]:
 
 def _ticks(labels: Sequence[str]) -> dict[str, object]:
     # Numbers with names, not categories: a category that comes twice is one, and a sentence may have two commas.
-    return {"tickmode": "array", "tickvals": list(range(len(labels))), "ticktext": list(labels)}
+    # Plotly reads a name as HTML, in which "</s>" would be nothing.
+    return {
+        "tickmode": "array",
+        "tickvals": list(range(len(labels))),
+        "ticktext": [html.escape(label, quote=False) for label in labels],
+    }
 
 
 def _point_hover(y_title: str, name: str) -> str:
     return f"%{{x}}<br>{y_title or 'value'} <b>%{{y:.4~g}}</b><extra>{name}</extra>"
 
 
-def _dressed(figure: Figure, title: str, height: int, margin_top: int) -> Figure:
+def _dressed(figure: Figure, title: str, height: int, top: int = 30, left: int = 80) -> Figure:
     figure.update_layout(
         title={"text": title, "x": 0, "xanchor": "left"} if title else None,
         template="none",
         colorway=COLOURS,
         font={"family": FONT, "size": 13, "color": "#222222"},
         height=height + (40 if title else 0),
-        margin={"l": 20, "r": 20, "t": margin_top + (40 if title else 0), "b": 20},
+        margin={"l": left, "r": 20, "t": top + (40 if title else 0), "b": 20},
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
-        hoverlabel={"font": {"size": 14}},
-        dragmode="zoom",
+        hoverlabel={"font": {"family": FONT, "size": 14}},
     )
-    figure.update_xaxes(automargin=True, gridcolor=GRID, zeroline=False, linecolor=GRID, title_standoff=8)
-    figure.update_yaxes(automargin=True, gridcolor=GRID, zeroline=False, linecolor=GRID, title_standoff=8)
+    figure.update_xaxes(automargin="bottom", gridcolor=GRID, zeroline=False, linecolor=GRID, ticks="")
+    figure.update_yaxes(gridcolor=GRID, zeroline=False, linecolor=GRID, ticks="")
     return figure

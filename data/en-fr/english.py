@@ -37,6 +37,19 @@ def english_words(sentence: Sentence) -> list[Word]:
     ]
 
 
+def subject_and_verb(sentence: Sentence) -> tuple[int, int]:
+    """Numbers, from 0, of two words of the sentence split at its spaces: the main subject's noun, and the main verb.
+
+    Of a verb with an auxiliary it is the auxiliary, the word that can show the number.
+    """
+    words, subject = english_words(sentence), sentence.clause.subject
+    start = len(spread(sentence.time.english, "adverb")) + 1 if sentence.time else 0
+    noun = start + (2 if subject.adjective else 1)
+    after_subject = start + len(_noun_phrase(subject))
+    verb = next(place for place in range(after_subject, len(words)) if words[place].part in ("verb", "auxiliary"))
+    return noun - words[:noun].count(COMMA), verb - words[:verb].count(COMMA)
+
+
 def spread(text: str, part: str) -> list[Word]:
     """One Word for each word of a fixed group such as "in front of"."""
     return [Word(word, part) for word in text.split()]

@@ -6,6 +6,12 @@ its verb, English shows the number on the subject alone, and French shows it on 
 
     distractors, English sentence, French sentence, right verb form, wrong verb form
 
+`number.tsv` is for finding what in a model holds the number of the main subject: 0 to 4 nouns, each of either number,
+stand between subject and verb, and no other verb there agrees with the subject. Columns, with the words
+counted from 0 and split at spaces:
+
+    singular or plural, word that shows it (the subject's noun), word before the main verb, English sentence
+
 No sentence of either language occurs twice in all the files. The words are in `words/`, the trees in `grammar.py`,
 the two languages in `english.py` and `french.py`.
 """
@@ -18,15 +24,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from english import english
+from english import english, subject_and_verb
 from french import finite_form, french
 from grammar import DeadEndError, Derivation, Dice, Plan
 from lexicon import Lexicon, read_lexicon
-from phrases import Sentence
+from phrases import Relative, Sentence
 
 SEED = 20240229
 TRAIN_PAIRS, DEV_PAIRS, TEST_PAIRS = 30_000, 1_000, 1_000
 AGREEMENT_DISTRACTORS, AGREEMENT_SENTENCES = range(5), 200
+NUMBER_INTERVENING, NUMBER_SENTENCES = range(5), 200
 MAX_WORDS = 26
 MIN_TRAIN_COUNT = 12
 INTERVENING = {0: 52.0, 1: 21.0, 2: 13.0, 3: 8.0, 4: 6.0}
@@ -104,6 +111,22 @@ def shows_agreement(pair: Pair) -> bool:
     return words.count(right) == 1 and wrong not in words and not pair.sentence.clause.predicate.negation
 
 
+def repeats_number(sentence: Sentence) -> bool:
+    """Whether a relative clause shows the subject's number again before the main verb: "the cats that are old"."""
+    relative = sentence.clause.subject.modifier
+    if not isinstance(relative, Relative) or relative.subject:
+        return False
+    tense = relative.predicate.tense
+    return tense == "present" or (tense == "past" and relative.predicate.verb.base == "be")
+
+
+def number_row(pair: Pair) -> str:
+    """A line of `number.tsv`."""
+    noun, verb = subject_and_verb(pair.sentence)
+    label = "plural" if pair.sentence.clause.subject.plural else "singular"
+    return "\t".join((label, str(noun), str(verb - 1), pair.english))
+
+
 def make(output: Path) -> None:
     """Writes all the files into the folder."""
     corpus = Corpus(read_lexicon(), SEED)
@@ -116,22 +139,35 @@ def make(output: Path) -> None:
     def is_agreement(pair: Pair) -> bool:
         return is_covered(pair) and shows_agreement(pair)
 
+    def is_number(pair: Pair) -> bool:
+        return is_covered(pair) and not repeats_number(pair.sentence)
+
     output.mkdir(parents=True, exist_ok=True)
     write_pairs(output, "train", train)
     write_pairs(output, "dev", corpus.draw(DEV_PAIRS, is_covered))
     write_pairs(output, "test", corpus.draw(TEST_PAIRS, is_covered))
     rows = []
     for distractors in AGREEMENT_DISTRACTORS:
-        halves = []
-        for plural in (False, True):
-            plan = Plan(intervening=distractors, opposite=True, hidden_number=True, plural=plural)
-            halves.append(corpus.draw(AGREEMENT_SENTENCES // 2, is_agreement, plan))
-        rows += [
-            "\t".join((str(distractors), pair.english, pair.french, *verb_forms(pair.sentence)))
-            for both in zip(*halves, strict=True)
-            for pair in both
-        ]
+        pairs = draw_both_numbers(corpus, AGREEMENT_SENTENCES, is_agreement, distractors, opposite=True, hidden=True)
+        rows += ["\t".join((str(distractors), pair.english, pair.french, *verb_forms(pair.sentence))) for pair in pairs]
     write_lines(output / "agreement.tsv", rows)
+    rows = []
+    for intervening in NUMBER_INTERVENING:
+        # Were they all of the other number, whatever holds the number of the last noun would tell the subject's too.
+        pairs = draw_both_numbers(corpus, NUMBER_SENTENCES, is_number, intervening, opposite=False, hidden=False)
+        rows += [number_row(pair) for pair in pairs]
+    write_lines(output / "number.tsv", rows)
+
+
+def draw_both_numbers(
+    corpus: Corpus, count: int, accept: Callable[[Pair], bool], intervening: int, *, opposite: bool, hidden: bool
+) -> list[Pair]:
+    """So many new pairs to a plan, singular and plural subjects by turns."""
+    halves = [
+        corpus.draw(count // 2, accept, Plan(intervening, opposite=opposite, hidden_number=hidden, plural=plural))
+        for plural in (False, True)
+    ]
+    return [pair for both in zip(*halves, strict=True) for pair in both]
 
 
 def write_pairs(output: Path, name: str, pairs: list[Pair]) -> None:

@@ -16,7 +16,7 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "en-fr"
 sys.path.insert(0, str(FOLDER))
 
-from english import english, english_words  # noqa: E402
+from english import english, english_words, subject_and_verb  # noqa: E402
 from french import french, french_words  # noqa: E402
 from grammar import POSSESSIVES, DeadEndError, Derivation, Dice  # noqa: E402
 from lexicon import read_lexicon  # noqa: E402
@@ -137,6 +137,12 @@ def agreement() -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
+def number() -> list[tuple[str, int, int, str]]:
+    rows = [line.split("\t") for line in read_lines("number.tsv")]
+    return [(label, int(subject), int(last), source) for label, subject, last, source in rows]
+
+
+@pytest.fixture(scope="module")
 def everything(pairs, agreement) -> list[tuple[str, str]]:
     return [pair for name in PAIR_FILES for pair in pairs[name]] + [(row[1], row[2]) for row in agreement]
 
@@ -154,15 +160,17 @@ def test_script_makes_the_committed_files(tmp_path):
     command = [sys.executable, str(FOLDER / "make.py"), "--output", str(tmp_path)]
     subprocess.run(command, check=True, env=environment, capture_output=True)
     names = sorted(path.name for path in tmp_path.iterdir())
-    assert names == sorted([f"{name}.{side}" for name in PAIR_FILES for side in ("en", "fr")] + ["agreement.tsv"])
+    pair_files = [f"{name}.{side}" for name in PAIR_FILES for side in ("en", "fr")]
+    assert names == sorted([*pair_files, "agreement.tsv", "number.tsv"])
     assert [name for name in names if (tmp_path / name).read_bytes() != (FOLDER / name).read_bytes()] == []
 
 
-def test_counts_and_size(pairs, agreement):
+def test_counts_and_size(pairs, agreement, number):
     assert {name: len(items) for name, items in pairs.items()} == PAIR_FILES
     assert Counter(row[0] for row in agreement) == {str(distractors): 200 for distractors in range(5)}
+    assert Counter(label for label, *_ in number) == {"singular": 500, "plural": 500}
     committed = [FOLDER / f"{name}.{side}" for name in PAIR_FILES for side in ("en", "fr")]
-    committed += [FOLDER / "agreement.tsv", *FOLDER.glob("*.py"), *FOLDER.glob("words/*")]
+    committed += [FOLDER / "agreement.tsv", FOLDER / "number.tsv", *FOLDER.glob("*.py"), *FOLDER.glob("words/*")]
     assert sum(path.stat().st_size for path in committed) < 5_000_000
 
 
@@ -172,21 +180,24 @@ def test_lexicon_has_at_least_300_stems():
     assert len(stems) >= 300
 
 
-def test_no_sentence_of_either_side_is_there_twice(everything):
+def test_no_sentence_of_either_side_is_there_twice(everything, number):
     sources, targets = zip(*everything, strict=True)
-    assert len(set(sources)) == len(everything)
+    sources += tuple(source for *_, source in number)
+    assert len(set(sources)) == len(sources)
     assert len(set(targets)) == len(everything)
     assert not set(HELD_OUT) & set(sources)
 
 
-def test_each_word_of_the_other_files_is_frequent_in_training(pairs, agreement):
+def test_each_word_of_the_other_files_is_frequent_in_training(pairs, agreement, number):
     for side in (0, 1):
         counts = Counter(word for pair in pairs["train"] for word in words_of(pair[side]))
         others = [pair[side] for name in ("dev", "test") for pair in pairs[name]] + [row[1 + side] for row in agreement]
+        others += [source for *_, source in number if side == 0]
         assert {word for text in others for word in words_of(text) if counts[word] < MIN_TRAIN_COUNT} == set()
 
 
-def test_lengths(everything):
+def test_lengths(everything, number):
+    assert max(len(source.split()) for *_, source in number) <= 26
     lengths = [max(len(source.split()), len(target.split())) for source, target in everything]
     assert max(lengths) <= 26
     assert sum(4 <= length <= 20 for length in lengths) > 0.9 * len(lengths)
@@ -243,8 +254,74 @@ def test_no_french_sentence_has_the_mistake(everything, mistake):
 @pytest.mark.parametrize(
     "mistake", [r"\ba [aeiou]", r"\ban [^aeiou]", r"\b(?:any|some) \w+s not\b|\b(\w+) \1\b|[A-Z.]"]
 )
-def test_no_english_sentence_has_the_mistake(everything, mistake):
-    assert [source for source, _ in everything if re.search(mistake, source)] == []
+def test_no_english_sentence_has_the_mistake(everything, number, mistake):
+    sources = [source for source, _ in everything] + [source for *_, source in number]
+    assert [source for source in sources if re.search(mistake, source)] == []
+
+
+NUMBER_OF_NOUN = {noun.singular: "singular" for noun in LEXICON.nouns}
+NUMBER_OF_NOUN |= {noun.plural: "plural" for noun in LEXICON.nouns if noun.plural}
+NUMBER_OF_VERB = {verb.base: "plural" for verb in LEXICON.verbs} | {verb.third: "singular" for verb in LEXICON.verbs}
+NUMBER_OF_VERB |= {"is": "singular", "was": "singular", "does": "singular"}
+NUMBER_OF_VERB |= {"are": "plural", "were": "plural", "do": "plural"}
+SAME_IN_BOTH = {verb.past for verb in LEXICON.verbs} | {"will", "did"}
+
+
+def test_number_is_that_of_the_noun(number):
+    for label, subject, last, source in number:
+        words = [word.strip(",") for word in source.split()]
+        assert 0 < subject <= last < len(words) - 1
+        assert NUMBER_OF_NOUN[words[subject]] == label
+        assert not [word for word in words[:subject] if word in NUMBER_OF_NOUN]
+
+
+def test_number_is_that_of_the_verb_after_the_last_word(number):
+    shown = Counter()
+    for label, _, last, source in number:
+        verb = source.split()[last + 1]
+        if verb in NUMBER_OF_VERB:
+            assert NUMBER_OF_VERB[verb] == label, source
+            shown[label] += 1
+        else:
+            assert verb in SAME_IN_BOTH, source
+    assert min(shown["singular"], shown["plural"]) > 150
+
+
+def test_number_shows_again_on_no_verb_before_the_main_verb(number):
+    """A verb that agrees with the subject stands between it and the next noun, after its pronoun."""
+    for _, subject, last, source in number:
+        words = [word.strip(",") for word in source.split()[subject + 1 : last + 1]]
+        nouns = [place for place, word in enumerate(words) if word in NUMBER_OF_NOUN]
+        words = words[: nouns[0]] if nouns else words
+        if words and words[0] in ("who", "whom", "which", "that") and not {"will", "did"} & set(words):
+            assert not NUMBER_OF_VERB.keys() & set(words), source
+
+
+def test_number_of_the_nouns_between_does_not_tell_that_of_the_subject(number):
+    counts, last_nouns = Counter(), []
+    for label, subject, last, source in number:
+        words = [word.strip(",") for word in source.split()]
+        between = [NUMBER_OF_NOUN[word] for word in words[subject + 1 : last + 1] if word in NUMBER_OF_NOUN]
+        counts[label, len(between)] += 1
+        last_nouns += [between[-1] == label] if between else []
+    assert counts == {(label, nouns): 100 for label in ("singular", "plural") for nouns in range(5)}
+    assert 0.45 < sum(last_nouns) / len(last_nouns) < 0.55
+
+
+@pytest.mark.parametrize(
+    ("source", "subject", "verb"),
+    [
+        ("the cat, which already ate the fish, was full", "cat,", "was"),
+        ("tomorrow, my aunt will send a letter to the lawyer", "aunt", "will"),
+        ("the children did not buy an orange", "children", "did"),
+        ("an old man bought a new computer", "man", "bought"),
+        ("the farmers in the field next to the lake patiently fed the cows", "farmers", "fed"),
+        ("the engineer tries to open the box", "engineer", "tries"),
+    ],
+)
+def test_subject_and_verb(source, subject, verb):
+    numbers = subject_and_verb(derive(source))
+    assert [source.split()[number] for number in numbers] == [subject, verb]
 
 
 def test_agreement_verb_form_is_told_from_the_words(agreement):
@@ -269,10 +346,8 @@ def test_agreement_sentence_shows_the_number_on_the_subject_alone(agreement):
 
 
 def test_agreement_distractors_have_the_other_number(agreement):
-    number = {noun.singular: "singular" for noun in LEXICON.nouns}
-    number |= {noun.plural: "plural" for noun in LEXICON.nouns if noun.plural}
     for distractors, source, _, right, _ in agreement:
-        subject, *others = [number[word] for word in words_of(source) if word in number]
+        subject, *others = [NUMBER_OF_NOUN[word] for word in words_of(source) if word in NUMBER_OF_NOUN]
         assert subject == ("plural" if right.endswith("nt") else "singular")
         assert subject not in others[: int(distractors)], source
 

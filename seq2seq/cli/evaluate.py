@@ -43,16 +43,13 @@ def evaluate(
     import_tensorflow()
     from seq2seq import metrics
     from seq2seq.model import load
+    from seq2seq.training import bleu_by_length, evaluate_agreement
     from seq2seq.training import evaluate as score
-    from seq2seq.training import evaluate_agreement
 
     items = None if agreement is None else metrics.read_agreement_items(agreement)
     translator = load(model)
     scores, hypotheses = score(translator, sources, references, **search.given())
-    scores["by_length"] = [
-        {"shortest": part.shortest, "longest": part.longest, "sentences": part.sentences, "bleu": part.score.value}
-        for part in metrics.score_by_length(metrics.bleu, hypotheses, references, sources)
-    ]
+    scores["by_length"] = bleu_by_length(sources, hypotheses, references)
     if tokenized is not None and language is not None:
         bleu = metrics.tokenized_bleu(hypotheses, tokenized, language=language, references_are_tokenized=True)
         scores["lowercase_tokenized_bleu"] = bleu.value

@@ -12,6 +12,8 @@ VERBS = {
     "train": "Train a model as a recipe says.",
     "translate": "Translate lines of text with a trained model.",
     "evaluate": "Score a trained model on a test set.",
+    "compare": "Train variants of a recipe and compare them.",
+    "inspect": "Look inside a trained model: a page of its gates, states, attention and gradients.",
 }
 
 INTERRUPTED = 130

@@ -10,9 +10,11 @@ from seq2seq.config.corpus import Data, Tokenizer
 from seq2seq.config.flags import load_config, parse_train_arguments
 from seq2seq.config.optimisation import Decoding, Training
 from seq2seq.config.run import Config, Run
+from seq2seq.config.variations import Comparison, Variant, plan_comparison
 
 __all__ = [
     "Attention",
+    "Comparison",
     "Config",
     "Data",
     "Decoder",
@@ -23,6 +25,8 @@ __all__ = [
     "Run",
     "Tokenizer",
     "Training",
+    "Variant",
     "load_config",
     "parse_train_arguments",
+    "plan_comparison",
 ]

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from seq2seq.metrics import AgreementItem, agreement_accuracy, bleu, chrf, exact_match
+from seq2seq.metrics import AgreementItem, agreement_accuracy, bleu, chrf, exact_match, score_by_length
 from seq2seq.model import Seq2Seq
 from seq2seq.text import Batches, EncodedCorpus
 
@@ -56,6 +56,25 @@ def evaluate(
         "signature": {"bleu": bleu_score.signature, "chrf": chrf_score.signature},
     }
     return scores, hypotheses
+
+
+def bleu_by_length(
+    sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str]
+) -> list[dict[str, Any]]:
+    """BLEU by the number of words in the source: where a context of fixed size gives way.
+
+    Args:
+        sources: Source texts.
+        hypotheses: Their translations.
+        references: Their right targets.
+
+    Returns:
+        For each group of lengths that has sentences: `shortest`, `longest` (None: no end), `sentences`, `bleu`.
+    """
+    return [
+        {"shortest": part.shortest, "longest": part.longest, "sentences": part.sentences, "bleu": part.score.value}
+        for part in score_by_length(bleu, hypotheses, references, sources)
+    ]
 
 
 def evaluate_agreement(model: Seq2Seq, items: Sequence[AgreementItem], **decoding: Any) -> dict[str, float]:

@@ -27,6 +27,8 @@ from seq2seq.training.step import TrainingStep
 
 LOWER_IS_BETTER = ("loss", "perplexity")
 SCORES = ("loss", "perplexity", "bleu", "chrf", "exact_match")
+UNTIMED_STEPS = 5
+"""The first steps of a process compile and reserve memory; what comes after is the speed of a run."""
 
 
 @dataclasses.dataclass
@@ -37,10 +39,20 @@ class Standing:
     batch: int = 0
     updates: int = 0
     seconds: float = 0.0
+    timed_tokens: float = 0.0
+    timed_seconds: float = 0.0
     best: float | None = None
     evaluated: int = 0
     evaluations_without_gain: int = 0
     finished: bool = False
+
+    @property
+    def target_tokens_per_second(self) -> float | None:
+        """Target tokens, padding not counted, over the seconds of the steps that read them.
+
+        Evaluations, and the first `UNTIMED_STEPS` after each start or resumption, are left out; None: no step is left.
+        """
+        return self.timed_tokens / self.timed_seconds if self.timed_seconds else None
 
 
 class Trainer:
@@ -51,9 +63,10 @@ class Trainer:
         tokenizer: Its tokenizer.
         batches: Its training pairs.
         dev: Its dev set.
+        label: What stands before every line that it writes, where the run is one of several.
     """
 
-    def __init__(self, config: Config, tokenizer: Tokenizer, batches: Batches, dev: Texts) -> None:
+    def __init__(self, config: Config, tokenizer: Tokenizer, batches: Batches, dev: Texts, label: str = "") -> None:
         settings = config.training
         keras.utils.set_random_seed(config.run.seed)
         policy = dtype_policy(settings.precision)
@@ -61,6 +74,7 @@ class Trainer:
         self.folder = config.run.path
         self.batches = batches
         self.dev = dev
+        self.label = label
         self.standing = Standing()
         optimizers = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
         decay = {"weight_decay": settings.weight_decay} if settings.optimizer == "adamw" else {}
@@ -84,8 +98,8 @@ class Trainer:
         """Model, precision and kernels, in a line each."""
         model = self.step.model
         lines = [
-            f"{model.count_params():,} parameters, computing in {model.dtype_policy.compute_dtype}, "
-            f"{self.batches_per_epoch:,} batches an epoch"
+            f"{model.count_params():,} parameters, {recurrent_parameters(model):,} of them recurrent, "
+            f"computing in {model.dtype_policy.compute_dtype}, {self.batches_per_epoch:,} batches an epoch"
         ]
         choice = model.decoder.recurrent_layers[0].kernel_choice()
         against = f" ({'; '.join(choice.reasons_against_cudnn)})" if choice.reasons_against_cudnn else ""
@@ -107,8 +121,10 @@ class Trainer:
         """
         standing, settings = self.standing, self.config.training
         self._started = time.monotonic() - standing.seconds
+        self._untimed_steps = UNTIMED_STEPS
+        again = "the same command" if self.label else "--resume"
         with (
-            Progress(self.total_steps, standing.updates) as progress,
+            Progress(self.total_steps, standing.updates, label=self.label) as progress,
             _interrupts() as interrupted,
             _tensorboard(self.folder, settings.tensorboard) as write_summary,
             contextlib.closing(self._remaining_batches()) as batches,
@@ -122,14 +138,14 @@ class Trainer:
                     break
                 if interrupted():
                     self._save()
-                    progress.say(f"stopped at step {standing.updates}; --resume goes on from there")
+                    progress.say(f"stopped at step {standing.updates}; {again} goes on from there")
                     raise KeyboardInterrupt
             if standing.evaluated != standing.updates:
                 self._evaluate(progress, write_summary)
             standing.finished = True
             self._save()
             if interrupted():
-                progress.say("stopped after the last step; --resume scores the model")
+                progress.say(f"stopped after the last step; {again} scores the model")
                 raise KeyboardInterrupt
         return self.step.averaged
 
@@ -158,16 +174,23 @@ class Trainer:
             warmup_steps=settings.warmup_steps,
             total_steps=self.total_steps,
         )
+        began = time.monotonic()
         result = self.step(batch.source_ids, batch.target_ids, rate)
         tokens = float(result.tokens)
         loss = float(result.loss) / tokens
+        ended = time.monotonic()
         if not np.isfinite(loss):
             raise Seq2SeqError(
                 f"The loss of step {standing.updates} must be a number, but is {loss} instead. Lower "
                 "training.learning_rate, or set training.precision to float32; the last state can be resumed."
             )
+        if self._untimed_steps:
+            self._untimed_steps -= 1
+        else:
+            standing.timed_tokens += tokens
+            standing.timed_seconds += ended - began
         standing.updates += 1
-        standing.seconds = time.monotonic() - self._started
+        standing.seconds = ended - self._started
         progress.advance(tokens, loss)
 
     def _save(self) -> None:
@@ -202,6 +225,12 @@ class Trainer:
         if best is None:
             return True
         return score < best if self.config.training.monitor in LOWER_IS_BETTER else score > best
+
+
+def recurrent_parameters(model: Seq2Seq) -> int:
+    """Numbers in the weights of the recurrent layers, encoder and decoder: what one cell needs more than another."""
+    encoder = [*model.encoder.forward_layers, *model.encoder.backward_layers]
+    return sum(layer.count_params() for layer in [*encoder, *model.decoder.recurrent_layers])
 
 
 @contextlib.contextmanager

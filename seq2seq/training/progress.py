@@ -1,6 +1,7 @@
 """How far a run is: a bar with rate and time left where there is a terminal, plain lines where there is none."""
 
 import sys
+import textwrap
 import time
 from types import TracebackType
 from typing import TextIO
@@ -16,11 +17,18 @@ class Progress:
         done: Steps done before, when a run is resumed.
         stream: Where to write; None: stderr.
         seconds_between_lines: How often a line is written where there is no terminal.
+        label: What stands before every line, where the run is one of several.
     """
 
     def __init__(
-        self, total: int, done: int = 0, stream: TextIO | None = None, seconds_between_lines: float = 30.0
+        self,
+        total: int,
+        done: int = 0,
+        stream: TextIO | None = None,
+        seconds_between_lines: float = 30.0,
+        label: str = "",
     ) -> None:
+        self._label = label
         self._stream = stream or sys.stderr
         self._seconds_between_lines = seconds_between_lines
         self._started = self._last_line = time.monotonic()
@@ -29,6 +37,9 @@ class Progress:
         self._bar = tqdm(
             total=total,
             initial=done,
+            desc=label or None,
+            # The bars of several runs shall not pile up: each leaves its lines alone.
+            leave=not label,
             file=self._stream,
             disable=not self._stream.isatty(),
             unit="step",
@@ -62,5 +73,15 @@ class Progress:
 
     def say(self, line: str) -> None:
         """Writes a line above the bar."""
-        tqdm.write(line, file=self._stream)
+        tqdm.write(labelled(line, self._label), file=self._stream)
         self._stream.flush()
+
+
+def labelled(text: str, label: str) -> str:
+    """A text with a label before each of its lines, so that the lines of several runs can be told apart.
+
+    Examples:
+        >>> labelled("epoch 1", "2/5 cell=lstm"), labelled("epoch 1", "")
+        ('2/5 cell=lstm: epoch 1', 'epoch 1')
+    """
+    return textwrap.indent(text, f"{label}: ") if label else text

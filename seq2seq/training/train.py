@@ -1,6 +1,7 @@
 """A whole run: recipe, corpus, tokenizer, model, training, scores."""
 
 import dataclasses
+import functools
 import json
 import pathlib
 import shutil
@@ -15,10 +16,11 @@ from seq2seq.metrics import AgreementItem
 from seq2seq.model import Seq2Seq, load
 from seq2seq.text import Tokenizer
 from seq2seq.training.corpus import Corpus, Texts, create_batches, create_tokenizer
-from seq2seq.training.evaluation import evaluate, evaluate_agreement
-from seq2seq.training.loop import Trainer
+from seq2seq.training.evaluation import bleu_by_length, evaluate, evaluate_agreement
+from seq2seq.training.loop import Trainer, recurrent_parameters
+from seq2seq.training.progress import labelled
 
-RECIPE, STATE = "recipe.yaml", "state"
+RECIPE, SCORES, STATE = "recipe.yaml", "scores.json", "state"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,17 +35,18 @@ class TrainingResult:
     samples: list[tuple[str, str, str]]
 
 
-def say(line: str) -> None:
+def say(line: str, label: str = "") -> None:
     """Writes a line of a run's account to stderr; stdout is for results."""
-    print(line, file=sys.stderr, flush=True)
+    print(labelled(line, label), file=sys.stderr, flush=True)
 
 
-def train(config: Config, resume: bool = False) -> TrainingResult:
+def train(config: Config, resume: bool = False, label: str = "") -> TrainingResult:
     """Trains a model as a recipe says, and scores the best one on the test set.
 
     Args:
         config: The run.
         resume: Whether to go on from the state that the run has saved.
+        label: What stands before every line that it writes, where the run is one of several.
 
     Returns:
         Folder, model and scores. The folder holds `model.keras`, `recipe.yaml`, `history.jsonl`, `scores.json` and
@@ -60,13 +63,13 @@ def train(config: Config, resume: bool = False) -> TrainingResult:
     corpus = Corpus(config)
     dev, test, agreement = corpus.dev(), corpus.test(), corpus.agreement()
     tokenizer = read_tokenizer(folder) if resume else create_tokenizer(config, corpus)
-    batches = create_batches(config, corpus, tokenizer, folder.parent / ".cache", say)
+    batches = create_batches(config, corpus, tokenizer, folder.parent / ".cache", functools.partial(say, label=label))
     if not resume:
-        create_folder(config, tokenizer)
-    trainer = Trainer(config, tokenizer, batches, dev)
+        create_folder(config, tokenizer, label)
+    trainer = Trainer(config, tokenizer, batches, dev, label)
     if resume:
         trainer.resume()
-    say(trainer.describe())
+    say(trainer.describe(), label)
     trainer.run()
     return finish(config, trainer, test, agreement)
 
@@ -78,7 +81,11 @@ def check_folder(config: Config, resume: bool) -> None:
     if resume and not recipe.is_file():
         raise ConfigError(f"{folder}: no run to resume. Start it without --resume.")
     if resume:
-        _check_same_recipe(config, recipe)
+        if changes := recipe_changes(config):
+            raise ConfigError(
+                f"{recipe}: a run must be resumed with the recipe it began with, but {'; '.join(changes)}. "
+                "Put it back, or start a run of another name."
+            )
     elif folder.is_dir() and any(folder.iterdir()) and not recipe.is_file():
         raise ConfigError(
             f"{folder}: the folder of a run must be new or hold a run, but holds other files instead. "
@@ -86,11 +93,11 @@ def check_folder(config: Config, resume: bool) -> None:
         )
 
 
-def create_folder(config: Config, tokenizer: Tokenizer) -> None:
+def create_folder(config: Config, tokenizer: Tokenizer, label: str = "") -> None:
     """Makes the run's folder, with its tokenizer and recipe, in the place of a run that may stand there."""
     folder = config.run.path
     if folder.exists():
-        say(f"{folder}: replacing the run that stands there")
+        say(f"{folder}: replacing the run that stands there", label)
         shutil.rmtree(folder)
     (folder / STATE).mkdir(parents=True)
     for name, content in tokenizer.models.items():
@@ -104,15 +111,14 @@ def read_tokenizer(folder: pathlib.Path) -> Tokenizer:
     return Tokenizer.from_models({path.name: path.read_bytes() for path in (folder / STATE).glob("*.model")})
 
 
-def _check_same_recipe(config: Config, recipe: pathlib.Path) -> None:
+def recipe_changes(config: Config) -> list[str]:
+    """What a run's recipe says otherwise than when it began, a setting each; empty where there is no run yet."""
+    recipe = config.run.path / RECIPE
+    if not recipe.is_file():
+        return []
     before = _flat(yaml.safe_load(recipe.read_text(encoding="utf-8")))
     now = _flat(config.to_dict())
-    changed = [f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in now if before.get(key) != now[key]]
-    if changed:
-        raise ConfigError(
-            f"{recipe}: a run must be resumed with the recipe it began with, but {'; '.join(changed)}. "
-            "Put it back, or start a run of another name."
-        )
+    return [f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in now if before.get(key) != now[key]]
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
@@ -130,18 +136,20 @@ def finish(
     scores: dict[str, Any] = {
         "training_minutes": round(trainer.standing.seconds / 60, 2),
         "updates": trainer.standing.updates,
+        "target_tokens_per_second": trainer.standing.target_tokens_per_second,
         "parameters": model.count_params(),
+        "recurrent_parameters": recurrent_parameters(model),
         "monitor": config.training.monitor,
         "best_dev": trainer.standing.best,
     }
     samples: list[tuple[str, str, str]] = []
     if test is not None:
         test_scores, hypotheses = evaluate(model, test.sources, test.targets)
-        scores["test"] = test_scores
+        scores["test"] = test_scores | {"by_length": bleu_by_length(test.sources, hypotheses, test.targets)}
         samples = _samples(test, hypotheses)
     if agreement is not None:
         scores["agreement"] = evaluate_agreement(model, agreement)
-    (trainer.folder / "scores.json").write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
+    (trainer.folder / SCORES).write_text(json.dumps(scores, indent=2) + "\n", encoding="utf-8")
     return TrainingResult(trainer.folder, trainer.model_path, model, scores, samples)
 
 

@@ -220,8 +220,8 @@ class TestInterrupt:
         whole = make_trainer(schedule="cosine", warmup_steps=2)
         whole.run()
         assert script.rates == rates
-        seconds = {"seconds": 0.0}
-        assert dataclasses.asdict(resumed.standing) | seconds == dataclasses.asdict(whole.standing) | seconds
+        clock = {"seconds": 0.0, "timed_seconds": 0.0, "timed_tokens": 0.0}
+        assert dataclasses.asdict(resumed.standing) | clock == dataclasses.asdict(whole.standing) | clock
 
     def test_of_a_run_out_of_patience_leaves_nothing_to_do(self, make_trainer, script):
         script.scores = (3.0, 4.0, 5.0)
@@ -256,6 +256,64 @@ class TestInterrupt:
         assert trainer.standing.finished
 
 
+class TestSpeed:
+    def test_is_of_the_steps_after_the_first_of_each_start(self, make_trainer, script):
+        # The first five steps of each start take a minute each, and the evaluations (6, 12 and 18) an hour.
+        script.seconds_a_step = 60.0
+
+        def steady():
+            script.seconds_a_step = 0.5
+
+        def evaluated():
+            script.seconds += 3600.0
+
+        def stop():
+            signal.raise_signal(signal.SIGINT)
+            script.seconds_a_step = 60.0
+
+        script.on_step = {5: steady, 6: evaluated, 9: stop, 14: steady}
+        stopped = make_trainer()
+        with pytest.raises(KeyboardInterrupt):
+            stopped.run()
+        # Four steps of ten tokens in half a second each.
+        assert (stopped.standing.timed_tokens, stopped.standing.timed_seconds) == (40.0, 2.0)
+        resumed = make_trainer()
+        resumed.standing = loop.Standing(**script.saved_states[-1][1])
+        resumed.run()
+        assert script.steps == 18
+        assert (resumed.standing.timed_tokens, resumed.standing.timed_seconds) == (80.0, 4.0)
+        assert resumed.standing.target_tokens_per_second == 20.0
+
+    def test_of_too_few_steps_is_unknown(self):
+        assert loop.Standing().target_tokens_per_second is None
+
+    def test_of_a_state_from_before_it_was_measured_starts_at_nothing(self):
+        old = {"epoch": 1, "batch": 2, "updates": 8, "seconds": 9.0, "best": None, "evaluated": 6,
+               "evaluations_without_gain": 0, "finished": False}  # fmt: skip
+        assert loop.Standing(**old).timed_tokens == 0
+
+
+class TestLabel:
+    def test_stands_before_all_that_is_said(self, make_trainer, script, monkeypatch):
+        labels = []
+
+        class Progress(loop.Progress):
+            def __init__(self, *arguments, **options):
+                super().__init__(*arguments, **options)
+                labels.append(options["label"])
+
+        monkeypatch.setattr(loop, "Progress", Progress)
+        trainer = make_trainer(epochs=1)
+        trainer.label = "2/5 cell=lstm"
+        script.on_step = {3: lambda: signal.raise_signal(signal.SIGINT), 6: lambda: signal.raise_signal(signal.SIGINT)}
+        for last in ("stopped at step 3; the same command goes on from there",
+                     "stopped after the last step; the same command scores the model"):  # fmt: skip
+            with pytest.raises(KeyboardInterrupt):
+                trainer.run()
+            assert script.lines[-1] == last
+        assert labels == ["2/5 cell=lstm"] * 2
+
+
 class TestOptimizer:
     def test_is_the_one_of_the_recipe(self, make_trainer):
         step = make_trainer(clip_norm=0.5, ema=0.99).step
@@ -272,9 +330,15 @@ class TestOptimizer:
         assert step.averaged.decoder.compute_dtype == step.averaged.embedding.compute_dtype == "float32"
 
 
+def gru_numbers(features, units):
+    return 3 * units * (features + units + 2)
+
+
 def test_describes_model_and_kernel(make_trainer, script):
     trainer = make_trainer()
     first, second = trainer.describe().splitlines()
     count = keras.Model.count_params(trainer.step.model)
-    assert first == f"{count:,} parameters, computing in float32, 6 batches an epoch"
+    # Of the toy language's model: both directions of the encoder, and the decoder, whose input is the embedding alone.
+    recurrent = 2 * gru_numbers(features=16, units=16) + gru_numbers(features=16, units=32)
+    assert first == (f"{count:,} parameters, {recurrent:,} of them recurrent, computing in float32, 6 batches an epoch")
     assert second == "recurrent kernel: scan (TensorFlow sees no GPU)"

@@ -53,6 +53,30 @@ def test_a_bar_on_a_terminal():
     assert "minutes left" not in text
 
 
+def test_a_label_stands_before_every_line(monkeypatch):
+    clock, stream = Clock(monkeypatch), io.StringIO()
+    with Progress(10, stream=stream, seconds_between_lines=10, label="2/5 cell=lstm") as shown:
+        clock.pass_seconds(10)
+        shown.advance(tokens=500, loss=1.25)
+        shown.say("one\ntwo")
+    assert stream.getvalue().splitlines() == [
+        "2/5 cell=lstm: step 1/10  loss 1.250  50 target tokens/s  1.5 minutes left",
+        "2/5 cell=lstm: one",
+        "2/5 cell=lstm: two",
+    ]
+
+
+def test_a_labelled_bar_makes_room_for_the_next():
+    def last_shown(label):
+        stream = Terminal()
+        with Progress(1, stream=stream, label=label) as shown:
+            shown.advance(tokens=500, loss=1.25)
+        return stream.getvalue().rpartition("\r")[2].strip()
+
+    assert "1/1" in last_shown("")
+    assert last_shown("2/5 cell=lstm") == ""
+
+
 def test_writes_to_stderr(capsys):
     with Progress(2) as shown:
         shown.say("to the error stream")

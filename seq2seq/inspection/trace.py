@@ -1,8 +1,19 @@
 """Every gate and state of a trained model, token by token, in arrays."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 import numpy as np
+from keras import ops
+
+from seq2seq.inspection.recording import Recording, Sentences, encode_sentences, record
+from seq2seq.layers import Recurrent
+from seq2seq.layers.cells import StepRecord
+from seq2seq.model import Seq2Seq
+from seq2seq.text import pad
+from seq2seq.text.ids import START_PIECE
+
+BATCH_SENTENCES = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +36,7 @@ class LayerTrace:
 
     @property
     def kept(self) -> np.ndarray | None:
-        """Share of its past that each unit keeps at each step, `(steps, units)`; None where the cell has no such gate."""
+        """Share of its past that each unit keeps at each step, `(steps, units)`; None: the cell has no such gate."""
         if "forget_gate" in self.values:
             return self.values["forget_gate"]
         if "update" not in self.values:
@@ -55,3 +66,107 @@ class Trace:
     layers: dict[str, LayerTrace]
     attention: np.ndarray | None
     log_probs: np.ndarray
+
+    def table(self, layer: str, value: str = "state", units: Sequence[int] | None = None) -> str:
+        """One gate or state as text: a line a token, a column a unit.
+
+        Args:
+            layer: Name of the layer.
+            value: Name of the gate or state.
+            units: Which units; None: all.
+
+        Raises:
+            ValueError: There is no such layer, or no such value in it.
+        """
+        if layer not in self.layers:
+            raise ValueError(f"layer must be one of {', '.join(self.layers)}, but is {layer!r} instead.")
+        of_layer = self.layers[layer]
+        if value not in of_layer.values:
+            raise ValueError(f"value must be one of {', '.join(of_layer.values)}, but is {value!r} instead.")
+        rows = of_layer.values[value]
+        chosen = range(rows.shape[1]) if units is None else units
+        width = max(len(token) for token in of_layer.tokens)
+        lines = [" " * width + "".join(f"{unit:>8}" for unit in chosen)]
+        for token, row in zip(of_layer.tokens, rows, strict=True):
+            lines.append(f"{token:<{width}}" + "".join(f"{row[unit]:>8.3f}" for unit in chosen))
+        return "\n".join(lines)
+
+
+def trace(model: Seq2Seq, source: str, target: str | None = None) -> Trace:
+    """Runs a trained model over one source and one target, and keeps every gate and state of every step.
+
+    Args:
+        model: The model. Whatever its cells run on, a twin on raw cells with the same weights is read.
+        source: The source text.
+        target: The target text; None: the model's own translation.
+
+    Raises:
+        DataError: A text is blank.
+        ModelFileError: The model has no tokenizer.
+    """
+    return next(traces(model, [source], None if target is None else [target]))
+
+
+def traces(model: Seq2Seq, sources: Sequence[str], targets: Sequence[str] | None = None) -> Iterator[Trace]:
+    """`trace` for the sentences of a corpus, several at once; padding leaves no mark on what is kept.
+
+    Args:
+        model: The model.
+        sources: The source texts.
+        targets: The target texts, as many; None: the model's own translations.
+
+    Raises:
+        DataError: A text is blank, or there are not as many targets as sources.
+        ModelFileError: The model has no tokenizer.
+    """
+    raw = model.with_raw_cells()
+    for start in range(0, len(sources), BATCH_SENTENCES):
+        part = slice(start, start + BATCH_SENTENCES)
+        sentences = encode_sentences(model, sources[part], None if targets is None else targets[part])
+        recording = record(raw, pad(sentences.source_ids), pad(sentences.target_ids))
+        yield from _unpacked(raw, sentences, recording)
+
+
+def layer_tokens(name: str, source_tokens: tuple[str, ...], target_tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """The piece that each step of a layer reads: the encoder's the source, the decoder's what was written before."""
+    return source_tokens if name.startswith("encoder") else (START_PIECE, *target_tokens[:-1])
+
+
+def sentence_tokens(model: Seq2Seq, sentences: Sentences, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The pieces of one source and of its target."""
+    tokenizer = model.require_tokenizer()
+    source_tokens = tuple(tokenizer.source_pieces(sentences.sources[row]))
+    return source_tokens, tuple(tokenizer.target_pieces(sentences.target_ids[row]))
+
+
+def _unpacked(model: Seq2Seq, sentences: Sentences, recording: Recording) -> Iterator[Trace]:
+    values = {name: _values(layer, recording.steps[name]) for name, layer in model.recurrent_layers.items()}
+    attention = None if recording.attention is None else ops.convert_to_numpy(recording.attention)
+    log_probs = ops.convert_to_numpy(ops.log_softmax(ops.cast(recording.logits, "float32"), axis=-1))
+    for row, (source, target) in enumerate(zip(sentences.sources, sentences.targets, strict=True)):
+        source_tokens, target_tokens = sentence_tokens(model, sentences, row)
+        layers = {}
+        for name, layer in model.recurrent_layers.items():
+            tokens = layer_tokens(name, source_tokens, target_tokens)
+            fields = {field: array[row, : len(tokens)] for field, array in values[name].items()}
+            layers[name] = LayerTrace(name, layer.cell_name, layer.update_gate, tokens, fields)
+        target_ids = sentences.target_ids[row]
+        yield Trace(
+            source,
+            target,
+            source_tokens,
+            target_tokens,
+            layers,
+            None if attention is None else attention[row, : len(target_tokens), : len(source_tokens)],
+            log_probs[row, np.arange(len(target_ids)), target_ids],
+        )
+
+
+def _values(layer: Recurrent, records: list[StepRecord]) -> dict[str, np.ndarray]:
+    """Every field of a layer's steps, `(batch, steps, units)` each, in the order of the sentence."""
+    in_order = reversed(records) if layer.reverse else records
+    steps = [record.step for record in in_order]
+    return {
+        field: np.stack([ops.convert_to_numpy(ops.cast(getattr(step, field), "float32")) for step in steps], axis=1)
+        for field in steps[0]._fields
+    }

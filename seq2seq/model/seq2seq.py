@@ -12,10 +12,11 @@ from keras import ops
 
 from seq2seq.config import Decoding
 from seq2seq.errors import ModelFileError
-from seq2seq.layers import Decoder, Encoder
+from seq2seq.layers import Decoder, Encoder, Recurrent
 from seq2seq.layers.dropout import SharedDropout
 from seq2seq.model.generation import Generator, Hypothesis
 from seq2seq.model.losses import token_cross_entropy
+from seq2seq.model.twins import twin_of
 from seq2seq.text import PAD_ID, START_ID, Tokenizer
 
 
@@ -111,6 +112,33 @@ class Seq2Seq(keras.Model):
     def target_vocabulary_size(self) -> int:
         """Number of target tokens."""
         return int(self.decoder.vocabulary_size)
+
+    @property
+    def recurrent_layers(self) -> dict[str, Recurrent]:
+        """Every recurrent layer by name, the encoder's first: `encoder.forward_0`, `decoder.recurrent_0`, ..."""
+        encoder, decoder = self.encoder, self.decoder
+        return {f"encoder.{layer.name}": layer for layer in [*encoder.forward_layers, *encoder.backward_layers]} | {
+            f"decoder.{layer.name}": layer for layer in decoder.recurrent_layers
+        }
+
+    def with_raw_cells(self, update_gate: str | None = None) -> "Seq2Seq":
+        """The same model on cells that run step by step and can be asked for every gate.
+
+        Args:
+            update_gate: `keep` or `write`: how update gates are to be read; None: as in this model.
+
+        Returns:
+            A new model with the weights of this one; it gives the same results, more slowly.
+
+        >>> model = Seq2Seq(Encoder(units=4), Decoder(vocabulary_size=9, embedding_size=6, units=8))
+        >>> model.with_raw_cells().recurrent_layers["encoder.forward_0"].kernel_choice().implementation
+        'raw'
+        """
+        return twin_of(self, "raw", update_gate)
+
+    def with_kernels(self) -> "Seq2Seq":
+        """The way back from `with_raw_cells`: the same weights on the fastest kernels that this machine has."""
+        return twin_of(self, "auto")
 
     def require_tokenizer(self) -> Tokenizer:
         """The tokenizer, for what cannot do without.

@@ -1,0 +1,213 @@
+"""How the gradient of the loss travels back through the time of each recurrent layer of a trained model."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from seq2seq.inspection.bptt import BackPropagation, back_propagate
+from seq2seq.inspection.matrices import split_weights
+from seq2seq.inspection.recording import Recording, Sentences, encode_sentences, record
+from seq2seq.inspection.trace import layer_tokens, sentence_tokens
+from seq2seq.layers import Recurrent
+from seq2seq.layers.cells import StepRecord
+from seq2seq.model import Seq2Seq
+from seq2seq.text import pad
+
+VANISHING, EXPLODING = 0.9, 1.1
+"""Rates at which a tenth is left, or ten times as much has come, after some 22 steps."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LayerFlow:
+    """How the gradient fares in one layer, in the order of the sentence.
+
+    Attributes:
+        name: Where the layer stands, as in `LayerTrace`.
+        tokens: The piece that each step reads.
+        norms: |dL/dh_t|, `(steps,)`: how much the loss would change with the state of that step.
+        rates: |dL/ds_{t-1}| along the recurrence over |dL/ds_t|, `(steps,)`, with s all that the cell carries (h, and c
+            of an LSTM): what one step back in time leaves of the gradient. NaN at the step that the layer reads first,
+            and where no gradient arrives.
+        rate: Their geometric mean: the factor a step; NaN where there is none.
+    """
+
+    name: str
+    tokens: tuple[str, ...]
+    norms: np.ndarray
+    rates: np.ndarray
+    rate: float
+
+    @property
+    def verdict(self) -> str:
+        """`vanishing` where a step leaves less than 0.9 of the gradient, `exploding` where more than 1.1, else `steady`;
+        `unknown` without a rate."""
+        if np.isnan(self.rate):
+            return "unknown"
+        if self.rate < VANISHING:
+            return "vanishing"
+        return "exploding" if self.rate > EXPLODING else "steady"
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientFlow:
+    """How the gradient of a sentence's loss fares in each layer, and what clipping would make of it.
+
+    Attributes:
+        source, target: The texts; the target is the model's own translation where none was given.
+        loss: Cross entropy a target token, without label smoothing.
+        layers: The recurrent layers by name.
+        gradient_norm: Norm of the gradients of all weights together.
+        clip_norm: The largest norm that training let through; 0: any.
+    """
+
+    source: str
+    target: str
+    loss: float
+    layers: dict[str, LayerFlow]
+    gradient_norm: float
+    clip_norm: float
+
+    @property
+    def clip_factor(self) -> float:
+        """What clipping multiplies every gradient of this sentence by; 1: it leaves them as they are."""
+        return min(1.0, self.clip_norm / self.gradient_norm) if self.clip_norm and self.gradient_norm else 1.0
+
+
+class _Gradients(NamedTuple):
+    """One sentence forwards and backwards, on raw cells."""
+
+    sentences: Sentences
+    recording: Recording
+    loss: float
+    of_states: dict[str, list[list[np.ndarray]]]
+    of_previous_states: dict[str, list[list[np.ndarray]]]
+    of_weights: list[Any]
+
+
+def gradient_flow(
+    model: Seq2Seq, source: str, target: str | None = None, clip_norm: float | None = None
+) -> GradientFlow:
+    """|dL/dh_t| of every recurrent layer of a trained model, with the rate at which the recurrence loses or gains it.
+
+    A state reaches the loss in two ways, through what reads it at its step and through the next state. `norms` count
+    both; `rates` look at the second alone, so that attention, which reaches every step directly, cannot hide a
+    recurrence in which gradients vanish (Bengio et al. 1994; Pascanu et al. 2013, arXiv 1211.5063).
+
+    Args:
+        model: The model.
+        source: The source text.
+        target: The target text; None: the model's own translation.
+        clip_norm: The norm that clipping would leave; None: that of the run that trained the model.
+
+    Raises:
+        DataError: A text is blank.
+        ModelFileError: The model has no tokenizer.
+    """
+    raw = model.with_raw_cells()
+    found = _back_through(raw, encode_sentences(model, [source], None if target is None else [target]))
+    source_tokens, target_tokens = sentence_tokens(model, found.sentences, 0)
+    layers = {
+        name: _flow(
+            name,
+            layer,
+            layer_tokens(name, source_tokens, target_tokens),
+            found.of_states[name],
+            found.of_previous_states[name],
+        )
+        for name, layer in raw.recurrent_layers.items()
+    }
+    if clip_norm is None:
+        clip_norm = model.recipe.get("training", {}).get("clip_norm", 0.0)
+    norm = float(tf.linalg.global_norm(found.of_weights))
+    return GradientFlow(source, found.sentences.targets[0], found.loss, layers, norm, clip_norm)
+
+
+def back_propagate_layer(model: Seq2Seq, layer: str, source: str, target: str | None = None) -> BackPropagation:
+    """Back-propagation through time by hand in one layer of a trained model, on one sentence.
+
+    What reaches each state from outside the recurrence (from the layer above, from attention, from the loss) comes
+    from autodiff; from there on `bptt.back_propagate` walks back by the written-out derivation and tells what each step
+    adds to the gradient of each matrix.
+
+    Args:
+        model: The model.
+        layer: Name of the layer, as in `Seq2Seq.recurrent_layers`.
+        source: The source text.
+        target: The target text; None: the model's own translation.
+
+    Returns:
+        Gradients and contributions in the order in which the layer reads the sentence.
+
+    Raises:
+        DataError: A text is blank.
+        ModelFileError: The model has no tokenizer.
+        ValueError: There is no such layer.
+    """
+    raw = model.with_raw_cells()
+    if layer not in raw.recurrent_layers:
+        raise ValueError(f"layer must be one of {', '.join(raw.recurrent_layers)}, but is {layer!r} instead.")
+    found = _back_through(raw, encode_sentences(model, [source], None if target is None else [target]))
+    records, cell = found.recording.steps[layer], raw.recurrent_layers[layer].cell
+    outside = [
+        np.stack([whole[state] - through for whole, through in zip(found.of_states[layer], passed, strict=True)])
+        for state in range(cell.num_states)
+        for passed in [[*(step[state] for step in found.of_previous_states[layer][1:]), 0.0]]
+    ]
+    return back_propagate(
+        raw.recurrent_layers[layer].cell_name,
+        split_weights(raw.recurrent_layers[layer].cell_name, *(weight.numpy() for weight in cell.weights)),
+        np.concatenate([record.inputs.numpy() for record in records]),
+        [state.numpy()[0] for state in records[0].states],
+        outside[0],
+        raw.recurrent_layers[layer].update_gate,
+        outside[1] if cell.num_states == 2 else None,
+    )
+
+
+def _back_through(raw: Seq2Seq, sentences: Sentences) -> _Gradients:
+    """The gradients of one sentence's loss to every state, to every state as the next step read it, and to weights."""
+    variables = [variable.value for variable in raw.trainable_variables]
+    target_ids = pad(sentences.target_ids)
+    with tf.GradientTape() as tape:
+        recording = record(raw, pad(sentences.source_ids), target_ids)
+        logits = tf.cast(recording.logits, tf.float32)
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(target_ids, logits))
+    states = {name: [_new_states(raw, name, record) for record in steps] for name, steps in recording.steps.items()}
+    previous = {name: [record.states for record in steps] for name, steps in recording.steps.items()}
+    of_states, of_previous, of_weights = tape.gradient(
+        loss, (states, previous, variables), unconnected_gradients=tf.UnconnectedGradients.ZERO
+    )
+    return _Gradients(sentences, recording, float(loss), _as_rows(of_states), _as_rows(of_previous), list(of_weights))
+
+
+def _new_states(raw: Seq2Seq, name: str, record: StepRecord) -> list[Any]:
+    return list(record.step[: raw.recurrent_layers[name].cell.num_states])
+
+
+def _as_rows(gradients: dict[str, list[list[Any]]]) -> dict[str, list[list[np.ndarray]]]:
+    return {
+        name: [[gradient.numpy()[0].astype("float64") for gradient in step] for step in steps]
+        for name, steps in gradients.items()
+    }
+
+
+def _flow(
+    name: str,
+    layer: Recurrent,
+    tokens: tuple[str, ...],
+    of_states: Sequence[Sequence[np.ndarray]],
+    of_previous_states: Sequence[Sequence[np.ndarray]],
+) -> LayerFlow:
+    norms = np.array([np.linalg.norm(gradients[0]) for gradients in of_states])
+    whole = np.array([np.linalg.norm(np.concatenate(gradients)) for gradients in of_states])
+    passed = np.array([np.linalg.norm(np.concatenate(gradients)) for gradients in of_previous_states])
+    rates = np.full(len(norms), np.nan)
+    arrives = np.flatnonzero((whole > 0) & (np.arange(len(whole)) > 0))
+    rates[arrives] = passed[arrives] / whole[arrives]
+    with np.errstate(divide="ignore"):
+        rate = float(np.exp(np.log(rates[arrives]).mean())) if len(arrives) else float("nan")
+    order = slice(None, None, -1) if layer.reverse else slice(None)
+    return LayerFlow(name, tokens, norms[order], rates[order], rate)

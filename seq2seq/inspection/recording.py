@@ -1,0 +1,97 @@
+"""A batch through a model on raw cells, one step after another, with everything that happened kept."""
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops
+
+from seq2seq.errors import DataError
+from seq2seq.layers.cells import StepRecord
+from seq2seq.model import Seq2Seq
+from seq2seq.text import START_ID
+
+
+class Sentences(NamedTuple):
+    """Sources and targets as texts and as ids, each list one entry a sentence."""
+
+    sources: Sequence[str]
+    targets: Sequence[str]
+    source_ids: list[list[int]]
+    target_ids: list[list[int]]
+
+
+def encode_sentences(model: Seq2Seq, sources: Sequence[str], targets: Sequence[str] | None = None) -> Sentences:
+    """Sources and targets as the model reads them; without targets, the model's own translations.
+
+    Raises:
+        DataError: A text is blank, or there are not as many targets as sources.
+        ModelFileError: The model has no tokenizer.
+    """
+    tokenizer = model.require_tokenizer()
+    if targets is not None and len(targets) != len(sources):
+        raise DataError(
+            f"There must be as many targets as sources ({len(sources)}), but there are {len(targets)} instead. "
+            "Give each source its target."
+        )
+    for side, texts in (("source", sources), ("target", targets or [])):
+        blank = next((place for place, text in enumerate(texts) if not text.strip()), None)
+        if blank is not None:
+            raise DataError(f"{side} {blank + 1}: must be a text, but is blank instead. There is nothing to look at.")
+    if targets is None:
+        found = [hypotheses[0] for hypotheses in model.generate(sources, n_best=1)]
+        targets, target_ids = [best.text for best in found], [best.token_ids for best in found]
+    else:
+        target_ids = tokenizer.encode_target(targets)
+    return Sentences(sources, targets, tokenizer.encode_source(sources), target_ids)
+
+
+class Recording(NamedTuple):
+    """What happened, as tensors that a gradient tape knows.
+
+    Attributes:
+        steps: The records of each recurrent layer by its name, in the order in which the layer took them: a layer that
+            reads backwards begins at the end of the padded sequence.
+        logits: Scores of each target token, `(batch, target_steps, vocabulary_size)`.
+        attention: Weights, `(batch, target_steps, source_steps)`; None where the context is the same at every step.
+    """
+
+    steps: dict[str, list[StepRecord]]
+    logits: Any
+    attention: Any
+
+
+def record(model: Seq2Seq, source_ids: np.ndarray, target_ids: np.ndarray) -> Recording:
+    """Runs a model over known targets through `Decoder.step`, the recurrence that search runs too.
+
+    Args:
+        model: A model on raw cells.
+        source_ids: `(batch, source_steps)`, padded on the right.
+        target_ids: `(batch, target_steps)`, padded on the right.
+    """
+    with _recorded_steps(model) as steps:
+        memory, mask = model.encode(source_ids, training=False)
+        prepared = model.decoder.context.prepare(memory, mask)
+        state = model.decoder.start(prepared)
+        logits, attention = [], []
+        written = np.full(len(target_ids), START_ID, "int32")
+        for targets in target_ids.T:
+            step = model.decoder.step(ops.convert_to_tensor(written), state, prepared)
+            state, written = step.state, targets
+            logits.append(step.logits)
+            attention.append(step.attention_weights)
+    weights = None if attention[0] is None else ops.stack(attention, axis=1)
+    return Recording(steps, ops.stack(logits, axis=1), weights)
+
+
+@contextlib.contextmanager
+def _recorded_steps(model: Seq2Seq) -> Iterator[dict[str, list[StepRecord]]]:
+    steps: dict[str, list[StepRecord]] = {name: [] for name in model.recurrent_layers}
+    for name, layer in model.recurrent_layers.items():
+        layer.cell.on_step = steps[name].append
+    try:
+        yield steps
+    finally:
+        for layer in model.recurrent_layers.values():
+            layer.cell.on_step = None

@@ -42,7 +42,7 @@ class LayerFlow:
 
     @property
     def verdict(self) -> str:
-        """`vanishing` where a step leaves less than 0.9 of the gradient, `exploding` where more than 1.1, else `steady`;
+        """`vanishing` where a step leaves less than 0.9 of the gradient, `exploding` above 1.1, `steady` between the two,
         `unknown` without a rate."""
         if np.isnan(self.rate):
             return "unknown"

@@ -41,10 +41,10 @@ class Cell(keras.Layer):
     """Whether the recurrent product has a bias of its own, as cuDNN gives it to the GRU."""
     num_states = 1
     """How many states a step hands to the next; they are the first fields of what `step` returns."""
-    kernel_name: str | None = None
-    """The cell's name in `kernels.KERNELS`; None: the cell runs step by step only."""
-    cudnn_mode: str | None = None
-    """cuDNN's name of the cell; None: cuDNN has no kernel for it."""
+    kernel_name = ""
+    """The cell's name in `kernels.KERNELS`; empty: the cell runs step by step only."""
+    cudnn_mode = ""
+    """cuDNN's name of the cell; empty: cuDNN has no kernel for it."""
 
     def __init__(
         self,
@@ -226,8 +226,16 @@ class LSTMCell(Cell):
     kernel_name = "lstm"
     cudnn_mode = "lstm"
 
-    def __init__(self, units: int, *args: Any, bias_initializer: Any = None, **kwargs: Any) -> None:
-        super().__init__(units, *args, bias_initializer=bias_initializer or OpenForgetGate(), **kwargs)
+    def __init__(
+        self,
+        units: int,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        bias_initializer = bias_initializer or OpenForgetGate()
+        super().__init__(units, kernel_initializer, recurrent_initializer, bias_initializer, **kwargs)
 
     def step(self, projected_inputs: Any, states: list[Any]) -> equations.LSTMStep:
         return equations.lstm(projected_inputs, states[0], states[1], self.recurrent_kernel)

@@ -92,7 +92,7 @@ class Recurrent(ExplicitMaskLayer):
     def kernel_choice(self) -> KernelChoice:
         """Which kernel will run on this machine, and every reason against cuDNN."""
         reasons = []
-        if self.cell.cudnn_mode is None:
+        if not self.cell.cudnn_mode:
             reasons.append(f"cuDNN has no kernel for the cell {self.cell_name!r}")
         if self.implementation in ("scan", "raw"):
             reasons.append(f"implementation is {self.implementation!r}")
@@ -100,7 +100,7 @@ class Recurrent(ExplicitMaskLayer):
             reasons.append("TensorFlow sees no GPU")
         if not reasons:
             return KernelChoice("cudnn", ())
-        step_by_step = self.implementation == "raw" or self.cell.kernel_name is None
+        step_by_step = self.implementation == "raw" or not self.cell.kernel_name
         return KernelChoice("raw" if step_by_step else "scan", tuple(reasons))
 
     def initial_state(self, batch_size: Any) -> list[Any]:
@@ -139,7 +139,7 @@ class Recurrent(ExplicitMaskLayer):
                 f"implementation='cudnn' cannot run: {'; '.join(choice.reasons_against_cudnn)}. "
                 "Use implementation='auto'."
             )
-        if self.implementation == "scan" and self.cell.kernel_name is None:
+        if self.implementation == "scan" and not self.cell.kernel_name:
             raise ValueError(
                 f"implementation='scan' cannot run: the processor has no kernel for the cell {self.cell_name!r}. "
                 "Use implementation='auto'."

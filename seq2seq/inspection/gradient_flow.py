@@ -42,7 +42,7 @@ class LayerFlow:
 
     @property
     def verdict(self) -> str:
-        """`vanishing` where a step leaves less than 0.9 of the gradient, `exploding` above 1.1, `steady` between the two,
+        """`vanishing` where a step leaves less than 0.9 of the gradient, `exploding` above 1.1, `steady` between them,
         `unknown` without a rate."""
         if np.isnan(self.rate):
             return "unknown"

@@ -1,0 +1,355 @@
+"""The derivation by hand against TensorFlow's autodiff, Keras' layers and finite differences, all in float64."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seq2seq.inspection.bptt import back_propagate, back_propagate_labels
+from seq2seq.inspection.matrices import split_weights
+
+FEATURES, UNITS, NUM_LABELS = 3, 4, 6
+KINDS = [
+    ("rnn", "keep"),
+    ("lstm", "keep"),
+    *(
+        (cell, update_gate)
+        for cell in ("gru", "gru_reset_before", "gru_simplified")
+        for update_gate in ("keep", "write")
+    ),
+]
+NUM_BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3, "gru_reset_before": 3, "gru_simplified": 2}
+# Kernels, recurrent kernels and biases of one gate after the other, so that a mixed-up block is seen.
+NAMES = {
+    "rnn": "W U b",
+    "lstm": "W_i W_f W_g W_o U_i U_f U_g U_o b_i b_f b_g b_o",
+    "gru": "W_z W_r W_n U_z U_r U_n b_z b_r b_n c_z c_r c_n",
+    "gru_reset_before": "W_z W_r W_n U_z U_r U_n b_z b_r b_n",
+    "gru_simplified": "W_z W_n U_z U_n b_z b_n",
+}
+
+
+def packed_weights(cell, generator):
+    width = NUM_BLOCKS[cell] * UNITS
+    bias_shape = (2, width) if cell == "gru" else (width,)
+    return [generator.normal(size=shape) for shape in ((FEATURES, width), (UNITS, width), bias_shape)]
+
+
+def random_problem(cell, steps, seed=0):
+    generator = np.random.default_rng(seed)
+    weights = split_weights(cell, *packed_weights(cell, generator))
+    inputs = generator.normal(size=(steps, FEATURES))
+    initial_states = [generator.normal(size=UNITS) for _ in range(2 if cell == "lstm" else 1)]
+    outside = [generator.normal(size=(steps, UNITS)) for _ in initial_states]
+    return weights, inputs, initial_states, outside
+
+
+def with_output_layer(weights, seed=1):
+    generator = np.random.default_rng(seed)
+    return weights | {"V": generator.normal(size=(UNITS, NUM_LABELS)), "b_V": generator.normal(size=NUM_LABELS)}
+
+
+def plain_step(cell, update_gate, w, x, states):
+    """The equations of the cells, one row at a time, for TensorFlow to differentiate."""
+
+    def product(vector, matrix):
+        return tf.linalg.matvec(matrix, vector, transpose_a=True)
+
+    def gate(letter, h):
+        return product(x, w[f"W_{letter}"]) + product(h, w[f"U_{letter}"]) + w[f"b_{letter}"]
+
+    h = states[0]
+    if cell == "rnn":
+        return [tf.tanh(product(x, w["W"]) + product(h, w["U"]) + w["b"])]
+    if cell == "lstm":
+        i, f, o = (tf.sigmoid(gate(letter, h)) for letter in "ifo")
+        c = f * states[1] + i * tf.tanh(gate("g", h))
+        return [o * tf.tanh(c), c]
+    if cell == "gru":
+        z = tf.sigmoid(gate("z", h) + w["c_z"])
+        r = tf.sigmoid(gate("r", h) + w["c_r"])
+        n = tf.tanh(product(x, w["W_n"]) + w["b_n"] + r * (product(h, w["U_n"]) + w["c_n"]))
+    elif cell == "gru_reset_before":
+        z, r = tf.sigmoid(gate("z", h)), tf.sigmoid(gate("r", h))
+        n = tf.tanh(gate("n", r * h))
+    else:
+        z, n = tf.sigmoid(gate("z", h)), tf.tanh(gate("n", h))
+    return [z * h + (1 - z) * n if update_gate == "keep" else (1 - z) * h + z * n]
+
+
+class Autodiff:
+    """Gradients by TensorFlow of a loop in which every step has a copy of each matrix of its own."""
+
+    def __init__(self, cell, update_gate, weights, inputs, initial_states, loss_of):
+        # (steps, *shape): the gradient of copy t is the contribution of step t.
+        copies = {name: tf.constant(np.repeat(matrix[None], len(inputs), 0)) for name, matrix in weights.items()}
+        inputs = tf.constant(inputs)
+        initial_states = [tf.constant(state) for state in initial_states]
+        with tf.GradientTape() as tape:
+            tape.watch([*copies.values(), inputs, *initial_states])
+            states, history = initial_states, []
+            for t in range(len(inputs)):
+                states = plain_step(cell, update_gate, {name: copies[name][t] for name in copies}, inputs[t], states)
+                history.append(states)
+            self.losses = loss_of(history, copies)
+            loss = tf.reduce_sum(self.losses)
+        sources = {"copies": copies, "inputs": inputs, "initial_states": initial_states, "history": history}
+        gradients = tape.gradient(loss, sources, unconnected_gradients="zero")
+        self.states = [np.stack(of_state) for of_state in zip(*history, strict=True)]
+        self.contributions = {name: gradient.numpy() for name, gradient in gradients["copies"].items()}
+        self.inputs = gradients["inputs"].numpy()
+        self.initial_states = [gradient.numpy() for gradient in gradients["initial_states"]]
+        self.of_states = [np.stack(of_state) for of_state in zip(*gradients["history"], strict=True)]
+
+
+def assert_equal(result, autodiff):
+    def close(actual, expected):
+        np.testing.assert_allclose(actual, expected, rtol=0, atol=1e-10)
+
+    assert result.contributions.keys() == result.gradients.keys() == autodiff.contributions.keys()
+    for name, expected in autodiff.contributions.items():
+        close(result.contributions[name], expected)
+        close(result.gradients[name], expected.sum(0))
+    close(result.values["state"], autodiff.states[0])
+    close(result.gradients_of_states, autodiff.of_states[0])
+    close(result.gradients_of_inputs, autodiff.inputs)
+    close(result.gradients_of_initial_states, autodiff.initial_states)
+    if len(autodiff.states) == 2:
+        close(result.values["cell_state"], autodiff.states[1])
+        close(result.gradients_of_cell_states, autodiff.of_states[1])
+    else:
+        assert result.gradients_of_cell_states is None
+
+
+def reaching_each_state(outside):
+    """A loss that sends just these gradients into the states."""
+    return lambda history, copies: [
+        tf.reduce_sum(gradients[t] * state)
+        for t, states in enumerate(history)
+        for gradients, state in zip(outside, states, strict=False)
+    ]
+
+
+@pytest.mark.parametrize("steps", [1, 2, 9])
+@pytest.mark.parametrize(("cell", "update_gate"), KINDS)
+def test_every_gradient_and_every_step_of_it_is_that_of_autodiff(cell, update_gate, steps):
+    weights, inputs, initial_states, outside = random_problem(cell, steps, seed=steps)
+    expected = Autodiff(cell, update_gate, weights, inputs, initial_states, reaching_each_state(outside[:1]))
+    result = back_propagate(cell, weights, inputs, initial_states, outside[0], update_gate)
+    assert_equal(result, expected)
+
+
+def test_gradients_that_reach_an_lstms_cell_states_from_outside_are_carried_back_too():
+    weights, inputs, initial_states, outside = random_problem("lstm", 5)
+    expected = Autodiff("lstm", "keep", weights, inputs, initial_states, reaching_each_state(outside))
+    result = back_propagate(
+        "lstm", weights, inputs, initial_states, outside[0], outside_gradients_of_cell_states=outside[1]
+    )
+    assert_equal(result, expected)
+
+
+@pytest.mark.parametrize(("cell", "update_gate"), KINDS)
+def test_with_labels_every_matrix_of_the_network_has_the_gradient_of_autodiff(cell, update_gate):
+    weights, inputs, initial_states, _ = random_problem(cell, 6)
+    weights = with_output_layer(weights)
+    labels = np.array([5, 0, 3, 3, 1, 2])
+
+    def cross_entropy(history, copies):
+        logits = [
+            tf.linalg.matvec(copies["V"][t], states[0], transpose_a=True) + copies["b_V"][t]
+            for t, states in enumerate(history)
+        ]
+        return tf.nn.sparse_softmax_cross_entropy_with_logits(labels, tf.stack(logits))
+
+    expected = Autodiff(cell, update_gate, weights, inputs, initial_states, cross_entropy)
+    losses, result = back_propagate_labels(cell, weights, inputs, initial_states, labels, update_gate)
+    assert_equal(result, expected)
+    np.testing.assert_allclose(losses, expected.losses, rtol=0, atol=1e-10)
+
+
+def test_the_textbook_has_three_matrices_for_a_plain_network_and_seven_for_a_gru():
+    def matrices(cell):
+        weights, inputs, initial_states, _ = random_problem(cell, 2)
+        labels = np.zeros(2, "int64")
+        _, result = back_propagate_labels(cell, with_output_layer(weights), inputs, initial_states, labels)
+        return {name for name, gradient in result.gradients.items() if gradient.ndim == 2}
+
+    assert matrices("rnn") == {"V", "U", "W"}
+    assert matrices("gru") == {"V", "W_z", "U_z", "W_r", "U_r", "W_n", "U_n"}
+
+
+KERAS_LAYERS = {
+    "rnn": lambda: keras.layers.SimpleRNN(UNITS, return_sequences=True, dtype="float64"),
+    "lstm": lambda: keras.layers.LSTM(UNITS, return_sequences=True, dtype="float64"),
+    "gru": lambda: keras.layers.GRU(UNITS, return_sequences=True, dtype="float64", reset_after=True),
+    "gru_reset_before": lambda: keras.layers.GRU(UNITS, return_sequences=True, dtype="float64", reset_after=False),
+}
+
+
+@pytest.mark.parametrize("cell", KERAS_LAYERS)
+def test_packed_weights_mean_what_they_mean_to_keras(cell):
+    _, inputs, initial_states, outside = random_problem(cell, 7)
+    layer = KERAS_LAYERS[cell]()
+    layer.build((1, None, FEATURES))
+    packed = packed_weights(cell, np.random.default_rng(3))
+    layer.set_weights(packed)
+    with tf.GradientTape() as tape:
+        outputs = layer(inputs[None], initial_state=[tf.constant(state[None]) for state in initial_states])
+        loss = tf.reduce_sum(outputs[0] * outside[0])
+    expected = split_weights(cell, *(gradient.numpy() for gradient in tape.gradient(loss, layer.trainable_variables)))
+    result = back_propagate(cell, split_weights(cell, *packed), inputs, initial_states, outside[0])
+    np.testing.assert_allclose(result.values["state"], outputs[0], rtol=0, atol=1e-10)
+    assert result.gradients.keys() == expected.keys()
+    for name, gradient in result.gradients.items():
+        np.testing.assert_allclose(gradient, expected[name], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize(("cell", "update_gate"), KINDS)
+def test_a_small_step_along_each_weight_changes_the_loss_as_the_gradient_says(cell, update_gate):
+    weights, inputs, initial_states, _ = random_problem(cell, 4)
+    weights = with_output_layer(weights)
+    labels = np.array([1, 4, 0, 2])
+    _, result = back_propagate_labels(cell, weights, inputs, initial_states, labels, update_gate)
+    for name, matrix in weights.items():
+        for place in np.ndindex(matrix.shape):
+            losses = []
+            for change in (1e-5, -1e-5):
+                changed = matrix.copy()
+                changed[place] += change
+                replaced = weights | {name: changed}
+                losses.append(
+                    back_propagate_labels(cell, replaced, inputs, initial_states, labels, update_gate)[0].sum()
+                )
+            slope = (losses[0] - losses[1]) / 2e-5
+            assert result.gradients[name][place] == pytest.approx(slope, abs=1e-7), (name, place)
+
+
+@pytest.mark.parametrize("cell", ["gru", "gru_reset_before", "gru_simplified"])
+def test_keep_and_write_are_one_model_with_the_update_gate_turned_over(cell):
+    weights, inputs, initial_states, outside = random_problem(cell, 5)
+    turned = {name: -matrix if name.endswith("_z") else matrix for name, matrix in weights.items()}
+    keep = back_propagate(cell, weights, inputs, initial_states, outside[0], "keep")
+    write = back_propagate(cell, turned, inputs, initial_states, outside[0], "write")
+    np.testing.assert_allclose(write.values["update"], 1 - keep.values["update"], atol=1e-12)
+    np.testing.assert_allclose(write.values["state"], keep.values["state"], atol=1e-12)
+    for name, gradient in keep.gradients.items():
+        np.testing.assert_allclose(write.gradients[name], -gradient if name.endswith("_z") else gradient, atol=1e-12)
+
+
+@pytest.mark.parametrize("cell", NAMES)
+def test_matrices_are_cut_out_in_keras_order_and_keep_their_orientation(cell):
+    kernel, recurrent_kernel, bias = packed_weights(cell, np.random.default_rng(0))
+    weights = split_weights(cell, kernel, recurrent_kernel, bias)
+    assert list(weights) == NAMES[cell].split()
+
+    def joined(letter):
+        return np.concatenate([matrix for name, matrix in weights.items() if name[0] == letter], axis=-1)
+
+    np.testing.assert_array_equal(joined("W"), kernel)
+    np.testing.assert_array_equal(joined("U"), recurrent_kernel)
+    np.testing.assert_array_equal(joined("b"), bias[0] if cell == "gru" else bias)
+    if cell == "gru":
+        np.testing.assert_array_equal(joined("c"), bias[1])
+
+
+def test_very_large_sums_saturate_a_gate_without_an_overflow():
+    weights, inputs, initial_states, outside = random_problem("lstm", 3)
+    result = back_propagate("lstm", weights, 1e5 * inputs, initial_states, outside[0])
+    assert all(np.isfinite(gradient).all() for gradient in result.gradients.values())
+    assert set(np.unique(result.values["forget_gate"])) <= {0.0, 1.0}
+
+
+def arguments_for(cell):
+    weights, inputs, initial_states, outside = random_problem(cell, steps=3)
+    names = ("cell", "weights", "inputs", "initial_states", "outside_gradients")
+    return dict(zip(names, (cell, weights, inputs, initial_states, outside[0]), strict=True))
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"cell": "elman"}, "cell must be one of rnn, lstm, gru, gru_reset_before, gru_simplified, but is 'elman'"),
+        ({"update_gate": "forget"}, 'update_gate must be "keep" or "write", but is \'forget\' instead'),
+        ({"inputs": np.zeros(3)}, r"inputs must be \(steps, features\), one step or more, but have shape \(3,\)"),
+        ({"inputs": np.zeros((0, FEATURES))}, r"one step or more, but have shape \(0, 3\)"),
+        (
+            {"inputs": np.zeros((3, 5))},
+            r"weights\['W_z'\] must have shape \(5, 4\), but has \(3, 4\) instead. The sizes of the inputs",
+        ),
+        ({"initial_states": []}, r"initial_states of a cell 'gru' must be 1 arrays \(state\), but are 0 instead"),
+        ({"initial_states": [np.zeros((1, UNITS))]}, r"The initial state must have shape \(4,\), but has \(1, 4\)"),
+        (
+            {"weights": {}},
+            "weights of a cell 'gru' must be W_z, .*, c_n, but are none instead. split_weights gives them",
+        ),
+        (
+            {"outside_gradients": np.zeros((2, UNITS))},
+            r"The gradient from outside of each state must have shape \(3, 4\), but has \(2, 4\) instead. Give one row",
+        ),
+        (
+            {"outside_gradients_of_cell_states": np.zeros((3, UNITS))},
+            "outside_gradients_of_cell_states must be None for a cell 'gru', which has no cell state, but is an array",
+        ),
+    ],
+)
+def test_what_does_not_go_together_is_refused(changes, message):
+    with pytest.raises(ValueError, match=message):
+        back_propagate(**arguments_for("gru") | changes)
+
+
+def test_an_lstm_is_refused_what_is_wrong_for_it():
+    with pytest.raises(ValueError, match="update_gate must be \"keep\" for a cell 'lstm', which has none, but is"):
+        back_propagate(**arguments_for("lstm"), update_gate="write"))
+    with pytest.raises(ValueError, match=r"must be 2 arrays \(state, cell_state\), but are 1 instead. Give zeros"):
+        back_propagate(**arguments_for("lstm"), initial_states=[np.zeros(UNITS)]))
+    with pytest.raises(ValueError, match=r"from outside of each cell_state must have shape \(3, 4\), but has \(4,\)"):
+        back_propagate(**arguments_for("lstm"), outside_gradients_of_cell_states=np.zeros(UNITS)))
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        ([0, 1], r"labels must have shape \(3,\), but has \(2,\) instead. Give one label a step"),
+        ([0.0, 1.0, 2.0], "labels must be whole numbers, but are of type float64 instead"),
+        ([0, 6, 1], "labels must be from 0 to 5, one for each column of V, but go from 0 to 6 instead"),
+        ([-1, 0, 1], "but go from -1 to 1 instead"),
+    ],
+)
+def test_labels_that_the_output_layer_does_not_have_are_refused(labels, message):
+    weights, inputs, initial_states, _ = random_problem("gru", 3)
+    with pytest.raises(ValueError, match=message):
+        back_propagate_labels("gru", with_output_layer(weights), inputs, initial_states, np.array(labels))
+
+
+def test_an_output_layer_that_is_missing_or_does_not_fit_is_refused():
+    weights, inputs, initial_states, _ = random_problem("rnn", 1)
+    labels = np.zeros(1, "int64")
+    with pytest.raises(ValueError, match="must be W, U, b, V, b_V, but are W, U, b instead"):
+        back_propagate_labels("rnn", weights, inputs, initial_states, labels)
+    wrong = weights | {"V": np.zeros((UNITS + 1, 2)), "b_V": np.zeros(2)}
+    with pytest.raises(ValueError, match=r"weights\['V'\] must have shape \(4, 2\), but has \(5, 2\)"):
+        back_propagate_labels("rnn", wrong, inputs, initial_states, labels)
+
+
+@pytest.mark.parametrize(
+    ("cell", "shapes", "message"),
+    [
+        ("elman", [(3, 4), (4, 4), (4,)], "cell must be one of"),
+        (
+            "rnn",
+            [(3,), (4, 4), (4,)],
+            r"kernel and recurrent_kernel must be matrices, but have shapes \(3,\) and \(4, 4\)",
+        ),
+        (
+            "lstm",
+            [(3, 12), (4, 16), (16,)],
+            r"kernel must have shape \(3, 16\), but has \(3, 12\) .* 4 blocks of 4 units",
+        ),
+        ("lstm", [(3, 16), (4, 12), (16,)], r"recurrent_kernel must have shape \(4, 16\), but has \(4, 12\)"),
+        ("gru", [(3, 12), (4, 12), (12,)], r"bias must have shape \(2, 12\), but has \(12,\)"),
+        ("gru_reset_before", [(3, 12), (4, 12), (2, 12)], r"bias must have shape \(12,\), but has \(2, 12\)"),
+    ],
+)
+def test_arrays_that_are_not_a_cells_are_refused(cell, shapes, message):
+    with pytest.raises(ValueError, match=message):
+        split_weights(cell, *(np.zeros(shape) for shape in shapes))

@@ -303,9 +303,10 @@ class TestLabel:
                 labels.append(options["label"])
 
         monkeypatch.setattr(loop, "Progress", Progress)
-        trainer = make_trainer(epochs=1)
+        script.scores = (3.0, 4.0)
+        trainer = make_trainer(patience=1)
         trainer.label = "2/5 cell=lstm"
-        script.on_step = {3: lambda: signal.raise_signal(signal.SIGINT), 6: lambda: signal.raise_signal(signal.SIGINT)}
+        script.on_step = {3: lambda: signal.raise_signal(signal.SIGINT), 12: lambda: signal.raise_signal(signal.SIGINT)}
         for last in ("stopped at step 3; the same command goes on from there",
                      "stopped after the last step; the same command scores the model"):  # fmt: skip
             with pytest.raises(KeyboardInterrupt):

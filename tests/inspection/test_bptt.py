@@ -299,11 +299,11 @@ def test_what_does_not_go_together_is_refused(changes, message):
 
 def test_an_lstm_is_refused_what_is_wrong_for_it():
     with pytest.raises(ValueError, match="update_gate must be \"keep\" for a cell 'lstm', which has none, but is"):
-        back_propagate(**arguments_for("lstm"), update_gate="write"))
+        back_propagate(**arguments_for("lstm"), update_gate="write")
     with pytest.raises(ValueError, match=r"must be 2 arrays \(state, cell_state\), but are 1 instead. Give zeros"):
-        back_propagate(**arguments_for("lstm"), initial_states=[np.zeros(UNITS)]))
+        back_propagate(**arguments_for("lstm") | {"initial_states": [np.zeros(UNITS)]})
     with pytest.raises(ValueError, match=r"from outside of each cell_state must have shape \(3, 4\), but has \(4,\)"):
-        back_propagate(**arguments_for("lstm"), outside_gradients_of_cell_states=np.zeros(UNITS)))
+        back_propagate(**arguments_for("lstm"), outside_gradients_of_cell_states=np.zeros(UNITS))
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,7 @@ def _overview(results: Results) -> Table:
                 scores.get("parameters"),
                 scores.get("recurrent_parameters"),
                 None if speed is None else round(speed),
+                scores.get("recurrent_kernel"),
                 scores.get("training_minutes"),
                 *(scores.get("test", {}).get(score) for score in SCORES),
                 f"failed: {row['error']}" if row["status"] == "failed" else row["status"],
@@ -108,7 +109,7 @@ def _overview(results: Results) -> Table:
         )
     columns = [
         *results["axes"],
-        *("parameters", "recurrent parameters", "target tokens/s", "minutes"),
+        *("parameters", "recurrent parameters", "target tokens/s", "kernel", "minutes"),
         *SCORES.values(),
         "status",
     ]

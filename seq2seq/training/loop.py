@@ -15,6 +15,7 @@ import tensorflow as tf
 
 from seq2seq.config import Config
 from seq2seq.errors import Seq2SeqError
+from seq2seq.layers import Recurrent
 from seq2seq.model import Seq2Seq, build_model, save
 from seq2seq.text import Batch, Batches, Tokenizer
 from seq2seq.training.checkpoints import load_state, save_state
@@ -95,15 +96,16 @@ class Trainer:
         return self.folder / "model.keras"
 
     def describe(self) -> str:
-        """Model, precision and kernels, in a line each."""
+        """Model and precision, and every kernel that a recurrent layer runs on, in a line each."""
         model = self.step.model
         lines = [
             f"{model.count_params():,} parameters, {recurrent_parameters(model):,} of them recurrent, "
             f"computing in {model.dtype_policy.compute_dtype}, {self.batches_per_epoch:,} batches an epoch"
         ]
-        choice = model.decoder.recurrent_layers[0].kernel_choice()
-        against = f" ({'; '.join(choice.reasons_against_cudnn)})" if choice.reasons_against_cudnn else ""
-        return "\n".join([*lines, f"recurrent kernel: {choice.implementation}{against}"])
+        for choice in dict.fromkeys(layer.kernel_choice() for layer in recurrent_layers(model)):
+            against = f" ({'; '.join(choice.reasons_against_cudnn)})" if choice.reasons_against_cudnn else ""
+            lines.append(f"recurrent kernel: {choice.implementation}{against}")
+        return "\n".join(lines)
 
     def resume(self) -> None:
         """Goes back to the last state that the run has saved."""
@@ -227,10 +229,21 @@ class Trainer:
         return score < best if self.config.training.monitor in LOWER_IS_BETTER else score > best
 
 
+def recurrent_layers(model: Seq2Seq) -> list[Recurrent]:
+    """The layers that one cell makes different from another, the encoder's first."""
+    encoder = model.encoder
+    return [*encoder.forward_layers, *encoder.backward_layers, *model.decoder.recurrent_layers]
+
+
 def recurrent_parameters(model: Seq2Seq) -> int:
-    """Numbers in the weights of the recurrent layers, encoder and decoder: what one cell needs more than another."""
-    encoder = [*model.encoder.forward_layers, *model.encoder.backward_layers]
-    return sum(layer.count_params() for layer in [*encoder, *model.decoder.recurrent_layers])
+    """Numbers in the weights of the recurrent layers, encoder and decoder together."""
+    return sum(layer.count_params() for layer in recurrent_layers(model))
+
+
+def recurrent_kernels(model: Seq2Seq) -> str:
+    """What the recurrent layers run on, on this machine: a speed says nothing of a cell without it."""
+    kernels = dict.fromkeys(layer.kernel_choice().implementation for layer in recurrent_layers(model))
+    return " and ".join(kernels)
 
 
 @contextlib.contextmanager

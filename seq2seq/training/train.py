@@ -17,7 +17,7 @@ from seq2seq.model import Seq2Seq, load
 from seq2seq.text import Tokenizer
 from seq2seq.training.corpus import Corpus, Texts, create_batches, create_tokenizer
 from seq2seq.training.evaluation import bleu_by_length, evaluate, evaluate_agreement
-from seq2seq.training.loop import Trainer, recurrent_parameters
+from seq2seq.training.loop import Trainer, recurrent_kernels, recurrent_parameters
 from seq2seq.training.progress import labelled
 
 RECIPE, SCORES, STATE = "recipe.yaml", "scores.json", "state"
@@ -139,6 +139,7 @@ def finish(
         "target_tokens_per_second": trainer.standing.target_tokens_per_second,
         "parameters": model.count_params(),
         "recurrent_parameters": recurrent_parameters(model),
+        "recurrent_kernel": recurrent_kernels(trainer.step.model),
         "monitor": config.training.monitor,
         "best_dev": trainer.standing.best,
     }

@@ -55,7 +55,7 @@ class Comparison:
 
 
 def plan_comparison(
-    recipe: str | pathlib.Path,
+    recipe: str | pathlib.Path | None,
     vary: Sequence[str],
     flags: Mapping[str, str | list[str] | None],
     name: str | None = None,
@@ -63,7 +63,7 @@ def plan_comparison(
     """The runs of a recipe with every combination of the varied settings, all of them checked.
 
     Args:
-        recipe: A YAML file of sections and settings.
+        recipe: A YAML file of sections and settings; None takes the defaults.
         vary: An axis each: `KEY=VALUE,VALUE`, or `KEY,KEY=VALUE,VALUE` for settings that always take the same value. A
             list is written with plus signs: `model.feeds=state,state+readout`.
         flags: Texts of flags, which hold for all runs.
@@ -75,13 +75,13 @@ def plan_comparison(
 
     Examples:
         >>> comparison = plan_comparison(
-        ...     "data/en-fr/recipe.yaml", ["model.encoder.units,model.decoder.units=64,128", "training.ema=0,0.9"],
+        ...     None, ["model.encoder.units,model.decoder.units=64,128", "training.ema=0,0.9"],
         ...     {"model.encoder.bidirectional": "false"},
         ... )
         >>> [variant.name for variant in comparison.variants]
         ['units=64, ema=0', 'units=64, ema=0.9', 'units=128, ema=0', 'units=128, ema=0.9']
         >>> comparison.variants[2].config.run.path.as_posix()
-        'checkpoints/compare-en-fr/units=128,ema=0'
+        'checkpoints/compare-run/units=128,ema=0'
     """
     axes = [read_axis(text) for text in vary]
     if not axes:
@@ -92,8 +92,9 @@ def plan_comparison(
     _check_keys([key for axis in axes for key in axis.keys], flags)
     if name is not None:
         _check_name(name)
-    # Its own mistakes are told as such, not as those of a variant.
-    read_recipe(pathlib.Path(recipe))
+    if recipe is not None:
+        # Its own mistakes are told as such, not as those of a variant.
+        read_recipe(pathlib.Path(recipe))
     names = short_names([axis.keys for axis in axes])
     variants = []
     for values in itertools.product(*(axis.values for axis in axes)):
@@ -167,7 +168,7 @@ def _text(key: str, value: str) -> str | list[str]:
 
 
 def _variant(
-    recipe: str | pathlib.Path,
+    recipe: str | pathlib.Path | None,
     settings: dict[str, str],
     flags: Mapping[str, str | list[str] | None],
     varied: Mapping[str, str | list[str]],

@@ -20,67 +20,146 @@ def valid_steps(mask, row):
     return [step for step in range(mask.shape[1]) if mask[row, step]]
 
 
-def gru_step(x, h, kernel, recurrent_kernel, bias):
+def in_blocks(number, *arrays):
+    """Each weight cut into the blocks of its gates."""
+    return [np.split(array, number, axis=-1) for array in arrays]
+
+
+def mixed(z, h, n, update_gate):
+    return {"keep": z * h + (1.0 - z) * n, "write": (1.0 - z) * h + z * n}[update_gate]
+
+
+def rnn_step(x, h, kernel, recurrent_kernel, bias):
+    """Elman 1990."""
+    return {"state": np.tanh(x @ kernel + h @ recurrent_kernel + bias)}
+
+
+def lstm_step(x, h, c, kernel, recurrent_kernel, bias):
+    """Hochreiter and Schmidhuber 1997 with a forget gate; Keras' block order [i | f | g | o]."""
+    (w_i, w_f, w_g, w_o), (u_i, u_f, u_g, u_o), (b_i, b_f, b_g, b_o) = in_blocks(4, kernel, recurrent_kernel, bias)
+    i = sigmoid(x @ w_i + h @ u_i + b_i)
+    f = sigmoid(x @ w_f + h @ u_f + b_f)
+    o = sigmoid(x @ w_o + h @ u_o + b_o)
+    g = np.tanh(x @ w_g + h @ u_g + b_g)
+    new_c = f * c + i * g
+    new_h = o * np.tanh(new_c)
+    return {"state": new_h, "cell_state": new_c, "input_gate": i, "forget_gate": f, "candidate": g, "output_gate": o}
+
+
+def gru_step(x, h, kernel, recurrent_kernel, bias, update_gate="keep"):
     """Cho et al. 2014, with the reset gate after the recurrent product; Keras' block order [z | r | n]."""
-    units = len(h)
-    update, reset, candidate = (slice(gate * units, (gate + 1) * units) for gate in range(3))
-
-    def pre_activations(gate):
-        return x @ kernel[:, gate] + bias[0, gate], h @ recurrent_kernel[:, gate] + bias[1, gate]
-
-    z = sigmoid(sum(pre_activations(update)))
-    r = sigmoid(sum(pre_activations(reset)))
-    from_input, from_state = pre_activations(candidate)
-    n = np.tanh(from_input + r * from_state)
-    return z * h + (1.0 - z) * n
+    (w_z, w_r, w_n), (u_z, u_r, u_n) = in_blocks(3, kernel, recurrent_kernel)
+    (b_z, b_r, b_n), (c_z, c_r, c_n) = in_blocks(3, *bias)
+    z = sigmoid(x @ w_z + b_z + h @ u_z + c_z)
+    r = sigmoid(x @ w_r + b_r + h @ u_r + c_r)
+    from_state = h @ u_n + c_n
+    n = np.tanh(x @ w_n + b_n + r * from_state)
+    new_h = mixed(z, h, n, update_gate)
+    return {"state": new_h, "update": z, "reset": r, "candidate": n, "recurrent_candidate": from_state}
 
 
-def gru(inputs, mask, initial_state, weights, reverse=False):
-    """Outputs, zero at padded steps, and final states; `weights` are kernel, recurrent kernel and bias."""
+def gru_reset_before_step(x, h, kernel, recurrent_kernel, bias, update_gate="keep"):
+    """Cho et al. 2014, with the reset gate on the state itself; Keras' block order [z | r | n]."""
+    (w_z, w_r, w_n), (u_z, u_r, u_n), (b_z, b_r, b_n) = in_blocks(3, kernel, recurrent_kernel, bias)
+    z = sigmoid(x @ w_z + h @ u_z + b_z)
+    r = sigmoid(x @ w_r + h @ u_r + b_r)
+    from_state = (r * h) @ u_n
+    n = np.tanh(x @ w_n + from_state + b_n)
+    new_h = mixed(z, h, n, update_gate)
+    return {"state": new_h, "update": z, "reset": r, "candidate": n, "recurrent_candidate": from_state}
+
+
+def gru_simplified_step(x, h, kernel, recurrent_kernel, bias, update_gate="keep"):
+    """A GRU without the reset gate; blocks [z | n]."""
+    (w_z, w_n), (u_z, u_n), (b_z, b_n) = in_blocks(2, kernel, recurrent_kernel, bias)
+    z = sigmoid(x @ w_z + h @ u_z + b_z)
+    n = np.tanh(x @ w_n + h @ u_n + b_n)
+    return {"state": mixed(z, h, n, update_gate), "update": z, "candidate": n}
+
+
+STEPS = {
+    "rnn": rnn_step,
+    "lstm": lstm_step,
+    "gru": gru_step,
+    "gru_reset_before": gru_reset_before_step,
+    "gru_simplified": gru_simplified_step,
+}
+
+
+def cell_step(cell, x, states, weights, update_gate="keep"):
+    """Everything that one step of one row computes, by name; `states` are h and, for an LSTM, c."""
+    choice = {"update_gate": update_gate} if cell.startswith("gru") else {}
+    return STEPS[cell](x, *states, *weights, **choice)
+
+
+def number_of_states(cell):
+    return 2 if cell == "lstm" else 1
+
+
+def states_of(values):
+    return [values[name] for name in ("state", "cell_state") if name in values]
+
+
+def recurrent(cell, inputs, mask, initial_states, weights, reverse=False, update_gate="keep"):
+    """Outputs, zero at padded steps, and the list of final states; `weights` are kernel, recurrent kernel and bias."""
     inputs, weights = np.asarray(inputs, "float64"), [np.asarray(weight, "float64") for weight in weights]
     units = weights[1].shape[0]
     rows, steps = inputs.shape[:2]
     mask = np.ones((rows, steps), bool) if mask is None else mask
-    final = np.zeros((rows, units)) if initial_state is None else np.array(initial_state, "float64")
+    if initial_states is None:
+        initial_states = [np.zeros((rows, units))] * number_of_states(cell)
+    final = [np.array(state, "float64") for state in initial_states]
     outputs = np.zeros((rows, steps, units))
     for row in range(rows):
         order = valid_steps(mask, row)
-        for step in reversed(order) if reverse else order:
-            final[row] = gru_step(inputs[row, step], final[row], *weights)
-            outputs[row, step] = final[row]
+        for place in reversed(order) if reverse else order:
+            values = cell_step(cell, inputs[row, place], [state[row] for state in final], weights, update_gate)
+            for state, new in zip(final, states_of(values), strict=True):
+                state[row] = new
+            outputs[row, place] = final[0][row]
     return outputs, final
 
 
-def cudnn_gru(inputs, initial_state, params, lengths, units):
-    """What cuDNN documents for CUDNN_GRU: gates [r | z | n], each block multiplies from the left, one flat vector."""
+def cudnn(mode, inputs, initial_state, initial_cell_state, params, lengths, units):
+    """What cuDNN documents for its three kinds of networks: every block multiplies from the left and has two biases,
+    all in one flat vector, in the order [i | f | g | o] for an LSTM and [r | z | n] for a GRU."""
+    number = {"rnn_tanh": 1, "lstm": 4, "gru": 3}[mode]
     features, params = inputs.shape[-1], np.asarray(params, "float64")
-    shapes = [(units, features)] * 3 + [(units, units)] * 3 + [(units,)] * 6
+    shapes = [(units, features)] * number + [(units, units)] * number + [(units,)] * 2 * number
     sizes = [int(np.prod(shape)) for shape in shapes]
     assert params.shape == (sum(sizes),)
     blocks = [part.reshape(shape) for part, shape in zip(np.split(params, np.cumsum(sizes)[:-1]), shapes, strict=True)]
-    (w_r, w_z, w_n), (u_r, u_z, u_n) = blocks[:3], blocks[3:6]
-    (b_wr, b_wz, b_wn), (b_ur, b_uz, b_un) = blocks[6:9], blocks[9:]
+    w, u, b, c = (blocks[start * number : (start + 1) * number] for start in range(4))
     outputs = np.zeros((*inputs.shape[:2], units))
-    final = np.array(initial_state, "float64")
+    final, final_cell = np.array(initial_state, "float64"), np.array(initial_cell_state, "float64")
     for row, row_length in enumerate(lengths):
         assert row_length >= 1, "cuDNN refuses empty rows"
-        for step in range(row_length):
-            x, h = inputs[row, step], final[row]
-            r = sigmoid(w_r @ x + u_r @ h + b_wr + b_ur)
-            z = sigmoid(w_z @ x + u_z @ h + b_wz + b_uz)
-            n = np.tanh(w_n @ x + b_wn + r * (u_n @ h + b_un))
-            final[row] = (1.0 - z) * n + z * h
-            outputs[row, step] = final[row]
-    return outputs, final
+        for place in range(row_length):
+            x, h = inputs[row, place], final[row]
+            from_input = [w[gate] @ x + b[gate] for gate in range(number)]
+            from_state = [u[gate] @ h + c[gate] for gate in range(number)]
+            if mode == "rnn_tanh":
+                final[row] = np.tanh(from_input[0] + from_state[0])
+            elif mode == "lstm":
+                i, f, g, o = (one + other for one, other in zip(from_input, from_state, strict=True))
+                final_cell[row] = sigmoid(f) * final_cell[row] + sigmoid(i) * np.tanh(g)
+                final[row] = sigmoid(o) * np.tanh(final_cell[row])
+            else:
+                r = sigmoid(from_input[0] + from_state[0])
+                z = sigmoid(from_input[1] + from_state[1])
+                n = np.tanh(from_input[2] + r * from_state[2])
+                final[row] = (1.0 - z) * n + z * h
+            outputs[row, place] = final[row]
+    return outputs, final, final_cell
 
 
-def encoder(inputs, mask, layers, residual=False, input_masks=None):
+def encoder(inputs, mask, layers, residual=False, input_masks=None, cell="gru", update_gate="keep"):
     """`layers` holds one list of weights a direction for each layer; `input_masks`, dropout factors of its inputs."""
     outputs = np.asarray(inputs, "float64")
     for index, directions in enumerate(layers):
         layer_inputs = outputs if input_masks is None else outputs * input_masks[index]
         read = [
-            gru(layer_inputs, mask, None, weights, reverse=direction == 1)[0]
+            recurrent(cell, layer_inputs, mask, None, weights, direction == 1, update_gate)[0]
             for direction, weights in enumerate(directions)
         ]
         outputs = np.concatenate(read, axis=-1)
@@ -200,9 +279,10 @@ def multi_head(memory, mask, query, query_kernel, key_kernel, value_kernel, outp
 def decoder(parts, token_ids, memory, mask):
     """One token after another, one sentence after another.
 
-    `parts` has the weights and choices by name: embeddings, bridges (kernel and bias of each layer, or none), layers
-    (weights of each), readout (kernel, bias), output (matrix, bias), summary and read (functions of a sentence),
-    feeds, attention, attend, input_feeding, residual, and dropout factors `embedding`, `outputs`, `features`.
+    `parts` has the weights and choices by name: embeddings, cell, update_gate, bridges (kernel and bias of each state
+    of each layer, or none), layers (weights of each), readout (kernel, bias), output (matrix, bias), summary and read
+    (functions of a sentence), feeds, attention, attend, input_feeding, residual, and dropout factors `embedding`,
+    `outputs`, `features`.
     Returns logits, and the weights of each step where there are any.
     """
     all_logits, all_weights = [], []
@@ -215,18 +295,20 @@ def decoder(parts, token_ids, memory, mask):
 
 def _decode_sentence(parts, token_ids, memory, mask, row):
     summary = parts["summary"](memory, mask)[0]
-    states = [np.zeros(len(weights[1])) for weights in parts["layers"]]
-    if "state" in parts["feeds"]:
-        states = [np.tanh(summary @ kernel + bias) for kernel, bias in parts["bridges"]]
+    bridged = [np.tanh(summary @ kernel + bias) for kernel, bias in parts["bridges"]]
+    states = []
+    for weights in parts["layers"]:
+        zeros = [np.zeros(len(weights[1]))] * number_of_states(parts["cell"])
+        states.append([bridged.pop(0) for _ in zeros] if "state" in parts["feeds"] else zeros)
     fed = np.zeros(len(parts["readout"][1]))
     all_logits, all_weights = [], []
-    for step, token in enumerate(token_ids):
+    for place, token in enumerate(token_ids):
         context, weights = None, None
         inputs = [parts["embeddings"][token] * parts["dropout"]["embedding"][row]]
         if parts["input_feeding"]:
             inputs.append(fed)
         if "input" in parts["feeds"]:
-            context, weights = parts["read"](memory, mask, states[-1])
+            context, weights = parts["read"](memory, mask, states[-1][0])
             inputs.append(context)
         outputs = np.concatenate(inputs)
         for index, layer_weights in enumerate(parts["layers"]):
@@ -234,8 +316,9 @@ def _decode_sentence(parts, token_ids, memory, mask, row):
             if index == 1 and parts["attend"] == "between":
                 context, weights = parts["read"](memory, mask, outputs)
                 layer_inputs = np.concatenate([outputs, context])
-            states[index] = gru_step(layer_inputs, states[index], *layer_weights)
-            outputs = states[index] + (outputs if parts["residual"] and index > 0 else 0.0)
+            values = cell_step(parts["cell"], layer_inputs, states[index], layer_weights, parts["update_gate"])
+            states[index] = states_of(values)
+            outputs = values["state"] + (outputs if parts["residual"] and index > 0 else 0.0)
             outputs = outputs * parts["dropout"]["outputs"][index][row]
         if "readout" in parts["feeds"]:
             if context is None:
@@ -244,6 +327,6 @@ def _decode_sentence(parts, token_ids, memory, mask, row):
         kernel, bias = parts["readout"]
         fed = np.tanh(outputs @ kernel + bias)
         matrix, output_bias = parts["output"]
-        all_logits.append(matrix @ (fed * parts["dropout"]["features"][row, step]) + output_bias)
+        all_logits.append(matrix @ (fed * parts["dropout"]["features"][row, place]) + output_bias)
         all_weights.append(weights)
     return all_logits, all_weights

@@ -3,6 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from tests.layers import oracles
+
 TOLERANCE = {"float32": 1e-5, "float64": 1e-10}
 
 RAGGED = np.array(
@@ -14,6 +16,18 @@ RAGGED = np.array(
     ]
 )
 """A full row, a shorter one, one of a single step, and one that is all padding."""
+
+CELLS = tuple(oracles.STEPS)
+GATED = tuple(cell for cell in CELLS if cell.startswith("gru"))
+"""The cells with an update gate, in one of its two readings."""
+ROADS = [
+    (cell, update_gate, implementation)
+    for cell in CELLS
+    for update_gate in ("keep", "write")
+    for implementation in ("scan", "raw")
+    if (update_gate == "keep" or cell in GATED) and (cell, implementation) != ("gru_reset_before", "scan")
+]
+"""Every cell, reading of its update gate and way to run it on a processor."""
 
 
 def normal(seed, *shape, dtype="float32"):

@@ -1,4 +1,4 @@
-"""One recurrent layer on each of its roads against a NumPy loop, Keras' own GRU and finite differences."""
+"""One recurrent layer on each of its roads against a NumPy loop, Keras' own layers and finite differences."""
 
 import re
 
@@ -10,7 +10,10 @@ import tensorflow as tf
 from seq2seq.layers import Recurrent, recurrent
 from tests.layers import oracles
 from tests.layers.samples import (
+    CELLS,
+    GATED,
     RAGGED,
+    ROADS,
     TOLERANCE,
     close,
     finite_differences,
@@ -21,167 +24,210 @@ from tests.layers.samples import (
 )
 
 ROWS, STEPS, FEATURES, UNITS = 4, 5, 3, 6
-ROADS = pytest.mark.parametrize("implementation", ["scan", "raw"])
+GRU = ("gru", "keep", "scan")
+EVERY_ROAD = pytest.mark.parametrize("road", ROADS, ids=["-".join(road) for road in ROADS])
+KEEPING = [road for road in ROADS if road[1] == "keep"]
+EVERY_KEEPING_ROAD = pytest.mark.parametrize("road", KEEPING, ids=["-".join(road[::2]) for road in KEEPING])
 DIRECTIONS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "backward"])
-MASKS = pytest.mark.parametrize("mask", [None, RAGGED], ids=["full", "ragged"])
-STATES = pytest.mark.parametrize("with_state", [False, True], ids=["zeros", "given"])
 DTYPES = pytest.mark.parametrize("dtype", TOLERANCE)
+KERAS = {
+    "rnn": keras.layers.SimpleRNN,
+    "lstm": lambda *args, **options: keras.layers.LSTM(*args, use_cudnn=False, **options),
+    "gru": lambda *args, **options: keras.layers.GRU(*args, use_cudnn=False, **options),
+    "gru_reset_before": lambda *args, **options: keras.layers.GRU(*args, reset_after=False, **options),
+}
 
 
-def create(implementation="scan", reverse=False, dtype="float32", seed=0):
-    layer = Recurrent(UNITS, reverse=reverse, implementation=implementation, dtype=dtype)
+def create(road=GRU, reverse=False, dtype="float32", seed=0):
+    cell, update_gate, implementation = road
+    layer = Recurrent(
+        UNITS, cell, reverse=reverse, implementation=implementation, update_gate=update_gate, dtype=dtype
+    )
     layer.build((None, None, FEATURES))
     return randomize(layer, seed)
 
 
-def sample(dtype="float32", with_state=True):
-    state = normal(2, ROWS, UNITS, dtype=dtype) if with_state else None
-    return normal(1, ROWS, STEPS, FEATURES, dtype=dtype), state
+def sample(dtype="float32", cell="gru"):
+    states = [normal(2 + place, ROWS, UNITS, dtype=dtype) for place in range(oracles.number_of_states(cell))]
+    return normal(1, ROWS, STEPS, FEATURES, dtype=dtype), states
 
 
-def weighted(outputs, state):
-    """A scalar that every element of outputs and final state enters in its own way."""
-    places, final = normal(3, ROWS, STEPS, UNITS), normal(4, ROWS, UNITS)
-    return tf.reduce_sum(outputs * tf.cast(places, outputs.dtype)) + tf.reduce_sum(state * tf.cast(final, state.dtype))
-
-
-@ROADS
-@DIRECTIONS
-@MASKS
-@STATES
-@DTYPES
-def test_outputs_and_final_state_are_those_of_the_loop(implementation, reverse, mask, with_state, dtype):
-    layer, (inputs, state) = create(implementation, reverse, dtype), sample(dtype, with_state)
-    outputs, states = layer(inputs, mask=mask, initial_state=None if state is None else [state])
-    expected_outputs, expected_state = oracles.gru(inputs, mask, state, layer.get_weights(), reverse)
-    assert outputs.dtype == dtype
-    assert len(states) == 1
-    close(outputs, expected_outputs, TOLERANCE[dtype])
-    close(states[0], expected_state, TOLERANCE[dtype])
-
-
-@ROADS
-@DIRECTIONS
-@MASKS
-@DTYPES
-def test_outputs_states_and_gradients_are_those_of_keras(implementation, reverse, mask, dtype):
-    layer, (inputs, state) = create(implementation, reverse, dtype), sample(dtype)
-    other = keras.layers.GRU(
-        UNITS, return_sequences=True, return_state=True, go_backwards=reverse, use_cudnn=False, dtype=dtype
+def loop(layer, inputs, mask, states):
+    return oracles.recurrent(
+        layer.cell_name, inputs, mask, states, layer.get_weights(), layer.reverse, layer.update_gate
     )
+
+
+def weighted(outputs, states):
+    """A scalar that every element of outputs and final states enters in its own way."""
+    return sum(
+        tf.reduce_sum(values * tf.cast(normal(10 + place, *values.shape), values.dtype))
+        for place, values in enumerate([outputs, *states])
+    )
+
+
+def loss_of(layer, mask=RAGGED):
+    def loss(inputs, *states):
+        outputs, states = layer(inputs, mask=mask, initial_state=list(states))
+        return weighted(outputs, states)
+
+    return loss
+
+
+def with_gradients(loss, layer, values):
+    """Value of a loss, and its gradients to `values` and to the weights of a layer."""
+    with tf.GradientTape() as tape:
+        watched = [tf.constant(value) for value in values]
+        tape.watch(watched)
+        value = loss(*watched)
+    return [value, *tape.gradient(value, watched + [variable.value for variable in layer.trainable_variables])]
+
+
+@EVERY_ROAD
+@DIRECTIONS
+@DTYPES
+def test_outputs_and_final_states_are_those_of_the_loop(road, reverse, dtype):
+    layer, (inputs, states) = create(road, reverse, dtype), sample(dtype, road[0])
+    for mask, initial_state in ((None, None), (RAGGED, states)):
+        outputs, final_states = layer(inputs, mask=mask, initial_state=initial_state)
+        expected_outputs, expected_states = loop(layer, inputs, mask, initial_state)
+        assert outputs.dtype == dtype
+        close(outputs, expected_outputs, TOLERANCE[dtype])
+        for final_state, expected_state in zip(final_states, expected_states, strict=True):
+            close(final_state, expected_state, TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize(
+    "road", [road for road in KEEPING if road[0] in KERAS], ids=lambda road: f"{road[0]}-{road[2]}"
+)
+@DIRECTIONS
+@pytest.mark.parametrize(
+    ("mask", "dtype"),
+    [(None, "float32"), (RAGGED, "float32"), (RAGGED, "float64")],
+    ids=["full-float32", "ragged-float32", "ragged-float64"],
+)
+def test_outputs_states_and_gradients_are_those_of_keras(road, reverse, mask, dtype):
+    layer, (inputs, states) = create(road, reverse, dtype), sample(dtype, road[0])
+    other = KERAS[road[0]](UNITS, return_sequences=True, return_state=True, go_backwards=reverse, dtype=dtype)
     other.build((ROWS, STEPS, FEATURES))
     other.set_weights(layer.get_weights())
     keep = tf.ones([ROWS, STEPS, 1], dtype) if mask is None else tf.cast(mask[..., None], dtype)
 
-    def keras_loss(inputs, state):
-        outputs, last = other(inputs, mask=mask, initial_state=state)
+    def keras_loss(inputs, *states):
+        outputs, *last = other(inputs, mask=mask, initial_state=list(states))
         return weighted((tf.reverse(outputs, [1]) if reverse else outputs) * keep, last)
 
-    def our_loss(inputs, state):
-        outputs, states = layer(inputs, mask=mask, initial_state=[state])
-        return weighted(outputs, states[0])
-
-    results = []
-    for loss, variables in ((our_loss, layer.trainable_variables), (keras_loss, other.trainable_variables)):
-        with tf.GradientTape() as tape:
-            watched = [tf.constant(inputs), tf.constant(state)]
-            tape.watch(watched)
-            value = loss(*watched)
-        results.append([value, *tape.gradient(value, watched + [variable.value for variable in variables])])
-    for actual, expected in zip(*results, strict=True):
+    values = [inputs, *states]
+    ours, theirs = with_gradients(loss_of(layer, mask), layer, values), with_gradients(keras_loss, other, values)
+    for actual, expected in zip(ours, theirs, strict=True):
         close(actual, expected, TOLERANCE[dtype] * 5)
 
 
-@ROADS
-@DIRECTIONS
-def test_gradients_are_those_of_finite_differences(implementation, reverse):
-    layer, mask = create(implementation, reverse, "float64"), RAGGED
-    values = [*sample("float64"), *layer.get_weights()]
+@pytest.mark.parametrize(
+    "road", [road for road in ROADS if road[2] == "raw"], ids=lambda road: f"{road[0]}-{road[1]}"
+)
+def test_gradients_are_those_of_finite_differences(road):
+    layer, (inputs, states) = create(road, True, "float64"), sample("float64", road[0])
+    values = [inputs, *states, *layer.get_weights()]
 
-    def numpy_loss(inputs, state, *weights):
-        outputs, last = oracles.gru(inputs, mask, state, weights, reverse)
-        return np.sum(outputs * normal(3, ROWS, STEPS, UNITS)) + np.sum(last * normal(4, ROWS, UNITS))
+    def numpy_loss(inputs, *rest):
+        states, weights = rest[:-3], rest[-3:]
+        outputs, last = oracles.recurrent(road[0], inputs, RAGGED, states, weights, True, road[1])
+        return sum(
+            np.sum(values * normal(10 + place, *values.shape)) for place, values in enumerate([outputs, *last])
+        )
 
-    with tf.GradientTape() as tape:
-        inputs, state = (tf.constant(value) for value in values[:2])
-        tape.watch([inputs, state])
-        outputs, states = layer(inputs, mask=mask, initial_state=[state])
-        value = weighted(outputs, states[0])
-    found = tape.gradient(value, [inputs, state, *(variable.value for variable in layer.trainable_variables)])
-    close(value, numpy_loss(*values), 1e-10)
+    value, *found = with_gradients(loss_of(layer), layer, [inputs, *states])
+    close(value, numpy_loss(*values), 1e-5)
     for actual, expected in zip(found, finite_differences(numpy_loss, values), strict=True):
         close(actual, expected, 1e-6)
 
 
-@ROADS
+@pytest.mark.parametrize(
+    "road", [road for road in ROADS if road[2] == "scan"], ids=lambda road: f"{road[0]}-{road[1]}"
+)
 @DIRECTIONS
-def test_bfloat16_is_close_to_float32(implementation, reverse):
-    layer, (inputs, state) = create(implementation, reverse, "mixed_bfloat16"), sample()
+def test_the_kernel_and_the_cell_step_by_step_have_the_same_gradients(road, reverse):
+    layer, (inputs, states) = create(road, reverse, "float64"), sample("float64", road[0])
+    raw = create((*road[:2], "raw"), reverse, "float64")
+    for mask in (None, RAGGED):
+        results = [with_gradients(loss_of(each, mask), each, [inputs, *states]) for each in (layer, raw)]
+        for actual, expected in zip(*results, strict=True):
+            close(actual, expected, 1e-10)
 
-    def loss(inputs, state):
-        outputs, states = layer(inputs, mask=RAGGED, initial_state=[state])
-        assert outputs.dtype == states[0].dtype == "bfloat16"
-        return weighted(tf.cast(outputs, "float32"), tf.cast(states[0], "float32"))
 
-    exact = create("raw", reverse)
-    expected_outputs, expected_state = oracles.gru(inputs, RAGGED, state, exact.get_weights(), reverse)
-    outputs, states = layer(inputs, mask=RAGGED, initial_state=[state])
-    close(tf.cast(outputs, "float32"), expected_outputs, 5e-2)
-    close(tf.cast(states[0], "float32"), expected_state, 5e-2)
+@EVERY_KEEPING_ROAD
+def test_bfloat16_is_close_to_float32(road):
+    layer, (inputs, states) = create(road, True, "mixed_bfloat16"), sample(cell=road[0])
 
-    def exact_loss(inputs, state):
-        outputs, states = exact(inputs, mask=RAGGED, initial_state=[state])
-        return weighted(outputs, states[0])
+    def loss(inputs, *states):
+        outputs, states = layer(inputs, mask=RAGGED, initial_state=list(states))
+        assert {outputs.dtype, *(state.dtype for state in states)} == {tf.bfloat16}
+        return weighted(tf.cast(outputs, "float32"), [tf.cast(state, "float32") for state in states])
 
-    for actual, expected in zip(
-        gradients(loss, inputs, state)[1], gradients(exact_loss, inputs, state)[1], strict=True
-    ):
+    expected_outputs, expected_states = loop(layer, inputs, RAGGED, states)
+    outputs, final_states = layer(inputs, mask=RAGGED, initial_state=states)
+    for actual, expected in zip([outputs, *final_states], [expected_outputs, *expected_states], strict=True):
+        close(tf.cast(actual, "float32"), expected, 5e-2)
+    exact = gradients(loss_of(create((*road[:2], "raw"), True)), inputs, *states)[1]
+    for actual, expected in zip(gradients(loss, inputs, *states)[1], exact, strict=True):
         close(actual, expected, 0.15)
 
 
-@ROADS
+@EVERY_KEEPING_ROAD
 @DIRECTIONS
-@pytest.mark.parametrize("garbage", [0.0, 1e3, -1e6, 1e30])
-def test_padding_changes_nothing(implementation, reverse, garbage):
-    layer, (inputs, state) = create(implementation, reverse), sample()
-    filled = np.where(RAGGED[..., None], inputs, np.float32(garbage))
-    longer = np.concatenate([filled, np.full((ROWS, 3, FEATURES), garbage, "float32")], axis=1)
+def test_padding_changes_nothing(road, reverse):
+    layer, (inputs, states) = create(road, reverse), sample(cell=road[0])
+    outputs, final_states = layer(inputs, mask=RAGGED, initial_state=states)
     longer_mask = np.concatenate([RAGGED, np.zeros((ROWS, 3), bool)], axis=1)
-    outputs, states = layer(inputs, mask=RAGGED, initial_state=[state])
-    padded_outputs, padded_states = layer(longer, mask=longer_mask, initial_state=[state])
-    close(padded_outputs[:, :STEPS], outputs, 1e-6)
-    close(padded_states[0], states[0], 1e-6)
-    assert not padded_outputs.numpy()[~longer_mask].any()
-    close(padded_states[0][3], state[3], 0)
+    for garbage in (0.0, -1e6, 1e30):
+        filled = np.where(RAGGED[..., None], inputs, np.float32(garbage))
+        longer = np.concatenate([filled, np.full((ROWS, 3, FEATURES), garbage, "float32")], axis=1)
+        padded_outputs, padded_states = layer(longer, mask=longer_mask, initial_state=states)
+        close(padded_outputs[:, :STEPS], outputs, 1e-6)
+        assert not padded_outputs.numpy()[~longer_mask].any()
+        for padded, final_state, first in zip(padded_states, final_states, states, strict=True):
+            close(padded, final_state, 1e-6)
+            close(padded[3], first[3], 0)
 
 
-@ROADS
+@EVERY_KEEPING_ROAD
 @DIRECTIONS
-def test_padding_gets_no_gradient(implementation, reverse):
-    layer, (inputs, state) = create(implementation, reverse), sample()
-
-    def loss(inputs, state):
-        outputs, states = layer(inputs, mask=RAGGED, initial_state=[state])
-        return weighted(outputs, states[0])
-
-    _, (of_inputs, of_state) = gradients(loss, inputs, state)
+def test_padding_gets_no_gradient(road, reverse):
+    layer, (inputs, states) = create(road, reverse), sample(cell=road[0])
+    _, (of_inputs, *of_states) = gradients(loss_of(layer), inputs, *states)
     assert not of_inputs[~RAGGED].any()
     assert of_inputs[RAGGED].all()
-    close(of_state[3], normal(4, ROWS, UNITS)[3], 1e-6)
+    for place, of_state in enumerate(of_states):
+        close(of_state[3], normal(11 + place, ROWS, UNITS)[3], 1e-6)
 
 
-@ROADS
-def test_one_step_at_a_time_is_the_sequence(implementation):
-    layer, (inputs, state) = create(implementation), sample()
-    outputs, states = layer(inputs, initial_state=[state])
-    by_call, by_step = [state], [state]
+@EVERY_ROAD
+def test_one_step_at_a_time_is_the_sequence(road):
+    layer, (inputs, states) = create(road), sample(cell=road[0])
+    outputs, final_states = layer(inputs, initial_state=states)
+    by_call, by_step = states, states
     for step in range(STEPS):
         output, by_call = layer(inputs[:, step : step + 1], initial_state=by_call)
         single, by_step = layer.step(inputs[:, step], by_step)
         close(output[:, 0], outputs[:, step], 1e-6)
         close(single, outputs[:, step], 1e-6)
-    close(by_call[0], states[0], 1e-6)
-    close(by_step[0], states[0], 1e-6)
+    for each in (by_call, by_step):
+        for state, final_state in zip(each, final_states, strict=True):
+            close(state, final_state, 1e-6)
+
+
+@pytest.mark.parametrize("cell", GATED)
+def test_a_gate_that_writes_is_a_gate_that_keeps_turned_round(cell):
+    (inputs, states), keeping = sample("float64", cell), create((cell, "keep", "raw"), dtype="float64")
+    writing = create((cell, "write", "raw"), dtype="float64")
+    writing.set_weights([keeping.cell.with_gate_turned(weight) for weight in keeping.get_weights()])
+    for one, other in zip(
+        *(tf.nest.flatten(layer(inputs, mask=RAGGED, initial_state=states)) for layer in (keeping, writing)),
+        strict=True,
+    ):
+        close(one, other, 1e-12)
+    assert np.abs(writing.get_weights()[0] - keeping.get_weights()[0]).max() > 0.1
 
 
 def test_a_single_step_runs_no_loop():
@@ -194,88 +240,91 @@ def test_a_single_step_runs_no_loop():
     assert [name for name in operations(many) if "While" in name]
 
 
-def test_a_single_step_with_a_mask_keeps_the_state_of_padded_rows():
-    layer, (inputs, state) = create(), sample()
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
+def test_a_single_step_with_a_mask_keeps_the_states_of_padded_rows(cell):
+    layer, (inputs, states) = create((cell, "keep", "scan")), sample(cell=cell)
     mask = RAGGED[:, 3:4]
-    outputs, states = layer(inputs[:, :1], mask=mask, initial_state=[state])
-    expected_outputs, expected_state = oracles.gru(inputs[:, :1], mask, state, layer.get_weights())
+    outputs, final_states = layer(inputs[:, :1], mask=mask, initial_state=states)
+    expected_outputs, expected_states = loop(layer, inputs[:, :1], mask, states)
     close(outputs, expected_outputs, 1e-5)
-    close(states[0], expected_state, 1e-5)
+    for final_state, expected_state in zip(final_states, expected_states, strict=True):
+        close(final_state, expected_state, 1e-5)
 
 
-def test_the_first_state_is_zeros_unless_told_otherwise():
-    layer, (inputs, _) = create(), sample()
-    assert layer.initial_state(2)[0].shape == (2, UNITS)
-    assert not layer.initial_state(2)[0].numpy().any()
+@pytest.mark.parametrize("cell", CELLS)
+def test_the_first_state_is_zeros_unless_told_otherwise(cell):
+    layer, (inputs, _) = create((cell, "keep", "auto")), sample()
+    assert [state.shape.as_list() for state in layer.initial_state(2)] == [[2, UNITS]] * oracles.number_of_states(cell)
+    assert not any(state.numpy().any() for state in layer.initial_state(2))
     close(layer(inputs)[0], layer(inputs, initial_state=layer.initial_state(ROWS))[0], 0)
 
 
-def test_kernel_choice_says_which_kernel_and_why(monkeypatch):
-    assert create("scan").kernel_choice() == ("scan", ("implementation is 'scan'", "TensorFlow sees no GPU"))
-    assert create("raw").kernel_choice() == ("raw", ("implementation is 'raw'", "TensorFlow sees no GPU"))
-    assert create("auto").kernel_choice() == ("scan", ("TensorFlow sees no GPU",))
-    assert create("cudnn").kernel_choice().reasons_against_cudnn == ("TensorFlow sees no GPU",)
+NO_GPU = "TensorFlow sees no GPU"
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_kernel_choice_says_which_kernel_and_why(monkeypatch, cell):
+    def choice(implementation):
+        return create((cell, "keep", implementation)).kernel_choice()
+
+    no_kernel = () if cell in ("rnn", "lstm", "gru") else (f"cuDNN has no kernel for the cell '{cell}'",)
+    processor = "raw" if cell == "gru_reset_before" else "scan"
+    monkeypatch.setattr(recurrent, "gpu_is_available", lambda: False)
+    assert choice("auto") == (processor, (*no_kernel, NO_GPU))
+    assert choice("cudnn").reasons_against_cudnn == (*no_kernel, NO_GPU)
+    assert choice("scan") == (processor, (*no_kernel, "implementation is 'scan'", NO_GPU))
+    assert choice("raw") == ("raw", (*no_kernel, "implementation is 'raw'", NO_GPU))
     monkeypatch.setattr(recurrent, "gpu_is_available", lambda: True)
-    assert create("auto").kernel_choice() == ("cudnn", ())
-    assert create("cudnn").kernel_choice() == ("cudnn", ())
-    assert create("scan").kernel_choice() == ("scan", ("implementation is 'scan'",))
-    assert create("raw").kernel_choice() == ("raw", ("implementation is 'raw'",))
-    layer = create("auto")
-    layer.cell.cudnn_mode = None
-    assert layer.kernel_choice() == ("scan", ("cuDNN has no kernel for the cell 'gru'",))
+    fastest = (processor, no_kernel) if no_kernel else ("cudnn", ())
+    assert choice("auto") == choice("cudnn") == fastest
+    assert choice("scan") == (processor, (*no_kernel, "implementation is 'scan'"))
+    assert choice("raw") == ("raw", (*no_kernel, "implementation is 'raw'"))
 
 
-@pytest.mark.skipif(bool(tf.config.list_logical_devices("GPU")), reason="cuDNN can run here")
-def test_cudnn_where_it_cannot_run_is_refused_with_the_reason():
-    message = "implementation='cudnn' cannot run: TensorFlow sees no GPU. Use implementation='auto'."
+@pytest.mark.parametrize(
+    ("cell", "implementation", "message"),
+    [
+        ("lstm", "cudnn", f"implementation='cudnn' cannot run: {NO_GPU}. Use implementation='auto'."),
+        (
+            "gru_simplified",
+            "cudnn",
+            "implementation='cudnn' cannot run: cuDNN has no kernel for the cell 'gru_simplified'; "
+            f"{NO_GPU}. Use implementation='auto'.",
+        ),
+        (
+            "gru_reset_before",
+            "scan",
+            "implementation='scan' cannot run: the processor has no kernel for the cell 'gru_reset_before'. "
+            "Use implementation='auto'.",
+        ),
+    ],
+)
+def test_a_kernel_that_cannot_run_is_refused_with_every_reason(monkeypatch, cell, implementation, message):
+    monkeypatch.setattr(recurrent, "gpu_is_available", lambda: False)
     with pytest.raises(ValueError, match=re.escape(message)):
-        create("cudnn")(sample()[0])
+        create((cell, "keep", implementation))(sample()[0])
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"units": 3, "cell": "gruu"}, "cell must be one of gru"),
-        ({"units": 3, "cell": "gruu"}, "but is 'gruu' instead."),
         (
-            {"units": 3, "implementation": "fast"},
-            "implementation must be one of auto, cudnn, scan, raw, but is 'fast' instead.",
+            {"cell": "gruu"},
+            "cell must be one of rnn, lstm, gru, gru_reset_before, gru_simplified, but is 'gruu' instead.",
         ),
+        ({"implementation": "fast"}, "implementation must be one of auto, cudnn, scan, raw, but is 'fast' instead."),
         ({"units": 0}, "units must be a positive whole number, but is 0 instead."),
         ({"units": 2.5}, "units must be a positive whole number, but is 2.5 instead."),
+        ({"update_gate": "forget"}, "update_gate must be one of keep, write, but is 'forget' instead."),
+        (
+            {"cell": "lstm", "update_gate": "write"},
+            "update_gate must be 'keep' where cell is 'lstm', but is 'write' instead.",
+        ),
     ],
 )
 def test_what_cannot_be_is_refused(arguments, message):
     with pytest.raises(ValueError, match=re.escape(message)):
-        Recurrent(**arguments)
-
-
-def test_the_cell_alone_is_keras_own_gru_cell():
-    """Our cell in `keras.layers.RNN`, and Keras' GRU, trade weights and agree."""
-    layer, (inputs, state) = create(), sample()
-    alone = keras.layers.RNN(layer.cell, return_sequences=True, return_state=True)
-    outputs, last = alone(inputs, initial_state=state, mask=tf.constant(RAGGED))
-    expected_outputs, expected_state = oracles.gru(inputs, RAGGED, state, layer.get_weights())
-    close(outputs * RAGGED[..., None], expected_outputs, 1e-5)
-    close(last, expected_state, 1e-5)
-
-
-def test_a_step_tells_every_gate_by_name():
-    layer, (inputs, state) = create("raw", dtype="float64"), sample("float64")
-    step = layer.cell.step(layer.cell.project(inputs[:, 0]), [state])
-    kernel, recurrent_kernel, bias = layer.get_weights()
-    from_inputs, from_state = inputs[:, 0] @ kernel + bias[0], state @ recurrent_kernel + bias[1]
-    update = oracles.sigmoid((from_inputs + from_state)[:, :UNITS])
-    reset = oracles.sigmoid((from_inputs + from_state)[:, UNITS : 2 * UNITS])
-    candidate = np.tanh(from_inputs[:, 2 * UNITS :] + reset * from_state[:, 2 * UNITS :])
-    for actual, expected in (
-        (step.update, update),
-        (step.reset, reset),
-        (step.candidate, candidate),
-        (step.recurrent_candidate, from_state[:, 2 * UNITS :]),
-        (step.state, update * state + (1 - update) * candidate),
-    ):
-        close(actual, expected, 1e-12)
+        Recurrent(**{"units": 3} | arguments)
 
 
 @pytest.mark.parametrize("implementation", ["scan", "raw"])

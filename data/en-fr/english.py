@@ -37,7 +37,7 @@ def english_words(sentence: Sentence) -> list[Word]:
     ]
 
 
-def subject_and_verb(sentence: Sentence) -> tuple[int, int]:
+def english_subject_and_verb(sentence: Sentence) -> tuple[int, int]:
     """Numbers, from 0, of two words of the sentence split at its spaces: the main subject's noun, and the main verb.
 
     Of a verb with an auxiliary it is the auxiliary, the word that can show the number.

@@ -50,6 +50,21 @@ def french_words(sentence: Sentence) -> list[Word]:
     return _elide(_contract(words))
 
 
+def french_subject_and_verb(sentence: Sentence) -> tuple[int, int]:
+    """Numbers, from 0, of two words of the sentence split at its spaces: the main subject's noun, and the main verb.
+
+    Of a verb with an auxiliary it is the auxiliary, the word that shows the number.
+    """
+    words = french_words(sentence)
+    time = [*spread(sentence.time.french, "adverb"), COMMA] if sentence.time else []
+    after_subject = len(_contract(time + _noun_phrase(sentence.clause.subject)))
+    noun = next(place for place in range(len(time), after_subject) if words[place].part == "noun")
+    verb = next(place for place in range(after_subject, len(words)) if words[place].part in ("verb", "auxiliary"))
+    # An elided word and the next are one.
+    is_whole = [word != COMMA and not word.text.endswith("'") for word in words]
+    return sum(is_whole[:noun]), sum(is_whole[:verb])
+
+
 def finite_form(verb: Verb, tense: str, plural: bool) -> str:
     """The one form that agrees with the subject: the verb's own, or that of its auxiliary."""
     if tense == "present":

@@ -7,10 +7,12 @@ its verb, English shows the number on the subject alone, and French shows it on 
     distractors, English sentence, French sentence, right verb form, wrong verb form
 
 `number.tsv` is for finding what in a model holds the number of the main subject: 0 to 4 nouns, each of either number,
-stand between subject and verb, and no other verb there agrees with the subject. Columns, with the words
+stand between subject and verb, and no other English verb there agrees with the subject. Columns, with the words
 counted from 0 and split at spaces:
 
-    singular or plural, word that shows it (the subject's noun), word before the main verb, English sentence
+    singular or plural,
+    the English subject's noun, the word before its verb, English sentence,
+    the French subject's noun, the word before its verb, French sentence
 
 No sentence of either language occurs twice in all the files. The words are in `words/`, the trees in `grammar.py`,
 the two languages in `english.py` and `french.py`.
@@ -24,8 +26,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from english import english, subject_and_verb
-from french import finite_form, french
+from english import english, english_subject_and_verb
+from french import finite_form, french, french_subject_and_verb
 from grammar import DeadEndError, Derivation, Dice, Plan
 from lexicon import Lexicon, read_lexicon
 from phrases import Relative, Sentence
@@ -122,9 +124,14 @@ def repeats_number(sentence: Sentence) -> bool:
 
 def number_row(pair: Pair) -> str:
     """A line of `number.tsv`."""
-    noun, verb = subject_and_verb(pair.sentence)
-    label = "plural" if pair.sentence.clause.subject.plural else "singular"
-    return "\t".join((label, str(noun), str(verb - 1), pair.english))
+    sentence = pair.sentence
+    columns = ["plural" if sentence.clause.subject.plural else "singular"]
+    for (noun, verb), text in (
+        (english_subject_and_verb(sentence), pair.english),
+        (french_subject_and_verb(sentence), pair.french),
+    ):
+        columns += [str(noun), str(verb - 1), text]
+    return "\t".join(columns)
 
 
 def make(output: Path) -> None:

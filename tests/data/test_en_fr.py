@@ -16,8 +16,8 @@ import pytest
 FOLDER = Path(__file__).resolve().parents[2] / "data" / "en-fr"
 sys.path.insert(0, str(FOLDER))
 
-from english import english, english_words, subject_and_verb  # noqa: E402
-from french import french, french_words  # noqa: E402
+from english import english, english_subject_and_verb, english_words  # noqa: E402
+from french import AVOIR, ETRE, french, french_subject_and_verb, french_words  # noqa: E402
 from grammar import POSSESSIVES, DeadEndError, Derivation, Dice  # noqa: E402
 from lexicon import read_lexicon  # noqa: E402
 from make import HELD_OUT, INTERVENING, MIN_TRAIN_COUNT, Corpus, Plan  # noqa: E402
@@ -137,14 +137,14 @@ def agreement() -> list[list[str]]:
 
 
 @pytest.fixture(scope="module")
-def number() -> list[tuple[str, int, int, str]]:
-    rows = [line.split("\t") for line in read_lines("number.tsv")]
-    return [(label, int(subject), int(last), source) for label, subject, last, source in rows]
+def number() -> list[list[str]]:
+    return [line.split("\t") for line in read_lines("number.tsv")]
 
 
 @pytest.fixture(scope="module")
-def everything(pairs, agreement) -> list[tuple[str, str]]:
-    return [pair for name in PAIR_FILES for pair in pairs[name]] + [(row[1], row[2]) for row in agreement]
+def everything(pairs, agreement, number) -> list[tuple[str, str]]:
+    everything = [pair for name in PAIR_FILES for pair in pairs[name]] + [(row[1], row[2]) for row in agreement]
+    return everything + [(row[3], row[6]) for row in number]
 
 
 def read_lines(name: str) -> list[str]:
@@ -180,10 +180,9 @@ def test_lexicon_has_at_least_300_stems():
     assert len(stems) >= 300
 
 
-def test_no_sentence_of_either_side_is_there_twice(everything, number):
+def test_no_sentence_of_either_side_is_there_twice(everything):
     sources, targets = zip(*everything, strict=True)
-    sources += tuple(source for *_, source in number)
-    assert len(set(sources)) == len(sources)
+    assert len(set(sources)) == len(everything)
     assert len(set(targets)) == len(everything)
     assert not set(HELD_OUT) & set(sources)
 
@@ -192,12 +191,11 @@ def test_each_word_of_the_other_files_is_frequent_in_training(pairs, agreement, 
     for side in (0, 1):
         counts = Counter(word for pair in pairs["train"] for word in words_of(pair[side]))
         others = [pair[side] for name in ("dev", "test") for pair in pairs[name]] + [row[1 + side] for row in agreement]
-        others += [source for *_, source in number if side == 0]
+        others += [row[3 + 3 * side] for row in number]
         assert {word for text in others for word in words_of(text) if counts[word] < MIN_TRAIN_COUNT} == set()
 
 
-def test_lengths(everything, number):
-    assert max(len(source.split()) for *_, source in number) <= 26
+def test_lengths(everything):
     lengths = [max(len(source.split()), len(target.split())) for source, target in everything]
     assert max(lengths) <= 26
     assert sum(4 <= length <= 20 for length in lengths) > 0.9 * len(lengths)
@@ -254,9 +252,8 @@ def test_no_french_sentence_has_the_mistake(everything, mistake):
 @pytest.mark.parametrize(
     "mistake", [r"\ba [aeiou]", r"\ban [^aeiou]", r"\b(?:any|some) \w+s not\b|\b(\w+) \1\b|[A-Z.]"]
 )
-def test_no_english_sentence_has_the_mistake(everything, number, mistake):
-    sources = [source for source, _ in everything] + [source for *_, source in number]
-    assert [source for source in sources if re.search(mistake, source)] == []
+def test_no_english_sentence_has_the_mistake(everything, mistake):
+    assert [source for source, _ in everything if re.search(mistake, source)] == []
 
 
 NUMBER_OF_NOUN = {noun.singular: "singular" for noun in LEXICON.nouns}
@@ -265,32 +262,49 @@ NUMBER_OF_VERB = {verb.base: "plural" for verb in LEXICON.verbs} | {verb.third: 
 NUMBER_OF_VERB |= {"is": "singular", "was": "singular", "does": "singular"}
 NUMBER_OF_VERB |= {"are": "plural", "were": "plural", "do": "plural"}
 SAME_IN_BOTH = {verb.past for verb in LEXICON.verbs} | {"will", "did"}
+NUMBER_OF_FRENCH_VERB = {AVOIR[plural]: plural for plural in AVOIR} | {ETRE[plural]: plural for plural in ETRE}
+for each in LEXICON.verbs:
+    NUMBER_OF_FRENCH_VERB |= {each.present: False, each.present_plural: True}
+    NUMBER_OF_FRENCH_VERB |= {each.future + "a": False, each.future + "ont": True}
+    if each.past_kind == "imparfait":
+        NUMBER_OF_FRENCH_VERB |= {each.past_form + "ait": False, each.past_form + "aient": True}
+
+
+def bare_words(text: str) -> list[str]:
+    """What stands between the spaces, without commas and elided words before it."""
+    return [re.sub(".*'", "", word.strip(",")) for word in text.split()]
 
 
 def test_number_is_that_of_the_noun(number):
-    for label, subject, last, source in number:
-        words = [word.strip(",") for word in source.split()]
-        assert 0 < subject <= last < len(words) - 1
-        assert NUMBER_OF_NOUN[words[subject]] == label
-        assert not [word for word in words[:subject] if word in NUMBER_OF_NOUN]
+    singular = {noun.singulier for noun in LEXICON.nouns}
+    plural = {noun.pluriel for noun in LEXICON.nouns if noun.plural}
+    for label, subject, last, source, french_subject, french_last, target in number:
+        words, french_words = bare_words(source), bare_words(target)
+        assert 0 < int(subject) <= int(last) < len(words) - 1
+        assert 0 <= int(french_subject) <= int(french_last) < len(french_words) - 1
+        assert NUMBER_OF_NOUN[words[int(subject)]] == label
+        assert not [word for word in words[: int(subject)] if word in NUMBER_OF_NOUN]
+        assert french_words[int(french_subject)] in (plural if label == "plural" else singular)
 
 
 def test_number_is_that_of_the_verb_after_the_last_word(number):
     shown = Counter()
-    for label, _, last, source in number:
-        verb = source.split()[last + 1]
+    for label, _, last, source, _, french_last, target in number:
+        verb = source.split()[int(last) + 1]
         if verb in NUMBER_OF_VERB:
             assert NUMBER_OF_VERB[verb] == label, source
             shown[label] += 1
         else:
             assert verb in SAME_IN_BOTH, source
+        french_verb = bare_words(target)[int(french_last) + 1]
+        assert NUMBER_OF_FRENCH_VERB[french_verb] == (label == "plural"), target
     assert min(shown["singular"], shown["plural"]) > 150
 
 
 def test_number_shows_again_on_no_verb_before_the_main_verb(number):
     """A verb that agrees with the subject stands between it and the next noun, after its pronoun."""
-    for _, subject, last, source in number:
-        words = [word.strip(",") for word in source.split()[subject + 1 : last + 1]]
+    for _, subject, last, source, *_ in number:
+        words = bare_words(source)[int(subject) + 1 : int(last) + 1]
         nouns = [place for place, word in enumerate(words) if word in NUMBER_OF_NOUN]
         words = words[: nouns[0]] if nouns else words
         if words and words[0] in ("who", "whom", "which", "that") and not {"will", "did"} & set(words):
@@ -299,9 +313,9 @@ def test_number_shows_again_on_no_verb_before_the_main_verb(number):
 
 def test_number_of_the_nouns_between_does_not_tell_that_of_the_subject(number):
     counts, last_nouns = Counter(), []
-    for label, subject, last, source in number:
-        words = [word.strip(",") for word in source.split()]
-        between = [NUMBER_OF_NOUN[word] for word in words[subject + 1 : last + 1] if word in NUMBER_OF_NOUN]
+    for label, subject, last, source, *_ in number:
+        words = bare_words(source)[int(subject) + 1 : int(last) + 1]
+        between = [NUMBER_OF_NOUN[word] for word in words if word in NUMBER_OF_NOUN]
         counts[label, len(between)] += 1
         last_nouns += [between[-1] == label] if between else []
     assert counts == {(label, nouns): 100 for label in ("singular", "plural") for nouns in range(5)}
@@ -309,19 +323,26 @@ def test_number_of_the_nouns_between_does_not_tell_that_of_the_subject(number):
 
 
 @pytest.mark.parametrize(
-    ("source", "subject", "verb"),
+    ("source", "in_english", "in_french"),
     [
-        ("the cat, which already ate the fish, was full", "cat,", "was"),
-        ("tomorrow, my aunt will send a letter to the lawyer", "aunt", "will"),
-        ("the children did not buy an orange", "children", "did"),
-        ("an old man bought a new computer", "man", "bought"),
-        ("the farmers in the field next to the lake patiently fed the cows", "farmers", "fed"),
-        ("the engineer tries to open the box", "engineer", "tries"),
+        ("the cat, which already ate the fish, was full", ["cat,", "was"], ["chat,", "était"]),
+        ("tomorrow, my aunt will send a letter to the lawyer", ["aunt", "will"], ["tante", "enverra"]),
+        ("the children did not buy an orange", ["children", "did"], ["enfants", "n'ont"]),
+        ("the horse does not see the wolf", ["horse", "does"], ["cheval", "voit"]),
+        ("an old man bought a new computer", ["man", "bought"], ["homme", "a"]),
+        (
+            "the farmers in the field next to the lake patiently fed the cows",
+            ["farmers", "fed"],
+            ["fermiers", "ont"],
+        ),
+        ("the friend of the girls near the lakes slept", ["friend", "slept"], ["l'ami", "a"]),
+        ("the engineer tries to open the box", ["engineer", "tries"], ["l'ingénieur", "essaie"]),
     ],
 )
-def test_subject_and_verb(source, subject, verb):
-    numbers = subject_and_verb(derive(source))
-    assert [source.split()[number] for number in numbers] == [subject, verb]
+def test_subject_and_verb(source, in_english, in_french):
+    sentence = derive(source)
+    assert [source.split()[number] for number in english_subject_and_verb(sentence)] == in_english
+    assert [french(sentence).split()[number] for number in french_subject_and_verb(sentence)] == in_french
 
 
 def test_agreement_verb_form_is_told_from_the_words(agreement):

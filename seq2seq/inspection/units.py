@@ -32,11 +32,11 @@ class UnitThreshold:
 
 @dataclasses.dataclass(frozen=True)
 class UnitSpan(UnitThreshold):
-    """A unit that is on at every step of a span and off at every other step of the sentence.
+    """A unit that is on at every step of a span and off outside it.
 
     Attributes:
         inside: Its weakest value in the span, times `sign`.
-        outside: Its strongest value elsewhere, times `sign`; 0 where it has none on that side of 0.
+        outside: Its strongest value outside, times `sign`; 0 where it has none on that side of 0.
     """
 
     inside: float
@@ -48,12 +48,13 @@ class UnitSpan(UnitThreshold):
         return self.inside - self.outside
 
 
-def half_lives(layer: LayerTrace) -> np.ndarray:
-    """How many steps of this sentence it takes until half of what a unit holds is left.
+def half_lives(layer: LayerTrace, start: int = 0, stop: int | None = None) -> np.ndarray:
+    """How many steps like those of this sentence, or of a span of it, it takes until half of what a unit holds is left.
 
     A cell with a gate keeps the share z_t of its past at step t, and of what it holds the product of n such shares
-    after n steps. With g their geometric mean over the sentence, half is left after n = log 2 / log(1 / g) steps. That
-    is what the gate keeps; what a unit writes back to itself through the candidate is not counted.
+    after n steps. With g their geometric mean over the steps, half is left after n = log 2 / log(1 / g) steps. That
+    is what the gate keeps; what a unit writes back to itself through the candidate is not counted. A unit that is
+    written at one step and then held shows in a span that begins after that step, and hardly in the whole sentence.
 
     A plain RNN has no such gate, and its trace has no weights. There g is the autocorrelation of the unit's state from
     one step to the next: in a first-order autoregression h_t = g h_(t-1) + noise it is just the share that one step
@@ -62,18 +63,24 @@ def half_lives(layer: LayerTrace) -> np.ndarray:
 
     Args:
         layer: The trace of a layer.
+        start: First step of the span.
+        stop: The step after its last; None: the end of the sentence.
 
     Returns:
         Half-lives in steps, `(units,)`: infinite for a unit that keeps everything at every step (a gate of one as
         float32 has it, a state that never moves), 0 for one that keeps nothing at some step (or whose state shows no
         positive autocorrelation).
 
+    Raises:
+        ValueError: for an empty span or one outside the sentence.
+
     >>> kept = np.array([[0.5, 1.0], [0.5, 1.0]])
     >>> layer = LayerTrace("encoder.forward_0", "gru", "keep", ("a", "</s>"), {"state": kept, "update": kept})
     >>> half_lives(layer).tolist()
     [1.0, inf]
     """
-    share = _autocorrelation(layer.values["state"]) if layer.kept is None else layer.kept
+    span = _span(layer, start, stop)
+    share = _autocorrelation(layer.values["state"][span]) if layer.kept is None else layer.kept[span]
     with np.errstate(divide="ignore"):
         halvings = np.log2(1 / share.astype("float64")).mean(axis=0)
         return 1 / halvings
@@ -95,48 +102,50 @@ def longest(layer: LayerTrace, count: int) -> np.ndarray:
     return np.argsort(-lives, kind="stable")[:count]
 
 
-def units_on(layer: LayerTrace, start: int, stop: int, field: str = "state") -> list[UnitSpan]:
+def units_on(
+    layer: LayerTrace, start: int, stop: int, field: str = "state", around: int | None = None
+) -> list[UnitSpan]:
     """The units that stay on across a span of tokens and are off outside it.
 
     The question of LSTMVis (Strobelt et al. 2016, arXiv 1606.07461), without its threshold: a unit belongs here if any
     threshold, above 0 or below, holds it on at each step of the span and off at each other one, and the further apart
-    on and off are, the better. 0 is off, because every sentence starts there: a unit that is weak in
-    the span and strong on the other side of 0 elsewhere gains nothing by that.
+    on and off are, the better. 0 is off, because every sentence starts there: a unit that is weak in the span gains
+    nothing by being strong on the other side of 0 elsewhere.
 
     Args:
         layer: The trace of a layer.
         start: First step of the span.
         stop: The step after its last.
         field: Which gate or state to read; a state of either sign, or a gate, which is on near one.
+        around: At how many steps on either side of the span a unit must be off; None: at all of them. Few units of a
+            trained model are on across a long span and nowhere else in the sentence.
 
     Returns:
         The units, the widest margin first, each with a threshold halfway between on and off. Empty where no unit
         does it.
 
     Raises:
-        ValueError: for an empty span, one outside the sentence, or an unknown field.
+        ValueError: for an empty span, one outside the sentence, an unknown field, or a negative `around`.
 
     >>> state = np.array([[0.1, 0.2], [0.9, -0.8], [0.7, -0.9], [0.2, 0.3]])
     >>> layer = LayerTrace("encoder.forward_0", "gru", "keep", ("a", "b", "c", "</s>"), {"state": state})
     >>> [(found.unit, found.sign, round(found.margin, 2)) for found in units_on(layer, 1, 3)]
     [(1, -1, 0.8), (0, 1, 0.5)]
     """
+    if around is not None and around < 0:
+        raise ValueError(f"around must be 0 or more steps, or None for all, but is {around} instead.")
     values = read_field(layer, field).astype("float64")
-    if not 0 <= start < stop <= len(values):
-        raise ValueError(
-            f"start and stop must be 0 <= start < stop <= {len(values)} in a sentence of {len(values)} tokens, but are "
-            f"{start} and {stop} instead."
-        )
-    is_inside = np.zeros(len(values), bool)
-    is_inside[start:stop] = True
+    span = _span(layer, start, stop)
+    reach = len(values) if around is None else around
+    outside_values = np.concatenate([values[max(0, start - reach) : start], values[stop : stop + reach]])
     found = []
     for sign in (1, -1):
-        inside = (sign * values[is_inside]).min(axis=0)
-        outside = (sign * values[~is_inside]).max(axis=0, initial=0.0)
+        inside = (sign * values[span]).min(axis=0)
+        outside = (sign * outside_values).max(axis=0, initial=0.0)
         for unit in np.flatnonzero(inside > outside).tolist():
             halfway = float(inside[unit] + outside[unit]) / 2
             found.append(UnitSpan(unit, sign, halfway, float(inside[unit]), float(outside[unit])))
-    return sorted(found, key=lambda span: (-span.margin, span.unit))
+    return sorted(found, key=lambda unit: (-unit.margin, unit.unit))
 
 
 def read_layer(trace: Trace, name: str) -> LayerTrace:
@@ -162,6 +171,17 @@ def read_field(layer: LayerTrace, name: str) -> np.ndarray:
             "instead."
         )
     return layer.values[name]
+
+
+def _span(layer: LayerTrace, start: int, stop: int | None) -> slice:
+    steps = len(layer.tokens)
+    stop = steps if stop is None else stop
+    if not 0 <= start < stop <= steps:
+        raise ValueError(
+            f"start and stop must be 0 <= start < stop <= {steps} in a sentence of {steps} tokens, but are {start} and "
+            f"{stop} instead."
+        )
+    return slice(start, stop)
 
 
 def _autocorrelation(state: np.ndarray) -> np.ndarray:

@@ -41,6 +41,16 @@ def test_half_life_of_a_share_that_never_changes():
     np.testing.assert_allclose(half_lives(layer_of(update=kept)), [1, 0.5, 10], rtol=1e-5)
 
 
+def test_half_lives_of_a_span():
+    layer = layer_of(update=np.float32([[0.9], [0.001], [0.5], [0.25], [0.9]]))
+    np.testing.assert_allclose(half_lives(layer, 2, 4), [1 / 1.5])
+    np.testing.assert_allclose(half_lives(layer, start=4), [np.log(0.5) / np.log(0.9)], rtol=1e-6)
+    state = np.random.default_rng(5).normal(size=(9, 3))
+    np.testing.assert_array_equal(
+        half_lives(layer_of("rnn", state=state), 2, 7), half_lives(layer_of("rnn", state=state[2:7]))
+    )
+
+
 def test_half_lives_at_the_ends_of_float32():
     almost, tiny = np.nextafter(np.float32(1), np.float32(0)), np.float32(1e-45)
     kept = np.float32([[1, almost, 0, tiny], [1, 1, 1, 1], [1, 1, 0.5, 1]])
@@ -131,6 +141,20 @@ def test_units_on_finds_planted_units_best_first():
     assert (second.unit, second.sign, second.inside) == (7, 1, 0.8)
 
 
+@pytest.mark.parametrize("around", [0, 1, 2, 5])
+def test_units_on_may_be_on_farther_away(around):
+    state = np.random.default_rng(6).uniform(-1, 1, (7, 80))
+    near = slice(max(0, 2 - around), 4 + around)
+    expected = units_on(layer_of(state=state[near]), 2 - near.start, 4 - near.start)
+    assert units_on(layer_of(state=state), 2, 4, around=around) == expected
+    assert (units_on(layer_of(state=state), 2, 4) == expected) == (around == 5)
+
+
+def test_units_on_wants_no_negative_number_of_steps():
+    with pytest.raises(ValueError, match=r"^around must be 0 or more steps, or None for all, but is -1 instead.$"):
+        units_on(layer_of(state=np.zeros((4, 2))), 1, 2, around=-1)
+
+
 def test_units_on_across_the_whole_sentence():
     state = np.array([[0.2, -0.5, 0.9], [0.4, -0.6, -0.9]])
     assert [(span.unit, span.margin) for span in units_on(layer_of(state=state), 0, 2)] == [(1, 0.5), (0, 0.2)]
@@ -143,13 +167,15 @@ def test_units_on_reads_a_gate():
 
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 2), (2, 2), (2, 1), (1, 5)])
-def test_units_on_wants_a_span_of_the_sentence(start, stop):
+def test_a_span_is_one_of_the_sentence(start, stop):
     message = (
         "^start and stop must be 0 <= start < stop <= 4 in a sentence of 4 tokens, "
         f"but are {start} and {stop} instead.$"
     )
     with pytest.raises(ValueError, match=message):
         units_on(layer_of(state=np.zeros((4, 2))), start, stop)
+    with pytest.raises(ValueError, match=message):
+        half_lives(layer_of(update=np.ones((4, 2))), start, stop)
 
 
 def test_unknown_field_and_layer():

@@ -17,8 +17,8 @@ Three questions, three answers:
 2. What passes through one step? Each gate is a squashing function of a sum of products. The gradient of such a sum is
    called delta here: (gradient of the gate) * (slope of the squashing function). The deltas of each cell, and what its
    previous state gets from them, stand in `bptt_cells.py`, each right below its equations: for the plain network,
-   h' = tanh(x W + h U + b), they are delta = d * (1 - h'^2) and dL/dh = delta U^T, as a product p = h U has the
-   slope U. Walking back T steps multiplies by T such factors, which is why gradients vanish or explode.
+   h' = tanh(x W + h U + b), they are delta = d * (1 - h'^2) and dL/dh = delta U^T. T steps back in time multiply the
+   gradient by T such factors, a slope and U^T, which is why it vanishes or explodes.
 
 3. What does a matrix do to the loss? A matrix M is used at every step t, and only in a product p_t = left_t M, where
    left_t is x_t for an input matrix and h_{t-1} for a recurrent one (r_t * h_{t-1} where a reset gate comes first).

@@ -13,7 +13,7 @@ from seq2seq.layers.context import CONTEXTS, SCORES
 from seq2seq.layers.decoder import FEEDS
 from seq2seq.layers.dropout import SharedDropout
 from tests.layers import oracles
-from tests.layers.samples import close, normal, randomize, weights_of
+from tests.layers.samples import CELLS, GATED, close, normal, randomize, weights_of
 
 BATCH, TARGET_STEPS, SOURCE_STEPS, MEMORY_UNITS, UNITS, EMBEDDING, VOCABULARY = 3, 3, 4, 6, 4, 5, 7
 MASK = np.arange(SOURCE_STEPS) < np.array([[4], [2], [1]])
@@ -108,6 +108,8 @@ def parts_of(decoder, dropout=None):
         "output": (embeddings if decoder.tie_output else readout["output_embeddings"], readout["output_bias"]),
         "summary": summary,
         "read": read,
+        "cell": decoder.cell,
+        "update_gate": decoder.update_gate,
         "feeds": decoder.feeds,
         "attend": decoder.attend,
         "input_feeding": decoder.input_feeding,
@@ -130,38 +132,50 @@ def step_by_step(decoder, token_ids, memory, mask, beams=1):
     return np.stack(logits, 1), None if weights[0] is None else np.stack(weights, 1)
 
 
-@functools.cache
-def trained_once(choice):
-    """A decoder of that choice, its logits of the whole target at once, and the gradient to each of its weights."""
-    decoder, (token_ids, memory) = create(*choice), sample()
-    with tf.GradientTape() as tape:
-        logits = decoder(token_ids, memory=memory, memory_mask=MASK)
-        loss = tf.reduce_sum(logits * normal(3, *logits.shape))
-    return decoder, logits, tape.gradient(loss, [variable.value for variable in decoder.trainable_variables])
-
-
-@ALL_ACCEPTED
-def test_at_once_step_by_step_and_the_loop_agree(choice):
-    (decoder, logits, _), (token_ids, memory) = trained_once(choice), sample()
+def agrees_with_the_loop(decoder, logits):
+    """Whether the logits of all steps at once, and those of one step at a time, are those of the loop."""
+    token_ids, memory = sample()
     expected, expected_weights = oracles.decoder(parts_of(decoder), token_ids, memory.astype("float64"), MASK)
     close(logits, expected, 1e-5)
     logits, weights = step_by_step(decoder, token_ids, memory, MASK)
     close(logits, expected, 1e-5)
-    if choice[0] == "attention":
+    if decoder.context.reads_every_step:
         close(weights, expected_weights.astype("float64"), 1e-5)
         assert not weights[np.broadcast_to(~MASK[:, None], weights.shape)].any()
     else:
         assert weights is None
 
 
-@ALL_ACCEPTED
-def test_gradients_reach_every_weight(choice):
-    decoder, _, gradients = trained_once(choice)
+def trained(*choice, **options):
+    """A decoder of that choice, its logits of the whole target at once, and the gradient to each of its weights."""
+    decoder, (token_ids, memory) = create(*choice, **options), sample()
+    with tf.GradientTape() as tape:
+        logits = decoder(token_ids, memory=memory, memory_mask=MASK)
+        loss = tf.reduce_sum(logits * normal(3, *logits.shape))
+    return decoder, logits, tape.gradient(loss, [variable.value for variable in decoder.trainable_variables])
+
+
+trained_once = functools.cache(trained)
+
+
+def reach_every_weight(decoder, gradients):
     for variable, gradient in zip(decoder.trainable_variables, gradients, strict=True):
         assert gradient is not None, variable.path
         gradient = tf.convert_to_tensor(gradient).numpy()
         assert np.isfinite(gradient).all(), variable.path
         assert gradient.any(), variable.path
+
+
+@ALL_ACCEPTED
+def test_at_once_step_by_step_and_the_loop_agree(choice):
+    decoder, logits, _ = trained_once(*choice)
+    agrees_with_the_loop(decoder, logits)
+
+
+@ALL_ACCEPTED
+def test_gradients_reach_every_weight(choice):
+    decoder, _, gradients = trained_once(*choice)
+    reach_every_weight(decoder, gradients)
 
 
 @pytest.mark.parametrize("choice", REFUSED, ids=[named(*choice) for choice in REFUSED])
@@ -182,7 +196,14 @@ def test_choices_that_contradict_each_other_are_refused(choice):
             {"tie_output": True, "readout_size": 6},
             "readout_size must equal embedding_size (5) with tie_output, but is 6 instead.",
         ),
-        ({"cell": "gruu"}, "cell must be one of gru"),
+        (
+            {"cell": "gruu"},
+            "cell must be one of rnn, lstm, gru, gru_reset_before, gru_simplified, but is 'gruu' instead.",
+        ),
+        (
+            {"cell": "rnn", "update_gate": "write"},
+            "update_gate must be 'keep' where cell is 'rnn', but is 'write' instead.",
+        ),
         ({"implementation": "fast"}, "implementation must be one of auto, cudnn, scan, raw, but is 'fast' instead."),
     ],
 )
@@ -221,6 +242,38 @@ SOME = {
     "constant_fed": ("projected", ("state", "input"), "after", True),
 }
 SOME_CHOICES = pytest.mark.parametrize("choice", SOME.values(), ids=SOME)
+
+
+ALL_CELLS = [(cell, gate) for cell in CELLS for gate in ("keep", "write") if gate == "keep" or cell in GATED]
+OTHER_CELLS = [variant for variant in ALL_CELLS if variant != ("gru", "keep")]
+ONE_OF_EACH = [
+    *((context, ("state", "readout"), "after", False) for context in CONTEXTS if context != "attention"),
+    *(choice for choice in SOME.values() if choice[0] == "attention"),
+    ("mean", ("readout",), "after", False),
+    ("last", ("state", "input"), "after", True),
+]
+"""Each context, each place where it enters and each order of attention at least once."""
+
+
+@pytest.mark.parametrize("choice", ONE_OF_EACH, ids=[named(*choice) for choice in ONE_OF_EACH])
+@pytest.mark.parametrize(("cell", "update_gate"), OTHER_CELLS, ids=["-".join(variant) for variant in OTHER_CELLS])
+def test_every_cell_with_every_context_at_once_step_by_step_and_the_loop_agree(cell, update_gate, choice):
+    decoder, logits, gradients = trained(*choice, cell=cell, update_gate=update_gate)
+    agrees_with_the_loop(decoder, logits)
+    reach_every_weight(decoder, gradients)
+
+
+@pytest.mark.parametrize("cell", CELLS)
+def test_every_state_of_every_layer_has_a_bridge_of_its_own(cell):
+    decoder, (_, memory) = create(cell=cell), sample()
+    assert len(decoder.bridges) == decoder.num_layers * oracles.number_of_states(cell)
+    state = decoder.start(decoder.context.prepare(tf.constant(memory), tf.constant(MASK)))
+    parts = tf.nest.flatten(state)
+    summary = oracles.masked_pool("mean", memory.astype("float64"), MASK)
+    for bridge, part in zip(decoder.bridges, parts, strict=True):
+        kernel, bias = bridge.get_weights()
+        close(part, np.tanh(summary @ kernel + bias), 1e-5)
+    assert len({part.numpy().tobytes() for part in parts}) == len(parts)
 
 
 @SOME_CHOICES

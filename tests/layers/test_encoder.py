@@ -8,7 +8,7 @@ import pytest
 from seq2seq.layers import Encoder
 from seq2seq.layers.dropout import SharedDropout
 from tests.layers import oracles
-from tests.layers.samples import RAGGED, TOLERANCE, close, normal, randomize
+from tests.layers.samples import RAGGED, ROADS, TOLERANCE, close, normal, randomize
 
 BATCH, STEPS, FEATURES, UNITS = 4, 5, 3, 4
 
@@ -45,6 +45,18 @@ def test_every_road_and_precision(implementation, dtype):
     memory = encoder(inputs, mask=RAGGED)
     assert memory.dtype == dtype
     close(memory, oracles.encoder(inputs, RAGGED, layers_of(encoder), True), TOLERANCE[dtype])
+
+
+@pytest.mark.parametrize("road", ROADS, ids=["-".join(road) for road in ROADS])
+@pytest.mark.parametrize(("bidirectional", "dtype"), [(True, "float64"), (False, "float32")], ids=["both", "one"])
+def test_every_cell_stacked(road, bidirectional, dtype):
+    cell, update_gate, implementation = road
+    choices = {"cell": cell, "update_gate": update_gate}
+    encoder = create(dtype, num_layers=2, bidirectional=bidirectional, implementation=implementation, **choices)
+    assert {layer.cell_name for layer in encoder.forward_layers + encoder.backward_layers} == {cell}
+    inputs = normal(1, BATCH, STEPS, FEATURES, dtype=dtype)
+    memory = encoder(inputs, mask=RAGGED)
+    close(memory, oracles.encoder(inputs, RAGGED, layers_of(encoder), **choices), TOLERANCE[dtype])
 
 
 @pytest.mark.parametrize("residual", [False, True])
@@ -88,7 +100,14 @@ def test_nothing_is_dropped_outside_training():
     [
         ({"num_layers": 0}, "num_layers must be a positive whole number, but is 0 instead."),
         ({"num_layers": 1.5}, "num_layers must be a positive whole number, but is 1.5 instead."),
-        ({"cell": "gruu"}, "cell must be one of gru"),
+        (
+            {"cell": "gruu"},
+            "cell must be one of rnn, lstm, gru, gru_reset_before, gru_simplified, but is 'gruu' instead.",
+        ),
+        (
+            {"cell": "lstm", "update_gate": "write"},
+            "update_gate must be 'keep' where cell is 'lstm', but is 'write' instead.",
+        ),
         ({"implementation": "fast"}, "implementation must be one of auto, cudnn, scan, raw, but is 'fast' instead."),
     ],
 )

@@ -7,13 +7,17 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.layers import AttentionContext, Decoder, Encoder, Recurrent, kernels, recurrent
+from seq2seq.layers import AttentionContext, Decoder, Encoder, Recurrent, cudnn, kernels, recurrent
 from tests.layers import oracles
 from tests.layers.samples import RAGGED, close, normal, operations, randomize
 
 # The package holds a function of the module's name.
 keras_rnn = importlib.import_module("keras.src.backend.tensorflow.rnn")
 ROWS, STEPS, FEATURES, UNITS = 4, 5, 3, 6
+MODES = {"rnn": "rnn_tanh", "lstm": "lstm", "gru": "gru"}
+BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3, "gru_simplified": 2}
+CUDNN_CELLS = pytest.mark.parametrize("cell", MODES)
+KERNEL_CELLS = pytest.mark.parametrize("cell", BLOCKS)
 DIRECTIONS = pytest.mark.parametrize("reverse", [False, True], ids=["forward", "backward"])
 NOT_EMPTY = RAGGED | (np.arange(STEPS) == 0)
 
@@ -26,79 +30,123 @@ class FakeCudnn:
 
     def __call__(self, **arguments):
         self.calls.append(arguments)
-        lengths = np.asarray(arguments["sequence_lengths"])
         inputs, state = np.asarray(arguments["input"]), np.asarray(arguments["input_h"])[:, 0]
-        outputs, final = oracles.cudnn_gru(inputs, state, arguments["params"], lengths, state.shape[-1])
+        is_lstm = arguments["rnn_mode"] == "lstm"
+        assert is_lstm or np.ndim(arguments["input_c"]) == 0
+        cell_state = np.asarray(arguments["input_c"])[:, 0] if is_lstm else np.zeros_like(state)
+        outputs, final, final_cell = oracles.cudnn(
+            arguments["rnn_mode"],
+            inputs,
+            state,
+            cell_state,
+            arguments["params"],
+            np.asarray(arguments["sequence_lengths"]),
+            state.shape[-1],
+        )
         nothing = tf.zeros([])
-        return tf.cast(outputs, inputs.dtype), tf.cast(final[:, None], inputs.dtype), nothing, nothing, nothing
+        final_cell = tf.cast(final_cell[:, None], inputs.dtype) if is_lstm else nothing
+        return tf.cast(outputs, inputs.dtype), tf.cast(final[:, None], inputs.dtype), final_cell, nothing, nothing
 
 
 @pytest.fixture
 def fake(monkeypatch):
     fake = FakeCudnn()
     monkeypatch.setattr(tf.raw_ops, "CudnnRNNV3", fake)
-    monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: {"is_cuda_build": True})
+    monkeypatch.setattr(tf.sysconfig, "get_build_info", lambda: {"is_cuda_build": True, "is_rocm_build": False})
     monkeypatch.setattr(recurrent, "gpu_is_available", lambda: True)
     return fake
 
 
-def sample():
+def sample(cell="gru"):
+    width = BLOCKS[cell] * UNITS
+    bias_shape = (2, width) if cell == "gru" else (width,)
     weights = tuple(
-        normal(place, *shape) for place, shape in enumerate([(FEATURES, 3 * UNITS), (UNITS, 3 * UNITS), (2, 3 * UNITS)])
+        tf.constant(normal(place, *shape)) for place, shape in enumerate([(FEATURES, width), (UNITS, width), bias_shape])
     )
-    return normal(5, ROWS, STEPS, FEATURES), normal(6, ROWS, UNITS), weights
+    states = [tf.constant(normal(6 + place, ROWS, UNITS)) for place in range(oracles.number_of_states(cell))]
+    return tf.constant(normal(5, ROWS, STEPS, FEATURES)), states, weights
 
 
-def create(reverse=False, implementation="cudnn"):
-    layer = Recurrent(UNITS, reverse=reverse, implementation=implementation)
+def create(cell="gru", reverse=False, implementation="cudnn"):
+    layer = Recurrent(UNITS, cell, reverse=reverse, implementation=implementation)
     layer.build((None, None, FEATURES))
     return randomize(layer)
 
 
+def check_against_the_loop(layer, mask, states, tolerance=1e-5):
+    inputs, _, _ = sample(layer.cell_name)
+    outputs, final_states = layer(inputs, mask=mask, initial_state=states)
+    expected_outputs, expected_states = oracles.recurrent(
+        layer.cell_name, inputs, mask, states, layer.get_weights(), layer.reverse
+    )
+    close(outputs, expected_outputs, tolerance)
+    for final_state, expected_state in zip(final_states, expected_states, strict=True):
+        close(final_state, expected_state, tolerance)
+
+
+def without_sides_of_biases(params, cell):
+    """cuDNN adds both of its biases, so for a cell with one it does not matter which of the two holds it."""
+    params, width = np.asarray(params), BLOCKS[cell] * UNITS
+    biases = params[-2 * width :].reshape(2, width)
+    return np.concatenate([params[: -2 * width], np.ravel(biases if cell == "gru" else biases.sum(axis=0))])
+
+
+@pytest.mark.parametrize("cell", ["lstm", "gru"])
 @DIRECTIONS
 @pytest.mark.parametrize("mask", [None, NOT_EMPTY], ids=["full", "ragged"])
-def test_cudnn_is_called_just_as_keras_calls_it(fake, reverse, mask):
-    inputs, state, weights = sample()
+def test_cudnn_is_called_just_as_keras_calls_it(fake, cell, reverse, mask):
+    inputs, states, weights = sample(cell)
     mask = None if mask is None else tf.constant(mask)
-    kernels.cudnn_gru(tf.constant(inputs), mask, tf.constant(state), weights, reverse)
-    keras_rnn._cudnn_gru(tf.constant(inputs), tf.constant(state), *weights, mask, False, reverse, True)
+    cudnn.run(MODES[cell], inputs, mask, states, weights, reverse)
+    keras_call = {"lstm": keras_rnn._cudnn_lstm, "gru": keras_rnn._cudnn_gru}[cell]
+    keras_call(inputs, *states, *weights, mask, False, reverse, True)
     ours, theirs = fake.calls
     assert set(ours) == set(theirs)
     for name in ("rnn_mode", "time_major", "is_training"):
         assert ours[name] == theirs[name]
-    for name in ("input", "input_h", "input_c", "params", "sequence_lengths"):
+    for name in ("input", "input_h", "input_c", "sequence_lengths"):
         np.testing.assert_array_equal(np.asarray(ours[name]), np.asarray(theirs[name]), err_msg=name)
+    np.testing.assert_array_equal(*(without_sides_of_biases(call["params"], cell) for call in (ours, theirs)))
     assert ours["sequence_lengths"].dtype == tf.int32
 
 
-def test_packed_weights_are_the_vector_of_keras():
+@CUDNN_CELLS
+def test_packed_weights_are_the_vector_of_keras(cell):
     """The same through Keras' own packer, with the gates put in cuDNN's order by hand."""
-    _, _, (kernel, recurrent_kernel, bias) = sample()
-    order = [1, 0, 2]
-    blocks = [np.split(matrix, 3, axis=1)[gate] for matrix in (kernel, recurrent_kernel) for gate in order]
-    biases = [np.split(row, 3)[gate] for row in bias for gate in order]
+    _, _, (kernel, recurrent_kernel, bias) = sample(cell)
+    order = {"rnn": [0], "lstm": [0, 1, 2, 3], "gru": [1, 0, 2]}[cell]
+    blocks = [np.split(matrix, len(order), axis=1)[gate] for matrix in (kernel, recurrent_kernel) for gate in order]
+    rows = bias if cell == "gru" else [bias, np.zeros_like(bias)]
+    biases = [np.split(row, len(order))[gate] for row in rows for gate in order]
     expected = keras_rnn._standardize_cudnn_weights(blocks, biases, tf.constant([-1]), transpose_weights=True)
-    packed = kernels.pack_cudnn_gru(kernel, recurrent_kernel, bias)
-    assert packed.shape == (3 * UNITS * (FEATURES + UNITS + 2),)
+    packed = cudnn.pack(MODES[cell], kernel, recurrent_kernel, bias)
+    assert packed.shape == (len(order) * UNITS * (FEATURES + UNITS + 2),)
     np.testing.assert_array_equal(packed, expected)
 
 
+@CUDNN_CELLS
 @DIRECTIONS
 @pytest.mark.parametrize("mask", [None, RAGGED], ids=["full", "ragged"])
 @pytest.mark.parametrize("with_state", [False, True], ids=["zeros", "given"])
-def test_the_cudnn_road_gives_what_the_loop_gives(fake, reverse, mask, with_state):
-    inputs, state, _ = sample()
-    layer, state = create(reverse), state if with_state else None
-    outputs, states = layer(inputs, mask=mask, initial_state=None if state is None else [state])
+def test_the_cudnn_road_gives_what_the_loop_gives(fake, cell, reverse, mask, with_state):
+    check_against_the_loop(create(cell, reverse), mask, sample(cell)[1] if with_state else None)
     assert len(fake.calls) == 1
-    expected_outputs, expected_state = oracles.gru(inputs, mask, state, layer.get_weights(), reverse)
-    close(outputs, expected_outputs, 1e-5)
-    close(states[0], expected_state, 1e-5)
+
+
+def test_the_cudnn_road_turns_a_gate_that_writes(fake):
+    layer = Recurrent(UNITS, update_gate="write", implementation="cudnn")
+    inputs, states, _ = sample()
+    layer.build(inputs.shape)
+    randomize(layer)
+    outputs, _ = layer(inputs, mask=RAGGED, initial_state=states)
+    expected, _ = oracles.recurrent("gru", inputs, RAGGED, states, layer.get_weights(), update_gate="write")
+    close(outputs, expected, 1e-5)
+    assert len(fake.calls) == 1
 
 
 def test_empty_rows_reach_cudnn_as_rows_of_one_step(fake):
-    inputs, state, weights = sample()
-    kernels.cudnn_gru(tf.constant(inputs), tf.constant(RAGGED), tf.constant(state), weights, False)
+    inputs, states, weights = sample()
+    cudnn.run("gru", inputs, tf.constant(RAGGED), states, weights, False)
     assert fake.calls[0]["sequence_lengths"].numpy().tolist() == [5, 3, 1, 1]
 
 
@@ -112,30 +160,34 @@ def test_keras_leaves_a_model_with_a_cudnn_kernel_out_of_xla(monkeypatch):
     assert not all(layer.supports_jit for layer in encoder._flatten_layers())
 
 
-@pytest.mark.parametrize("masked", [False, True], ids=["full", "ragged"])
-def test_xla_compiles_the_kernel_of_processors_and_its_gradient(masked):
-    inputs, state, weights = sample()
+@pytest.mark.parametrize(
+    ("cell", "masked"), [("rnn", False), *((cell, True) for cell in BLOCKS)], ids=["rnn-full", *BLOCKS]
+)
+def test_xla_compiles_the_kernel_of_processors_and_its_gradient(cell, masked):
+    inputs, states, weights = sample(cell)
     mask = tf.constant(RAGGED) if masked else None
 
-    def gradient(inputs, state, *weights):
+    def gradient(inputs, states, weights):
         with tf.GradientTape() as tape:
-            tape.watch([inputs, state, *weights])
-            outputs, last = kernels.scan_gru(inputs, mask, state, weights, True)
-            value = tf.reduce_sum(outputs**2) + tf.reduce_sum(last**2)
-        return tape.gradient(value, [inputs, state, *weights])
+            tape.watch([inputs, states, weights])
+            outputs, last = kernels.run(cell, inputs, mask, states, weights, True)
+            value = sum(tf.reduce_sum(values**2) for values in [outputs, *last])
+        return tf.nest.flatten(tape.gradient(value, [inputs, states, weights]))
 
-    values = [tf.constant(value) for value in (inputs, state, *weights)]
     compiled = tf.function(gradient, jit_compile=True, autograph=False)
+    values = (inputs, states, weights)
     for actual, expected in zip(compiled(*values), gradient(*values), strict=True):
         close(actual, expected, 1e-4)
 
 
+@CUDNN_CELLS
 @DIRECTIONS
-@pytest.mark.parametrize("masked", [False, True], ids=["full", "ragged"])
-@pytest.mark.parametrize("dtype", ["float32", "mixed_bfloat16"])
-def test_a_traced_step_holds_one_kernel_each_way_and_no_loop(monkeypatch, reverse, masked, dtype):
+@pytest.mark.parametrize(
+    ("masked", "dtype"), [(False, "float32"), (True, "mixed_bfloat16")], ids=["full-float32", "ragged-bfloat16"]
+)
+def test_a_traced_step_holds_one_kernel_each_way_and_no_loop(monkeypatch, cell, reverse, masked, dtype):
     monkeypatch.setattr(recurrent, "gpu_is_available", lambda: True)
-    layer = Recurrent(UNITS, reverse=reverse, dtype=dtype)
+    layer = Recurrent(UNITS, cell, reverse=reverse, dtype=dtype)
     layer.build((None, None, FEATURES))
 
     @tf.function(
@@ -144,7 +196,7 @@ def test_a_traced_step_holds_one_kernel_each_way_and_no_loop(monkeypatch, revers
     def train(inputs, mask):
         with tf.GradientTape() as tape:
             outputs, states = layer(inputs, mask=mask if masked else None)
-            loss = tf.reduce_sum(tf.cast(outputs, "float32")) + tf.reduce_sum(tf.cast(states[0], "float32"))
+            loss = sum(tf.reduce_sum(tf.cast(values, "float32")) for values in [outputs, *states])
         return tape.gradient(loss, [variable.value for variable in layer.trainable_variables])
 
     found = operations(train.get_concrete_function())
@@ -190,9 +242,10 @@ def test_without_a_gpu_the_same_step_holds_loops_and_no_cudnn():
     assert [name for name in found if "While" in name]
 
 
-def test_the_input_product_and_the_weight_gradients_stand_outside_the_loops():
-    """What makes `scan_gru` fast: one product a step forwards, one a step backwards, the rest once."""
-    layer = create(implementation="scan")
+@KERNEL_CELLS
+def test_the_input_product_and_the_weight_gradients_stand_outside_the_loops(cell):
+    """What makes the kernels fast: one product a step forwards, one a step backwards, the rest once."""
+    layer = create(cell, implementation="scan")
 
     def matmuls(function):
         concrete = function.get_concrete_function()
@@ -207,7 +260,8 @@ def test_the_input_product_and_the_weight_gradients_stand_outside_the_loops():
     @tf.function(input_signature=[tf.TensorSpec([None, None, FEATURES])], autograph=False)
     def train(inputs):
         with tf.GradientTape() as tape:
-            loss = tf.reduce_sum(layer(inputs)[0])
+            outputs, states = layer(inputs)
+            loss = sum(tf.reduce_sum(values) for values in [outputs, *states])
         return tape.gradient(loss, [variable.value for variable in layer.trainable_variables])
 
     outside, inside = matmuls(train)
@@ -216,12 +270,8 @@ def test_the_input_product_and_the_weight_gradients_stand_outside_the_loops():
 
 
 @pytest.mark.skipif(not tf.config.list_logical_devices("GPU"), reason="needs a GPU")
+@CUDNN_CELLS
 @DIRECTIONS
-def test_cudnn_itself_gives_what_the_loop_gives(reverse):
-    inputs, state, _ = sample()
-    layer = create(reverse)
-    outputs, states = layer(inputs, mask=RAGGED, initial_state=[state])
-    expected_outputs, expected_state = oracles.gru(inputs, RAGGED, state, layer.get_weights(), reverse)
-    close(outputs, expected_outputs, 1e-4)
-    close(states[0], expected_state, 1e-4)
+def test_cudnn_itself_gives_what_the_loop_gives(cell, reverse):
+    check_against_the_loop(create(cell, reverse), RAGGED, sample(cell)[1], 1e-4)
     assert keras.backend.backend() == "tensorflow"

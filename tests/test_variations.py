@@ -72,7 +72,7 @@ class TestVariants:
         truths = plan_comparison(
             recipe,
             ["model.encoder.bidirectional=true,false"],
-            {"model.decoder.units": "64"},
+            {"model.context": "last"},
         )
         assert [variant.config.model.encoder.bidirectional for variant in truths.variants] == [True, False]
 

@@ -10,6 +10,7 @@ from seq2seq.inspection.pictures import bars, lines
 SCORES = {"bleu": "BLEU", "chrf": "chrF", "exact_match": "exact match"}
 AGREEMENT = "Agreement by number of distractors"
 BY_LENGTH = "BLEU by length of the source"
+SIZES = "sentences"
 
 Results = Mapping[str, Any]
 
@@ -134,6 +135,9 @@ def _by_length(results: Results) -> Table | None:
         return None
     groups = sorted({group for parts in measured.values() for group in parts})
     rows = [[name, *(parts.get(group, {}).get("bleu") for group in groups)] for name, parts in measured.items()]
+    sizes = [{parts[group]["sentences"] for parts in measured.values() if group in parts} for group in groups]
+    # Runs that differ in their test sets have groups of different sizes.
+    rows.append([SIZES, *(size.pop() if len(size) == 1 else None for size in sizes)])
     return Table(["words", *map(_group_name, groups)], rows)
 
 
@@ -147,7 +151,7 @@ def _points(table: Table) -> Sequence[str]:
 
 
 def _series(table: Table) -> dict[str, tuple[Sequence, Sequence]]:
-    return {str(name): (range(len(values)), values) for name, *values in table.rows}
+    return {str(name): (range(len(values)), values) for name, *values in table.rows if name != SIZES}
 
 
 def _as_markdown(table: Table) -> str:

@@ -8,7 +8,7 @@ import pytest
 import sacrebleu
 
 from seq2seq.cli.main import main
-from seq2seq.training import evaluate_agreement
+from seq2seq.training import bleu_by_length, evaluate_agreement
 
 SOURCES = ["the cat is full today", "a dog", "the cats aren't full"]
 REFERENCES = ["THE CAT IS FULL TODAY", "A CAT", "THE CATS AREN'T FULL"]
@@ -21,9 +21,10 @@ def files(tmp_path, monkeypatch, model):
         hypotheses = translator.translate(sources, **options)
         return {"bleu": 50.0, "perplexity": 2.5, "sentences": len(references), "signature": {"bleu": "x"}}, hypotheses
 
-    monkeypatch.setitem(
-        sys.modules, "seq2seq.training", types.SimpleNamespace(evaluate=score, evaluate_agreement=evaluate_agreement)
+    training = types.SimpleNamespace(
+        evaluate=score, evaluate_agreement=evaluate_agreement, bleu_by_length=bleu_by_length
     )
+    monkeypatch.setitem(sys.modules, "seq2seq.training", training)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "test.en").write_text("\n".join(SOURCES) + "\n")
     (tmp_path / "test.xx").write_text("\n".join(REFERENCES) + "\n")

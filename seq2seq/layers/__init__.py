@@ -11,6 +11,7 @@ from seq2seq.layers.context import (
 )
 from seq2seq.layers.decoder import Decoder
 from seq2seq.layers.encoder import Encoder
+from seq2seq.layers.interchange import from_keras, from_torch, to_keras, to_torch
 from seq2seq.layers.readout import Readout
 from seq2seq.layers.recurrent import Recurrent
 
@@ -30,4 +31,8 @@ __all__ = [
     "Readout",
     "Recurrent",
     "create_context",
+    "from_keras",
+    "from_torch",
+    "to_keras",
+    "to_torch",
 ]

@@ -61,7 +61,8 @@ def sample(cell="gru"):
     width = BLOCKS[cell] * UNITS
     bias_shape = (2, width) if cell == "gru" else (width,)
     weights = tuple(
-        tf.constant(normal(place, *shape)) for place, shape in enumerate([(FEATURES, width), (UNITS, width), bias_shape])
+        tf.constant(normal(place, *shape))
+        for place, shape in enumerate([(FEATURES, width), (UNITS, width), bias_shape])
     )
     states = [tf.constant(normal(6 + place, ROWS, UNITS)) for place in range(oracles.number_of_states(cell))]
     return tf.constant(normal(5, ROWS, STEPS, FEATURES)), states, weights

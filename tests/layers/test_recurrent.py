@@ -40,9 +40,7 @@ KERAS = {
 
 def create(road=GRU, reverse=False, dtype="float32", seed=0):
     cell, update_gate, implementation = road
-    layer = Recurrent(
-        UNITS, cell, reverse=reverse, implementation=implementation, update_gate=update_gate, dtype=dtype
-    )
+    layer = Recurrent(UNITS, cell, reverse=reverse, implementation=implementation, update_gate=update_gate, dtype=dtype)
     layer.build((None, None, FEATURES))
     return randomize(layer, seed)
 
@@ -123,9 +121,7 @@ def test_outputs_states_and_gradients_are_those_of_keras(road, reverse, mask, dt
         close(actual, expected, TOLERANCE[dtype] * 5)
 
 
-@pytest.mark.parametrize(
-    "road", [road for road in ROADS if road[2] == "raw"], ids=lambda road: f"{road[0]}-{road[1]}"
-)
+@pytest.mark.parametrize("road", [road for road in ROADS if road[2] == "raw"], ids=lambda road: f"{road[0]}-{road[1]}")
 def test_gradients_are_those_of_finite_differences(road):
     layer, (inputs, states) = create(road, True, "float64"), sample("float64", road[0])
     values = [inputs, *states, *layer.get_weights()]
@@ -133,9 +129,7 @@ def test_gradients_are_those_of_finite_differences(road):
     def numpy_loss(inputs, *rest):
         states, weights = rest[:-3], rest[-3:]
         outputs, last = oracles.recurrent(road[0], inputs, RAGGED, states, weights, True, road[1])
-        return sum(
-            np.sum(values * normal(10 + place, *values.shape)) for place, values in enumerate([outputs, *last])
-        )
+        return sum(np.sum(values * normal(10 + place, *values.shape)) for place, values in enumerate([outputs, *last]))
 
     value, *found = with_gradients(loss_of(layer), layer, [inputs, *states])
     close(value, numpy_loss(*values), 1e-5)
@@ -143,9 +137,7 @@ def test_gradients_are_those_of_finite_differences(road):
         close(actual, expected, 1e-6)
 
 
-@pytest.mark.parametrize(
-    "road", [road for road in ROADS if road[2] == "scan"], ids=lambda road: f"{road[0]}-{road[1]}"
-)
+@pytest.mark.parametrize("road", [road for road in ROADS if road[2] == "scan"], ids=lambda road: f"{road[0]}-{road[1]}")
 @DIRECTIONS
 def test_the_kernel_and_the_cell_step_by_step_have_the_same_gradients(road, reverse):
     layer, (inputs, states) = create(road, reverse, "float64"), sample("float64", road[0])

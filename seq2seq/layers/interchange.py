@@ -1,0 +1,302 @@
+"""Weights from plain Keras layers and from PyTorch's arrays, and back out again.
+
+Nothing is trained again on the way: outputs agree with those of the other library to rounding. PyTorch itself is not
+needed, for its `state_dict` is a mapping from names to arrays.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+
+from seq2seq.layers.cudnn import BLOCK_ORDER
+from seq2seq.layers.encoder import Encoder
+from seq2seq.layers.recurrent import Recurrent
+
+KERAS_LAYERS: dict[str, tuple[type[keras.Layer], dict[str, Any]]] = {
+    "rnn": (keras.layers.SimpleRNN, {"activation": "tanh"}),
+    "lstm": (keras.layers.LSTM, {"activation": "tanh", "recurrent_activation": "sigmoid"}),
+    "gru": (keras.layers.GRU, {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True}),
+    "gru_reset_before": (
+        keras.layers.GRU,
+        {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": False},
+    ),
+}
+"""The Keras layer of each cell, and what it must be told to compute that cell."""
+
+NOT_REPRESENTED: dict[str, Any] = {
+    "dropout": 0.0,
+    "recurrent_dropout": 0.0,
+    "stateful": False,
+    **{f"{weight}_regularizer": None for weight in ("kernel", "recurrent", "bias", "activity")},
+    **{f"{weight}_constraint": None for weight in ("kernel", "recurrent", "bias")},
+}
+"""Options of Keras' layers that a `Recurrent` does not have, with the value that leaves each out."""
+
+TORCH_CELLS = ("rnn", "lstm", "gru")
+"""Cells that PyTorch has too: `nn.RNN` with tanh, `nn.LSTM` and `nn.GRU`."""
+
+
+def from_keras(layer: keras.Layer, **recurrent_arguments: Any) -> Recurrent:
+    """A `Recurrent` with the weights of a plain Keras layer, so that its kernels, gates and traces can be had of it.
+
+    At valid steps both give the same outputs, and the same final states. At padded steps ours are zero, and Keras'
+    only with `zero_output_for_mask=True`. `go_backwards` becomes `reverse`: Keras leaves the outputs of such a layer
+    in the order it read them, last step first, and ours stand in the order of the inputs. Of a
+    `keras.layers.Bidirectional`, take `forward_layer` and `backward_layer`. A layer without biases gets zeros.
+
+    Args:
+        layer: A built `keras.layers.SimpleRNN`, `LSTM` or `GRU` with the activations that Keras gives it.
+        **recurrent_arguments: What else `Recurrent` takes, such as `implementation`.
+
+    Returns:
+        The layer, built, under the same name and in the same precision.
+
+    Raises:
+        ValueError: Another class, a layer that is not built, or one that does what no cell here does.
+
+    >>> layer = keras.layers.LSTM(4)
+    >>> layer.build((None, None, 3))
+    >>> from_keras(layer).cell_name
+    'lstm'
+    """
+    cell = _cell_of(layer)
+    if not layer.built:
+        raise ValueError(f"layer must be built, but {layer.name!r} is not. Call it once, or its build.")
+    config = layer.get_config()
+    for name, needed in (KERAS_LAYERS[cell][1] | NOT_REPRESENTED).items():
+        if name in config and config[name] != needed:
+            raise ValueError(
+                f"{name} of the layer {layer.name!r} must be {needed!r}, but is {config[name]!r} instead. "
+                "Recurrent has nothing like it: make the Keras layer without it and give it the weights."
+            )
+    recurrent = Recurrent(
+        layer.units,
+        cell=cell,
+        reverse=layer.go_backwards,
+        update_gate="keep",
+        **{"dtype": layer.dtype_policy, "name": layer.name, "trainable": layer.trainable} | recurrent_arguments,
+    )
+    weights = layer.get_weights()
+    recurrent.build((None, None, weights[0].shape[0]))
+    recurrent.set_weights(weights if layer.use_bias else [*weights, np.zeros(recurrent.cell.bias.shape)])
+    return recurrent
+
+
+def to_keras(recurrent: Recurrent, **keras_arguments: Any) -> keras.Layer:
+    """The plain Keras layer that computes what a `Recurrent` does, for a model that needs nothing of this package.
+
+    An update gate that writes is turned into Keras', which keeps. With `reverse`, the outputs come out last step
+    first, as Keras leaves them.
+
+    Args:
+        recurrent: A built layer of any cell but `gru_simplified`.
+        **keras_arguments: What else the Keras layer takes. Unless told otherwise it returns what a `Recurrent` does:
+            outputs at all steps, zeros at padded ones, and the final states.
+
+    Returns:
+        A `keras.layers.SimpleRNN`, `LSTM` or `GRU`, built.
+
+    Raises:
+        ValueError: Keras has no layer for the cell, or `recurrent` is not built.
+
+    >>> recurrent = Recurrent(4, "gru_reset_before")
+    >>> recurrent.build((None, None, 3))
+    >>> layer = to_keras(recurrent)
+    >>> type(layer).__name__, layer.reset_after
+    ('GRU', False)
+    """
+    if recurrent.cell_name not in KERAS_LAYERS:
+        raise ValueError(
+            f"The cell of a layer must be one of {', '.join(KERAS_LAYERS)} for Keras to have it, but is "
+            f"{recurrent.cell_name!r} instead. Wrap the cell itself: keras.layers.RNN(recurrent.cell)."
+        )
+    _check_built(recurrent, "recurrent")
+    keras_class, options = KERAS_LAYERS[recurrent.cell_name]
+    defaults = {
+        "return_sequences": True,
+        "return_state": True,
+        "zero_output_for_mask": True,
+        "dtype": recurrent.dtype_policy,
+        "name": recurrent.name,
+        "trainable": recurrent.trainable,
+    }
+    layer = keras_class(
+        recurrent.units, go_backwards=recurrent.reverse, use_bias=True, **options, **defaults | keras_arguments
+    )
+    layer.build((None, None, recurrent.cell.kernel.shape[0]))
+    layer.set_weights(_arrays(recurrent))
+    return layer
+
+
+def from_torch(arrays: Mapping[str, Any], cell: str, **encoder_arguments: Any) -> Encoder:
+    """An `Encoder` with the weights of PyTorch's `nn.RNN` (tanh), `nn.LSTM` or `nn.GRU`, all layers and directions.
+
+    PyTorch multiplies from the left, so its matrices are transposed; it packs a GRU as [r | z | n], an LSTM as
+    [i | f | g | o], and adds two biases everywhere, which become one where the cell has one. The memory is PyTorch's
+    `output` of a packed sequence (`pack_padded_sequence`): without packing, PyTorch reads padding as well.
+
+    Args:
+        arrays: `module.state_dict()`, or arrays of the same names: `weight_ih_l0` `(blocks * units, features)`,
+            `weight_hh_l0` `(blocks * units, units)`, `bias_ih_l0` and `bias_hh_l0` `(blocks * units,)`, the same with
+            `_reverse` for the backward direction, and with `l1`, ... for the layers above.
+        cell: What the names do not say: `rnn`, `lstm` or `gru`.
+        **encoder_arguments: What else `Encoder` takes, such as `implementation`, `dropout` or `dtype`.
+
+    Returns:
+        The encoder, built.
+
+    Raises:
+        ValueError: PyTorch has no such cell, or `arrays` lack some name, have one too many, or one of another shape.
+
+    >>> shapes = {"weight_ih_l0": (12, 3), "weight_hh_l0": (12, 4), "bias_ih_l0": (12,), "bias_hh_l0": (12,)}
+    >>> encoder = from_torch({name: np.zeros(shape) for name, shape in shapes.items()}, "gru")
+    >>> encoder.units, encoder.num_layers, encoder.bidirectional
+    (4, 1, False)
+    """
+    _check_torch_has(cell)
+    arrays = {name: np.asarray(array) for name, array in arrays.items()}
+    num_layers = max(1, sum(name.startswith("weight_ih_l") and not name.endswith("_reverse") for name in arrays))
+    bidirectional = any(name.endswith("_reverse") for name in arrays)
+    has_bias = any(name.startswith("bias_") for name in arrays) or not arrays
+    _check_names(arrays, _torch_names(num_layers, bidirectional, has_bias))
+    features, units = (_columns(arrays, name) for name in ("weight_ih_l0", "weight_hh_l0"))
+    encoder = Encoder(
+        units=units,
+        num_layers=num_layers,
+        cell=cell,
+        bidirectional=bidirectional,
+        residual=False,
+        update_gate="keep",
+        **encoder_arguments,
+    )
+    encoder.build((None, None, features))
+    for suffix, layer in _layers_by_suffix(encoder).items():
+        rows, width = layer.cell.kernel.shape
+        kernel = _checked(arrays, f"weight_ih{suffix}", (width, rows)).T
+        recurrent_kernel = _checked(arrays, f"weight_hh{suffix}", (width, units)).T
+        biases = np.zeros((2, width))
+        if has_bias:
+            biases = np.stack([_checked(arrays, f"{name}{suffix}", (width,)) for name in ("bias_ih", "bias_hh")])
+        bias = biases if layer.cell.has_recurrent_bias else biases.sum(axis=0)
+        layer.set_weights([_reordered(array, cell) for array in (kernel, recurrent_kernel, bias)])
+    return encoder
+
+
+def to_torch(encoder: Encoder) -> dict[str, np.ndarray]:
+    """The weights of an encoder under PyTorch's names and in its layout.
+
+    `load_state_dict` of an `nn.RNN`, `nn.LSTM` or `nn.GRU` of the same sizes takes them, each through
+    `torch.from_numpy`. An update gate that writes is turned into PyTorch's, which keeps. Where the cell has one bias
+    and PyTorch two, `bias_ih` holds it and `bias_hh` is zero.
+
+    Args:
+        encoder: A built encoder without residual connections, of the cell `rnn`, `lstm` or `gru`.
+
+    Returns:
+        Arrays by name, with the shapes that `from_torch` takes.
+
+    Raises:
+        ValueError: PyTorch has no such cell or no residual connections, or the encoder is not built.
+
+    >>> encoder = Encoder(4, cell="lstm", bidirectional=False)
+    >>> encoder.build((None, None, 3))
+    >>> {name: array.shape for name, array in to_torch(encoder).items()}
+    {'weight_ih_l0': (16, 3), 'weight_hh_l0': (16, 4), 'bias_ih_l0': (16,), 'bias_hh_l0': (16,)}
+    """
+    _check_torch_has(encoder.cell)
+    if encoder.residual:
+        raise ValueError("residual must be False for PyTorch to have such an encoder, but is True instead.")
+    _check_built(encoder, "encoder")
+    arrays: dict[str, np.ndarray] = {}
+    for suffix, layer in _layers_by_suffix(encoder).items():
+        kernel, recurrent_kernel, bias = (_reordered(array, encoder.cell) for array in _arrays(layer))
+        of_inputs, of_state = bias if layer.cell.has_recurrent_bias else (bias, np.zeros_like(bias))
+        arrays |= {
+            f"weight_ih{suffix}": np.ascontiguousarray(kernel.T),
+            f"weight_hh{suffix}": np.ascontiguousarray(recurrent_kernel.T),
+            f"bias_ih{suffix}": of_inputs,
+            f"bias_hh{suffix}": of_state,
+        }
+    return arrays
+
+
+def _cell_of(layer: keras.Layer) -> str:
+    for cell, (keras_class, options) in KERAS_LAYERS.items():
+        # A subclass may compute anything.
+        if type(layer) is keras_class and getattr(layer, "reset_after", None) == options.get("reset_after"):
+            return cell
+    raise ValueError(
+        f"layer must be a keras.layers.SimpleRNN, LSTM or GRU, but is a {type(layer).__name__} instead. "
+        "Of a wrapper or a model, give the layer inside."
+    )
+
+
+def _arrays(recurrent: Recurrent) -> list[np.ndarray]:
+    """Kernel, recurrent kernel and bias for an update gate that keeps."""
+    return [keras.ops.convert_to_numpy(weight) for weight in recurrent.cell.kernel_weights()]
+
+
+def _check_built(layer: keras.Layer, argument: str) -> None:
+    if not layer.built:
+        raise ValueError(f"{argument} must be built, but {layer.name!r} is not. Call it once, or its build.")
+
+
+def _check_torch_has(cell: str) -> None:
+    if cell not in TORCH_CELLS:
+        raise ValueError(f"cell must be one of {', '.join(TORCH_CELLS)} for PyTorch, but is {cell!r} instead.")
+
+
+def _layers_by_suffix(encoder: Encoder) -> dict[str, Recurrent]:
+    """The layers in PyTorch's order, by the ends of their arrays' names."""
+    return {
+        f"_l{index}{direction}": layers[index]
+        for index in range(encoder.num_layers)
+        for direction, layers in (("", encoder.forward_layers), ("_reverse", encoder.backward_layers))
+        if layers
+    }
+
+
+def _torch_names(num_layers: int, bidirectional: bool, has_bias: bool) -> list[str]:
+    return [
+        f"{name}_l{index}{direction}"
+        for index in range(num_layers)
+        for direction in (("", "_reverse") if bidirectional else ("",))
+        for name in ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if has_bias else ()))
+    ]
+
+
+def _check_names(arrays: Mapping[str, np.ndarray], names: list[str]) -> None:
+    missing = [name for name in names if name not in arrays]
+    unknown = [name for name in arrays if name not in names]
+    if missing or unknown:
+        raise ValueError(
+            f"arrays must hold {', '.join(names)}, but "
+            + " and ".join(
+                f"{verb} {', '.join(found)}" for verb, found in (("lack", missing), ("also hold", unknown)) if found
+            )
+            + " instead. Give all arrays of one nn.RNN, nn.LSTM or nn.GRU, under its own names."
+        )
+
+
+def _columns(arrays: Mapping[str, np.ndarray], name: str) -> int:
+    if arrays[name].ndim != 2:
+        raise ValueError(f"{name} must be a matrix, but has the shape {arrays[name].shape} instead.")
+    return arrays[name].shape[1]
+
+
+def _checked(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
+    if arrays[name].shape != shape:
+        raise ValueError(
+            f"{name} must have the shape {shape}, but has {arrays[name].shape} instead. "
+            "Check that cell names the module that the arrays come from."
+        )
+    return arrays[name]
+
+
+def _reordered(array: np.ndarray, cell: str) -> np.ndarray:
+    """From Keras' order of the blocks to PyTorch's, which is cuDNN's, or back: the order is its own inverse."""
+    order = BLOCK_ORDER["rnn_tanh" if cell == "rnn" else cell]
+    blocks = np.split(array, len(order), axis=-1)
+    return np.concatenate([blocks[place] for place in order], axis=-1)

@@ -17,7 +17,7 @@ p { margin: 4px 0 12px; max-width: 760px; color: #444444; }
 table { border-collapse: collapse; font-size: 15px; margin: 8px 0; }
 th, td { padding: 4px 20px 4px 0; text-align: left; border-bottom: 1px solid #e6e6e6; }
 th { font-weight: 600; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.right, th.right { text-align: right; font-variant-numeric: tabular-nums; }
 """
 
 
@@ -27,10 +27,12 @@ class Table(NamedTuple):
     Attributes:
         columns: Name of each column.
         rows: Rows of as many cells; one with a fraction has two decimals or three digits, None is a dash.
+        right_aligned: Names of columns that end at the right, besides those of numbers alone.
     """
 
     columns: Sequence[str]
     rows: Sequence[Sequence[object]]
+    right_aligned: Sequence[str] = ()
 
 
 class Part(NamedTuple):
@@ -106,16 +108,19 @@ def _part(part: Part, name: str) -> str:
 
 def _table(table: Table) -> str:
     columns = list(zip(*table.rows, strict=True)) or [()] * len(table.columns)
-    numeric = [all(isinstance(value, int | float | None) for value in column) for column in columns]
-    head = _row("th", table.columns, numeric)
-    rows = "\n".join(_row("td", row, numeric) for row in table.rows)
+    right = [
+        name in table.right_aligned or all(isinstance(value, int | float | None) for value in column)
+        for name, column in zip(table.columns, columns, strict=True)
+    ]
+    head = _row("th", table.columns, right)
+    rows = "\n".join(_row("td", row, right) for row in table.rows)
     return f"<table>\n<thead>{head}</thead>\n<tbody>\n{rows}\n</tbody>\n</table>"
 
 
-def _row(tag: str, values: Sequence[object], numeric: Sequence[bool]) -> str:
+def _row(tag: str, values: Sequence[object], right: Sequence[bool]) -> str:
     cells = [
-        f"<{tag} class={'number' if right else 'word'}>{html.escape(_shown(value))}</{tag}>"
-        for value, right in zip(values, numeric, strict=True)
+        f"<{tag} class={'right' if is_right else 'left'}>{html.escape(_shown(value))}</{tag}>"
+        for value, is_right in zip(values, right, strict=True)
     ]
     return f"<tr>{''.join(cells)}</tr>"
 

@@ -8,7 +8,7 @@ import numpy as np
 from plotly.graph_objects import Figure
 from plotly.offline import get_plotlyjs
 
-Scale = Literal["signed", "share", "amount"]
+Scale = Literal["signed", "share"]
 
 # Distinct for readers who confuse red and green too (Paul Tol, "Colour Schemes", 2021, scheme "bright").
 COLOURS = ["#4477aa", "#ee6677", "#228833", "#ccbb44", "#66ccee", "#aa3377", "#777777"]
@@ -18,7 +18,7 @@ FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 GRID = "#e6e6e6"
 
 ROW_PIXELS = 22
-MOST_LABELS = 60
+MOST_LARGE_LABELS, MOST_LABELS = 40, 110
 AROUND_PIXELS = 130
 HEIGHT = 380
 LEFT = 50
@@ -34,6 +34,7 @@ def heatmap(
     row_title: str = "",
     column_title: str = "",
     scale: Scale = "signed",
+    name: str = "value",
 ) -> Figure:
     """A matrix as colours, with the row, the column and the value of a cell where the mouse is.
 
@@ -45,7 +46,8 @@ def heatmap(
         row_title: What the rows are.
         column_title: What the columns are.
         scale: `signed`: blue below 0, white at 0, red above, as far as the largest value goes, and at least to 1;
-            `share`: white at 0, dark at 1; `amount`: white at 0, dark at the largest value.
+            `share`: white at 0, dark at 1.
+        name: What the values are.
 
     Returns:
         The figure.
@@ -58,13 +60,13 @@ def heatmap(
         (2, 3)
     """
     return heatmaps(
-        {"value": values},
+        {name: values},
         rows,
         columns,
         title=title,
         row_title=row_title,
         column_title=column_title,
-        scales={"value": scale},
+        scales={name: scale},
     )
 
 
@@ -117,7 +119,7 @@ def heatmaps(
             name=name,
             visible=name == names[0],
             hovertemplate=f"{row_word} %{{y}}<br>{column_word} %{{x}}<br>{name} <b>%{{z:.3f}}</b><extra></extra>",
-            colorbar={"thickness": 12, "outlinewidth": 0, "title": {"text": name, "side": "right"}},
+            colorbar={"thickness": 12, "outlinewidth": 0},
             **_colours(matrix, scales[name]),
         )
     if len(names) > 1:
@@ -176,6 +178,7 @@ def bars(
     x_title: str = "",
     y_title: str = "",
     x_labels: Sequence[str] | None = None,
+    y_range: tuple[float, float] | None = None,
 ) -> Figure:
     """Bars, those of several series side by side.
 
@@ -185,6 +188,7 @@ def bars(
         x_title: What x is.
         y_title: What the heights are.
         x_labels: Names in the place of the x values 0, 1, ...; names may come twice.
+        y_range: Lowest and highest height that there is room for; None: as the heights are.
 
     Returns:
         The figure.
@@ -199,7 +203,7 @@ def bars(
     if x_labels is not None:
         figure.update_xaxes(**_ticks(x_labels))
     figure.update_xaxes(title_text=x_title, showgrid=False)
-    figure.update_yaxes(title_text=y_title)
+    figure.update_yaxes(title_text=y_title, range=y_range)
     return _dressed(figure, title, HEIGHT)
 
 
@@ -230,10 +234,8 @@ def javascript() -> str:
 def _colours(matrix: np.ndarray, scale: Scale) -> dict[str, object]:
     if scale == "share":
         return {"colorscale": POSITIVE, "zmin": 0.0, "zmax": 1.0}
-    largest = float(np.max(np.abs(matrix), initial=0.0))
-    if scale == "amount":
-        return {"colorscale": POSITIVE, "zmin": 0.0, "zmax": largest or 1.0}
-    return {"colorscale": SIGNED, "zmin": -max(largest, 1.0), "zmax": max(largest, 1.0)}
+    largest = float(np.max(np.abs(matrix), initial=1.0))
+    return {"colorscale": SIGNED, "zmin": -largest, "zmax": largest}
 
 
 def _buttons(names: Sequence[str]) -> dict[str, object]:
@@ -262,6 +264,7 @@ def _ticks(labels: Sequence[str]) -> dict[str, object]:
         "tickmode": "array",
         "tickvals": list(range(len(labels))),
         "ticktext": [html.escape(label, quote=False) for label in labels],
+        "tickfont": {"size": 13 if len(labels) <= MOST_LARGE_LABELS else 9},
     }
 
 
@@ -281,5 +284,5 @@ def _dressed(figure: Figure, title: str, height: int, top: int = 30, left: int =
         hoverlabel={"font": {"family": FONT, "size": 14}},
     )
     figure.update_xaxes(automargin="bottom", gridcolor=GRID, zeroline=False, linecolor=GRID, ticks="")
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, linecolor=GRID, ticks="")
+    figure.update_yaxes(gridcolor=GRID, zeroline=False, linecolor=GRID, ticks="", title_standoff=12)
     return figure

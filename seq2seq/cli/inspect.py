@@ -1,0 +1,69 @@
+"""`seq2seq inspect`: what a trained model does with one sentence, as a page or as numbers."""
+
+from typing import Annotated
+
+import cyclopts
+
+from seq2seq.cli.quiet import import_tensorflow
+from seq2seq.cli.report import print_json
+from seq2seq.errors import ConfigError, DataError
+
+PAGE = "inspect.html"
+
+
+def inspect(
+    model: str,
+    sentence: str,
+    /,
+    *,
+    target: str | None = None,
+    output: str | None = None,
+    json: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    span: str | None = None,
+    around: int | None = None,
+    corpus: str | None = None,
+    labels: str | None = None,
+) -> None:
+    """Look inside a trained model at one sentence: every gate and state, alignment, memory, gradient flow.
+
+    Args:
+        model: the model.keras of a run.
+        sentence: the source text.
+        target: its translation; left out: the model's own.
+        output: the page, one HTML file that opens without a network; left out: inspect.html, and with --json none.
+        json: print the numbers of the page as one JSON object, and nothing else.
+        span: words of the sentence or of its translation: which units are on across them, and off outside?
+        around: at how many steps on either side of the span they must be off; left out: at all.
+        corpus: lines of text; with --span: where else are these units on together?
+        labels: labelled sentences, such as data/en-fr/number.tsv: which units tell the label?
+    """
+    for flag, value in (("--around", around), ("--corpus", corpus)):
+        if value is not None and span is None:
+            raise ConfigError(f"{flag} must come with --span, but comes alone. Say which words to look at.")
+    if around is not None and around < 0:
+        raise ConfigError(f"--around must be at least 0, but is {around} instead.")
+    from seq2seq.text import read_lines
+
+    lines = [] if corpus is None else list(read_lines(corpus))
+    import_tensorflow()
+    from seq2seq.inspection.labelled import LabelledSentence, read_labelled_sentences
+    from seq2seq.inspection.page import write_page
+    from seq2seq.inspection.probes import held_out
+    from seq2seq.inspection.sentence import as_numbers, inspect_sentence
+    from seq2seq.inspection.sentence_page import sentence_parts
+    from seq2seq.model import load
+
+    labelled: list[LabelledSentence] = []
+    if labels is not None:
+        labelled = read_labelled_sentences(labels)
+        try:
+            held_out([sentence.label for sentence in labelled])
+        except ValueError as error:
+            raise DataError(f"{labels}: {error}") from error
+    found = inspect_sentence(load(model), sentence, target, span, around, lines, labelled)
+    if output is not None or not json:
+        page = write_page(output or PAGE, found.trace.source, sentence_parts(found))
+    if json:
+        print_json(as_numbers(found))
+    else:
+        print(f"{found.trace.target}\n{page}")

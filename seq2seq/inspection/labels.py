@@ -1,0 +1,56 @@
+"""Which units of a model tell a labelled property of sentences, layer by layer."""
+
+import dataclasses
+from collections.abc import Sequence
+
+import numpy as np
+from tqdm import tqdm
+
+from seq2seq.inspection.labelled import LabelledSentence
+from seq2seq.inspection.probes import Carried, UnitProbe, carried, probe, values_across
+from seq2seq.inspection.trace import traces
+from seq2seq.model import Seq2Seq
+
+BEST_UNITS = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelUnits:
+    """The units of one layer that tell the label of sentences best.
+
+    Attributes:
+        layer: Name of the layer.
+        probes: The five best, best first; fewer where fewer units ever change.
+        carried: How long these keep it, in the order of `probes`.
+    """
+
+    layer: str
+    probes: Sequence[UnitProbe]
+    carried: Carried
+
+
+def label_units(model: Seq2Seq, sentences: Sequence[LabelledSentence]) -> list[LabelUnits]:
+    """For each layer the units whose state after the last marked word tells the label best, on held-out sentences.
+
+    Args:
+        model: The model.
+        sentences: Labelled sentences. Where they have translations, the decoder is read while it reads these; where
+            they have none, only the encoder is.
+
+    Raises:
+        DataError: Where the tokenizer does not find the words of a sentence.
+        ValueError: For fewer than two labels, or fewer than two sentences of one.
+    """
+    sources, labels = [sentence.source.text for sentence in sentences], [sentence.label for sentence in sentences]
+    # What the encoder does has nothing to do with the target, and a given one saves the search for a translation.
+    targets = ["." if sentence.target is None else sentence.target.text for sentence in sentences]
+    has_targets = all(sentence.target for sentence in sentences)
+    names = [name for name in model.recurrent_layers if has_targets or name.startswith("encoder")]
+    progress = tqdm(traces(model, sources, targets), "labels", len(sources), unit="sentence", disable=None)
+    values = values_across(progress, names, sentences)
+    found = []
+    for name in names:
+        probes = probe(np.stack([steps[-1] for steps in values[name]]), labels)[:BEST_UNITS]
+        if probes:
+            found.append(LabelUnits(name, probes, carried(values[name], labels, probes)))
+    return found

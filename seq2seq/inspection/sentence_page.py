@@ -1,0 +1,200 @@
+"""The page of one sentence: what to look for in it, part by part."""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from seq2seq.inspection.gradient_flow import EXPLODING, VANISHING, GradientFlow
+from seq2seq.inspection.page import Part, Table
+from seq2seq.inspection.pictures import Scale, bars, heatmap, heatmaps, lines
+from seq2seq.inspection.sentence import Inspection
+from seq2seq.inspection.trace import LayerTrace, Trace
+from seq2seq.inspection.unit_parts import label_parts, span_parts, unit_rows
+
+LONGEST = 12
+GATES = ("update", "reset", "input_gate", "forget_gate", "output_gate")
+
+MEANINGS = {
+    "state": "what the layer hands on; red above 0, blue below",
+    "cell_state": "what an LSTM keeps to itself, c; the state is its tanh behind the output gate",
+    "update": "share of the past that the unit keeps; dark: it remembers, white: it is written anew",
+    "reset": "share of the past that the candidate sees; white: it is made from the token alone",
+    "candidate": "what would be written if the unit kept nothing",
+    "recurrent_candidate": "the past's part in the candidate",
+    "input_gate": "share of the candidate that is written",
+    "forget_gate": "share of the cell state that is kept; dark: it remembers",
+    "output_gate": "share of the cell state that is shown",
+}
+UPDATE_THAT_WRITES = "share of the candidate that is written; white: the unit remembers, dark: it is written anew"
+
+
+def sentence_parts(found: Inspection) -> list[Part]:
+    """The parts of the page of a sentence.
+
+    Args:
+        found: What was found out about it.
+
+    Returns:
+        Parts for `write_page`: translation, alignment where there is one, the units that remember longest, the span
+        and labels that were asked for, gradient flow, how to read gates, and each layer.
+    """
+    return [
+        _translation(found.trace),
+        *_alignment(found.trace),
+        *_memory(found),
+        *span_parts(found),
+        *label_parts(found),
+        *_gradient_flow(found.flow),
+        _reading(found.trace),
+        *(_layer(layer, found.half_lives[name]) for name, layer in found.trace.layers.items()),
+    ]
+
+
+def _translation(trace: Trace) -> Part:
+    probabilities = np.exp(trace.log_probs)
+    least = int(probabilities.argmin())
+    return Part(
+        f"Translation: {trace.target}",
+        "How sure the model is of each piece of it, given the pieces before. Look for low bars: there it hesitates, "
+        f"most of all at {trace.target_tokens[least]} ({probabilities[least]:.0%}). ▁ is the space before a word.",
+        bars(
+            {"probability": (range(len(probabilities)), probabilities.tolist())},
+            x_labels=trace.target_tokens,
+            y_title="probability",
+            y_range=(0, 1),
+        ),
+    )
+
+
+def _alignment(trace: Trace) -> Iterator[Part]:
+    if trace.attention is not None:
+        yield Part(
+            "Alignment: what the decoder reads while it writes",
+            "Each row is a piece that is written, its dark cells are where the decoder looks; a row adds up to 1. A "
+            "diagonal is word by word; where it breaks, the two languages order their words differently.",
+            heatmap(
+                trace.attention,
+                trace.target_tokens,
+                trace.source_tokens,
+                row_title="written",
+                column_title="read",
+                scale="share",
+                name="weight",
+            ),
+        )
+
+
+def _memory(found: Inspection) -> Iterator[Part]:
+    layers = found.trace.layers
+    yield Part(
+        "Memory: how long each layer keeps what it holds",
+        "Steps until half of what a unit holds is left, by what its gate keeps at each step of this sentence. A layer "
+        "whose units forget within a step works word by word; a few units with long half-lives carry the rest.",
+        Table(
+            ["layer", "cell", "units", "median half-life", "longest half-lives: unit (steps)"],
+            [
+                [name, layer.cell, len(lives), float(np.median(lives)), _listed(lives)]
+                for name, layer in layers.items()
+                for lives in [found.half_lives[name]]
+            ],
+        ),
+    )
+    for side, word in (("encoder", "source"), ("decoder", "target")):
+        units = [
+            (float(life), name, unit)
+            for name in layers
+            if name.startswith(side)
+            for unit, life in enumerate(found.half_lives[name])
+        ]
+        longest = sorted(units, key=lambda found: -found[0])[:LONGEST]
+        yield Part(
+            f"The {side}'s units that remember longest",
+            f"Each row is a unit, the slowest on top, along the {word}. A row that stays red, or blue, across a clause "
+            "carries something through it; the token where its colour changes is what it reacts to.",
+            unit_rows(layers, [(name, unit) for _, name, unit in longest]),
+        )
+
+
+def _listed(lives: np.ndarray) -> str:
+    best = np.argsort(-lives, kind="stable")[:5]
+    return ", ".join(f"{unit} ({lives[unit]:.1f})" for unit in best)
+
+
+def _gradient_flow(flow: GradientFlow) -> Iterator[Part]:
+    yield Part(
+        "Gradient flow: does the loss still reach the first steps?",
+        "How much of a gradient is left when it has gone back along the recurrence by one step, and by ten. "
+        f"Below {VANISHING} a step it vanishes, above {EXPLODING} it explodes. {_clipping(flow)}",
+        Table(
+            ["layer", "left after a step", "left after ten", "verdict"],
+            [[name, layer.rate, layer.rate**10, layer.verdict] for name, layer in flow.layers.items()],
+        ),
+    )
+    for side, word in (("encoder", "source"), ("decoder", "target")):
+        layers = {name: layer for name, layer in flow.layers.items() if name.startswith(side)}
+        tokens = next(iter(layers.values())).tokens
+        yield Part(
+            f"How much the loss depends on the {side}'s state at each token",
+            f"|dL/dh| along the {word}, a line a layer. A line that falls toward the side where its layer begins to "
+            "read is a memory that training cannot reach; a level one has other ways to the loss, attention for one.",
+            lines(
+                {name: (range(len(tokens)), layer.norms.tolist()) for name, layer in layers.items()},
+                x_labels=tokens,
+                x_title="token",
+                y_title="|dL/dh|",
+                logarithmic=True,
+            ),
+        )
+
+
+def _clipping(flow: GradientFlow) -> str:
+    norm = f"The gradient of all weights has norm {flow.gradient_norm:.3g}"
+    if not flow.clip_norm:
+        return f"{norm}, and training did not clip."
+    if flow.clip_factor == 1:
+        return f"{norm}, within the {flow.clip_norm:.3g} at which training clips, so clipping leaves it as it is."
+    return (
+        f"{norm}, above the {flow.clip_norm:.3g} at which training clips: every gradient is multiplied by "
+        f"{flow.clip_factor:.3g}, and what vanishes still vanishes."
+    )
+
+
+def _reading(trace: Trace) -> Part:
+    meanings = {}
+    for layer in trace.layers.values():
+        writes = "update" in layer.values and layer.update_gate == "write"
+        for field in layer.values:
+            meanings[field] = UPDATE_THAT_WRITES if writes and field == "update" else MEANINGS[field]
+    return Part(
+        "Every gate and state, layer by layer",
+        "Below, a row is a token and a column a unit, those that remember longest on the left. The buttons choose what "
+        "is shown, the mouse tells value, unit and token; drag to zoom, double-click to go back.",
+        Table(["shown", "meaning"], list(meanings.items())),
+    )
+
+
+def _layer(layer: LayerTrace, lives: np.ndarray) -> Part:
+    order = np.argsort(-lives, kind="stable")
+    scales: dict[str, Scale] = {field: "share" if field in GATES else "signed" for field in layer.values}
+    return Part(
+        f"{layer.name}: {layer.cell}, {len(lives)} units",
+        _what_to_see(layer),
+        heatmaps(
+            {field: values[:, order] for field, values in layer.values.items()},
+            layer.tokens,
+            [str(unit) for unit in order],
+            row_title="token",
+            column_title="unit",
+            scales=scales,
+        ),
+    )
+
+
+def _what_to_see(layer: LayerTrace) -> str:
+    if layer.name.startswith("decoder"):
+        return (
+            "Reads the piece that was written before. A column that keeps its colour downward is a unit that remembers."
+        )
+    if "backward" in layer.name:
+        return "Reads from the last token to the first. A column that keeps its colour upward is a unit that remembers."
+    return "Reads from the first token to the last. A column that keeps its colour downward is a unit that remembers."

@@ -122,8 +122,8 @@ def probe(values: np.ndarray, labels: Sequence[str], seed: int = 0) -> list[Unit
 
     A unit's rule is the best there is on one half of the sentences: of all thresholds between two of its values, and of
     both sides. With more than two labels it is the best rule for one label against the rest, the label that the unit
-    adds most to over the likelier answer. Units are ordered by the training half, so that
-    the best unit's held-out accuracy was not chosen for being high.
+    adds most to over the likelier answer. Units are ordered by the training half, so that the best unit's held-out
+    accuracy was not chosen for being high.
 
     Args:
         values: Of each sentence at one step, `(sentences, units)`.

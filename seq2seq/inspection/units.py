@@ -86,22 +86,6 @@ def half_lives(layer: LayerTrace, start: int = 0, stop: int | None = None) -> np
         return 1 / halvings
 
 
-def longest(layer: LayerTrace, count: int) -> np.ndarray:
-    """Numbers of the units with the longest half-lives, `(count,)`, longest first, and the lower number first of two.
-
-    >>> kept = np.array([[0.5, 1.0, 0.9]])
-    >>> longest(LayerTrace("decoder.recurrent_0", "gru", "keep", ("<s>",), {"update": kept}), 2).tolist()
-    [1, 2]
-
-    Raises:
-        ValueError: where the layer has not so many units.
-    """
-    lives = half_lives(layer)
-    if not 1 <= count <= len(lives):
-        raise ValueError(f"count must be from 1 to the {len(lives)} units of {layer.name}, but is {count} instead.")
-    return np.argsort(-lives, kind="stable")[:count]
-
-
 def units_on(
     layer: LayerTrace, start: int, stop: int, field: str = "state", around: int | None = None
 ) -> list[UnitSpan]:

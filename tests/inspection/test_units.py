@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seq2seq.inspection.trace import LayerTrace, Trace
-from seq2seq.inspection.units import UnitThreshold, half_lives, longest, read_layer, units_on
+from seq2seq.inspection.units import UnitThreshold, half_lives, read_layer, units_on
 
 
 def layer_of(cell="gru", update_gate="keep", **values):
@@ -83,20 +83,6 @@ def test_half_lives_of_a_plain_rnn_by_a_loop():
 @pytest.mark.parametrize("steps", [1, 2, 11])
 def test_a_plain_rnn_that_never_moves_keeps_everything(value, steps):
     assert half_lives(layer_of("rnn", state=np.full((steps, 1), value, "float32"))) == [math.inf]
-
-
-def test_longest():
-    layer = layer_of(update=np.float32([[0.5, 1, 0.9, 0, 1]]))
-    assert longest(layer, 4).tolist() == [1, 4, 2, 0]
-
-
-@pytest.mark.parametrize("count", [0, 3])
-def test_longest_wants_no_more_than_there_are(count):
-    layer = layer_of(update=np.float32([[0.5, 1]]))
-    with pytest.raises(
-        ValueError, match=f"^count must be from 1 to the 2 units of encoder.forward_0, but is {count} instead.$"
-    ):
-        longest(layer, count)
 
 
 def threshold_of(values, start, stop):

@@ -11,7 +11,7 @@ from seq2seq.inspection.spans import CorpusMatch, SpanUnits, text_of
 from seq2seq.inspection.trace import LayerTrace
 
 SPAN_UNITS = 5
-LABEL_UNITS = 3
+LABEL_UNITS = 8
 MOST_CHARACTERS = 48
 FEWEST_SENTENCES = 20
 
@@ -67,17 +67,27 @@ def label_parts(found: Inspection) -> Iterator[Part]:
     """The units that tell the labels that were asked for; no part where none were."""
     if not found.label_units:
         return
-    labels = " or ".join(sorted({unit.label for layer in found.label_units for unit in layer.probes}))
+    # The half by which units were chosen ranks them, so that the other half's percent stay a fair test.
+    ranked = sorted(
+        (
+            (layer.layer, unit, throughout)
+            for layer in found.label_units
+            for unit, throughout in zip(layer.probes, layer.carried.throughout.tolist(), strict=True)
+        ),
+        key=lambda row: -row[1].training_accuracy,
+    )[:LABEL_UNITS]
+    best_layer, best, best_throughout = ranked[0]
     yield Part(
-        f"Units that tell a label: {labels}",
+        f"Unit {best.unit} of {best_layer} tells {best.label} best: {best.accuracy:.0f} % right, "
+        f"{best_throughout:.0f} % all the way",
         "A unit above or below one threshold is read as one answer. Percent right are of sentences that had no part in "
-        "the choice of unit and threshold, after the last word at which the label must be known. Throughout: right "
+        "the choice of unit and threshold, after the last word at which the label must be known. All the way: right "
         "there and at every step before, from the word that shows the label on: such a unit carries it.",
         Table(
-            ["layer", "unit", "when", "says", "percent right", "one answer for all", "throughout"],
+            ["layer", "unit", "when", "says", "% right", "% right, one answer for all", "% right all the way"],
             [
                 [
-                    layer.layer,
+                    layer,
                     unit.unit,
                     f"{'above' if unit.sign > 0 else 'below'} {unit.sign * unit.threshold:.2f}",
                     unit.label,
@@ -85,13 +95,12 @@ def label_parts(found: Inspection) -> Iterator[Part]:
                     unit.baseline,
                     throughout,
                 ]
-                for layer in found.label_units
-                for unit, throughout in zip(layer.probes, layer.carried.throughout.tolist(), strict=True)
+                for layer, unit, throughout in ranked
             ],
         ),
     )
     yield Part(
-        "Do they know it all the way?",
+        "Which layers know the label all the way?",
         "The best unit of each layer, at each step after the word that shows the label. A line that stays high carries "
         "it; one that rises at the end gets it from elsewhere, by attention for one.",
         lines(
@@ -109,9 +118,9 @@ def label_parts(found: Inspection) -> Iterator[Part]:
     )
     yield from _along(
         found,
-        [(layer.layer, unit.unit) for layer in found.label_units for unit in layer.probes[:LABEL_UNITS]],
+        [(layer, unit.unit) for layer, unit, _ in ranked],
         "Units that tell the label",
-        "Look at which word a row takes its colour, and whether it keeps it.",
+        "Look at which token a row takes its colour, and whether it keeps it. Best on top.",
     )
 
 

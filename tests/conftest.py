@@ -68,3 +68,58 @@ def toy_config():
         return Config.from_dict(settings)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def make_model(toy_config, toy_tokenizer):
+    """Makes an untrained model of any recipe."""
+    import keras
+
+    from seq2seq.model import Seq2Seq, build_model
+
+    def make(dtype: str = "float32", seed: int = 1, **changes) -> Seq2Seq:
+        keras.utils.set_random_seed(seed)
+        return build_model(toy_config(**changes), toy_tokenizer, dtype)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def make_random_model(make_model):
+    """Makes a model of two layers in both directions, and a decoder of two; every weight is random, biases too."""
+    import numpy as np
+
+    def make(cell: str):
+        model = make_model(
+            model__encoder__cell=cell,
+            model__encoder__num_layers=2,
+            model__decoder__cell=cell,
+            model__decoder__num_layers=2,
+            model__decoder__attend="between",
+        )
+        random = np.random.default_rng(7)
+        model.set_weights([random.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])
+        return model
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def trained(make_model, toy_pairs, toy_tokenizer):
+    """A model that knows every pair of the toy corpus. It is shared: no test may change it."""
+    import keras
+
+    from seq2seq.text import Batches, EncodedCorpus
+    from seq2seq.training import TrainingStep
+
+    model = make_model(model__tie="all")
+    averaged = make_model(model__tie="all")
+    step = TrainingStep(model, averaged, keras.optimizers.Adam(0.01), clip_norm=1.0, ema=0.0)
+    sources, targets = zip(*toy_pairs, strict=True)
+    corpus = EncodedCorpus.from_lists(toy_tokenizer.encode_source(sources), toy_tokenizer.encode_target(targets))
+    batches = Batches(corpus, batch_tokens=512)
+    for epoch in range(50):
+        for batch in batches.epoch(epoch):
+            step(batch.source_ids, batch.target_ids, 0.01)
+    step.synchronise()
+    return averaged

@@ -12,7 +12,6 @@ from seq2seq.inspection.matrices import split_weights
 from seq2seq.inspection.recording import Recording, Sentences, encode_sentences, record
 from seq2seq.inspection.trace import layer_tokens, sentence_tokens
 from seq2seq.layers import Recurrent
-from seq2seq.layers.cells import StepRecord
 from seq2seq.model import Seq2Seq
 from seq2seq.text import pad
 
@@ -77,13 +76,17 @@ class GradientFlow:
 
 
 class _Gradients(NamedTuple):
-    """One sentence forwards and backwards, on raw cells."""
+    """One sentence forwards and backwards, on raw cells; each layer's steps in the order in which it takes them.
+
+    `of_states` is dL/dh_t, `passed_on` what of it, and of dL/dc_t in an LSTM, reaches the states before the step along
+    the recurrence; c_t is read by the next step alone, so that is all there is of dL/dc_t.
+    """
 
     sentences: Sentences
     recording: Recording
     loss: float
-    of_states: dict[str, list[list[np.ndarray]]]
-    of_previous_states: dict[str, list[list[np.ndarray]]]
+    of_states: dict[str, np.ndarray]
+    passed_on: dict[str, list[np.ndarray]]
     of_weights: list[Any]
 
 
@@ -115,13 +118,14 @@ def gradient_flow(
             layer,
             layer_tokens(name, source_tokens, target_tokens),
             found.of_states[name],
-            found.of_previous_states[name],
+            found.passed_on[name],
         )
         for name, layer in raw.recurrent_layers.items()
     }
     if clip_norm is None:
         clip_norm = model.recipe.get("training", {}).get("clip_norm", 0.0)
-    norm = float(tf.linalg.global_norm(found.of_weights))
+    # Whole: the rows of a token that occurs twice are to be added up first.
+    norm = float(tf.linalg.global_norm([tf.convert_to_tensor(gradient) for gradient in found.of_weights]))
     return GradientFlow(source, found.sentences.targets[0], found.loss, layers, norm, clip_norm)
 
 
@@ -151,19 +155,15 @@ def back_propagate_layer(model: Seq2Seq, layer: str, source: str, target: str | 
         raise ValueError(f"layer must be one of {', '.join(raw.recurrent_layers)}, but is {layer!r} instead.")
     found = _back_through(raw, encode_sentences(model, [source], None if target is None else [target]))
     records, cell = found.recording.steps[layer], raw.recurrent_layers[layer].cell
-    outside = [
-        np.stack([whole[state] - through for whole, through in zip(found.of_states[layer], passed, strict=True)])
-        for state in range(cell.num_states)
-        for passed in [[*(step[state] for step in found.of_previous_states[layer][1:]), 0.0]]
-    ]
+    along_the_recurrence = np.roll(found.passed_on[layer][0], -1, axis=0)
+    along_the_recurrence[-1] = 0
     return back_propagate(
         raw.recurrent_layers[layer].cell_name,
         split_weights(raw.recurrent_layers[layer].cell_name, *(weight.numpy() for weight in cell.weights)),
         np.concatenate([record.inputs.numpy() for record in records]),
         [state.numpy()[0] for state in records[0].states],
-        outside[0],
+        found.of_states[layer] - along_the_recurrence,
         raw.recurrent_layers[layer].update_gate,
-        outside[1] if cell.num_states == 2 else None,
     )
 
 
@@ -175,39 +175,36 @@ def _back_through(raw: Seq2Seq, sentences: Sentences) -> _Gradients:
         recording = record(raw, pad(sentences.source_ids), target_ids)
         logits = tf.cast(recording.logits, tf.float32)
         loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(target_ids, logits))
-    states = {name: [_new_states(raw, name, record) for record in steps] for name, steps in recording.steps.items()}
+    states = {name: [record.step.state for record in steps] for name, steps in recording.steps.items()}
     previous = {name: [record.states for record in steps] for name, steps in recording.steps.items()}
-    of_states, of_previous, of_weights = tape.gradient(
+    of_states, passed_on, of_weights = tape.gradient(
         loss, (states, previous, variables), unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
-    return _Gradients(sentences, recording, float(loss), _as_rows(of_states), _as_rows(of_previous), list(of_weights))
+    return _Gradients(
+        sentences,
+        recording,
+        float(loss),
+        {name: _rows(gradients) for name, gradients in of_states.items()},
+        {name: [_rows(of_one) for of_one in zip(*gradients, strict=True)] for name, gradients in passed_on.items()},
+        list(of_weights),
+    )
 
 
-def _new_states(raw: Seq2Seq, name: str, record: StepRecord) -> list[Any]:
-    return list(record.step[: raw.recurrent_layers[name].cell.num_states])
-
-
-def _as_rows(gradients: dict[str, list[list[Any]]]) -> dict[str, list[list[np.ndarray]]]:
-    return {
-        name: [[gradient.numpy()[0].astype("float64") for gradient in step] for step in steps]
-        for name, steps in gradients.items()
-    }
+def _rows(gradients: Sequence[Any]) -> np.ndarray:
+    return np.concatenate([gradient.numpy() for gradient in gradients]).astype("float64")
 
 
 def _flow(
-    name: str,
-    layer: Recurrent,
-    tokens: tuple[str, ...],
-    of_states: Sequence[Sequence[np.ndarray]],
-    of_previous_states: Sequence[Sequence[np.ndarray]],
+    name: str, layer: Recurrent, tokens: tuple[str, ...], of_states: np.ndarray, passed_on: list[np.ndarray]
 ) -> LayerFlow:
-    norms = np.array([np.linalg.norm(gradients[0]) for gradients in of_states])
-    whole = np.array([np.linalg.norm(np.concatenate(gradients)) for gradients in of_states])
-    passed = np.array([np.linalg.norm(np.concatenate(gradients)) for gradients in of_previous_states])
+    norms = np.linalg.norm(of_states, axis=1)
     rates = np.full(len(norms), np.nan)
-    arrives = np.flatnonzero((whole > 0) & (np.arange(len(whole)) > 0))
-    rates[arrives] = passed[arrives] / whole[arrives]
+    # Of c nothing arrives at the last step, and at every other what the next one passes on.
+    arriving = [of_states[1:], *(np.vstack([of_one[1:], of_one[:1] * 0])[1:] for of_one in passed_on[1:])]
+    whole, passed = (np.linalg.norm(np.hstack(parts), axis=1) for parts in (arriving, [part[1:] for part in passed_on]))
+    np.divide(passed, whole, out=rates[1:], where=whole > 0)
+    known = rates[np.isfinite(rates)]
     with np.errstate(divide="ignore"):
-        rate = float(np.exp(np.log(rates[arrives]).mean())) if len(arrives) else float("nan")
+        rate = float(np.exp(np.log(known).mean())) if len(known) else float("nan")
     order = slice(None, None, -1) if layer.reverse else slice(None)
     return LayerFlow(name, tokens, norms[order], rates[order], rate)

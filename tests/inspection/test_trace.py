@@ -1,0 +1,252 @@
+"""Traces against the kernels, against the search, and against gates computed one by one in NumPy."""
+
+import re
+
+import numpy as np
+import pytest
+
+from seq2seq.errors import DataError, ModelFileError
+from seq2seq.inspection import trace, traces
+from seq2seq.layers.cells import CELLS
+from seq2seq.text import pad
+
+SOURCES = ["the big cat sees the dog", "the girl hears the old king today", "the man"]
+TARGETS = ["la kato granda vidas la hundo", "la viro", "hodiaŭ la knabino aŭdas la reĝo maljuna"]
+
+
+def sigmoid(x):
+    return 1 / (1 + np.exp(-x))
+
+
+def gates_of(cell, x, h, c, weights):
+    """Every value of one step by name, block by block; `weights` are kernel, recurrent kernel and bias."""
+    kernel, recurrent_kernel, bias = (np.asarray(weight, "float64") for weight in weights)
+    units = len(h)
+
+    def blocks(matrix):
+        return [matrix[..., start : start + units] for start in range(0, matrix.shape[-1], units)]
+
+    W, U = blocks(kernel), blocks(recurrent_kernel)  # noqa: N806
+    if cell == "gru":
+        b, b_recurrent = blocks(bias[0]), blocks(bias[1])
+    else:
+        b = blocks(bias)
+    if cell == "rnn":
+        return {"state": np.tanh(x @ W[0] + h @ U[0] + b[0])}
+    if cell == "lstm":
+        i, f, o = (sigmoid(x @ W[place] + h @ U[place] + b[place]) for place in (0, 1, 3))
+        g = np.tanh(x @ W[2] + h @ U[2] + b[2])
+        new = f * c + i * g
+        values = {"input_gate": i, "forget_gate": f, "output_gate": o, "candidate": g}
+        return values | {"cell_state": new, "state": o * np.tanh(new)}
+    if cell == "gru_simplified":
+        z = sigmoid(x @ W[0] + h @ U[0] + b[0])
+        n = np.tanh(x @ W[1] + h @ U[1] + b[1])
+        return {"update": z, "candidate": n, "state": z * h + (1 - z) * n}
+    extra = b_recurrent if cell == "gru" else [0, 0, 0]
+    z, r = (sigmoid(x @ W[place] + h @ U[place] + b[place] + extra[place]) for place in (0, 1))
+    past = r * (h @ U[2] + extra[2]) if cell == "gru" else (r * h) @ U[2]
+    n = np.tanh(x @ W[2] + b[2] + past)
+    recurrent = h @ U[2] + extra[2] if cell == "gru" else past
+    values = {"update": z, "reset": r, "candidate": n, "recurrent_candidate": recurrent}
+    return values | {"state": z * h + (1 - z) * n}
+
+
+def steps_of(cell, inputs, weights):
+    h = c = np.zeros(np.shape(weights[1])[0])
+    steps = []
+    for x in inputs:
+        steps.append(gates_of(cell, x, h, c, weights))
+        h, c = steps[-1]["state"], steps[-1].get("cell_state")
+    return steps
+
+
+@pytest.fixture(scope="module", params=CELLS)
+def model(request, make_random_model):
+    return make_random_model(request.param)
+
+
+def test_every_gate_of_the_encoder_is_that_of_a_loop_in_numpy(model):
+    found = trace(model, SOURCES[0], TARGETS[0])
+    ids = model.tokenizer.encode_source([SOURCES[0]])[0]
+    inputs = np.asarray(model.embedding.embeddings, "float64")[ids]
+    for index in range(2):
+        directions = []
+        for direction in ("forward", "backward"):
+            layer = model.recurrent_layers[f"encoder.{direction}_{index}"]
+            order = slice(None, None, -1) if direction == "backward" else slice(None)
+            steps = steps_of(model.encoder.cell, inputs[order], layer.get_weights())[order]
+            of_layer = found.layers[f"encoder.{direction}_{index}"]
+            assert of_layer.cell == model.encoder.cell
+            assert of_layer.tokens == found.source_tokens
+            assert set(of_layer.values) == set(steps[0])
+            for field, values in of_layer.values.items():
+                np.testing.assert_allclose(values, [step[field] for step in steps], atol=1e-5, err_msg=field)
+            directions.append([step["state"] for step in steps])
+        inputs = np.concatenate(directions, axis=-1)
+
+
+def test_states_are_those_of_the_kernels(model):
+    memory, _ = model.encode(pad(model.tokenizer.encode_source(SOURCES)))
+    for row, found in enumerate(traces(model, SOURCES, TARGETS)):
+        states = [found.layers[f"encoder.{name}_1"].values["state"] for name in ("forward", "backward")]
+        expected = memory.numpy()[row, : len(found.source_tokens)]
+        np.testing.assert_allclose(np.concatenate(states, axis=-1), expected, atol=1e-5)
+
+
+def test_log_probs_are_those_of_the_whole_target_at_once(model):
+    ids = {
+        "source_ids": pad(model.tokenizer.encode_source(SOURCES)),
+        "target_ids": pad(model.tokenizer.encode_target(TARGETS)),
+    }
+    logits = model(ids).numpy()
+    exponentials = np.exp(logits - logits.max(-1, keepdims=True))
+    log_probs = np.log(exponentials / exponentials.sum(-1, keepdims=True))
+    for row, found in enumerate(traces(model, SOURCES, TARGETS)):
+        target_ids = ids["target_ids"][row, : len(found.target_tokens)]
+        expected = [log_probs[row, step, token] for step, token in enumerate(target_ids)]
+        np.testing.assert_allclose(found.log_probs, expected, atol=1e-5)
+
+
+def test_a_sentence_is_traced_the_same_alone_and_among_longer_ones(model):
+    for together, source, target in zip(traces(model, SOURCES, TARGETS), SOURCES, TARGETS, strict=True):
+        alone = trace(model, source, target)
+        assert (alone.source, alone.target) == (source, target)
+        assert alone.source_tokens == together.source_tokens
+        assert alone.target_tokens == together.target_tokens
+        np.testing.assert_allclose(alone.attention, together.attention, atol=1e-6)
+        for name, layer in alone.layers.items():
+            for field, values in layer.values.items():
+                np.testing.assert_allclose(values, together.layers[name].values[field], atol=1e-5)
+
+
+def test_shapes_and_tokens_are_as_stated(model):
+    found = trace(model, SOURCES[1], TARGETS[1])
+    assert found.source_tokens == ("▁the", "▁girl", "▁hears", "▁the", "▁old", "▁king", "▁today", "</s>")
+    assert found.target_tokens == ("▁la", "▁viro", "</s>")
+    assert list(found.layers) == list(model.recurrent_layers)
+    assert found.attention.shape == (3, 8)
+    np.testing.assert_allclose(found.attention.sum(-1), 1, atol=1e-5)
+    assert found.log_probs.shape == (3,)
+    for name, layer in found.layers.items():
+        is_source = name.startswith("encoder")
+        assert layer.tokens == (found.source_tokens if is_source else ("<s>", "▁la", "▁viro"))
+        for values in layer.values.values():
+            assert values.shape == (len(layer.tokens), model.recurrent_layers[name].units)
+
+
+def test_what_is_kept_is_the_gate_that_multiplies_the_past(model):
+    layer = trace(model, SOURCES[0], TARGETS[0]).layers["encoder.forward_0"]
+    values = layer.values
+    if layer.cell == "rnn":
+        assert layer.kept is None
+        return
+    past, new, written = (
+        (values["cell_state"][:-1], values["cell_state"][1:], (values["input_gate"] * values["candidate"])[1:])
+        if layer.cell == "lstm"
+        else (values["state"][:-1], values["state"][1:], ((1 - values["update"]) * values["candidate"])[1:])
+    )
+    np.testing.assert_allclose(layer.kept[1:] * past + written, new, atol=1e-5)
+
+
+def test_a_model_whose_gates_write_is_traced_as_such(make_random_model):
+    model = make_random_model("gru").with_raw_cells(update_gate="write")
+    layer = trace(model, SOURCES[0], TARGETS[0]).layers["encoder.forward_0"]
+    values = layer.values
+    assert layer.update_gate == "write"
+    expected = layer.kept[1:] * values["state"][:-1] + (values["update"] * values["candidate"])[1:]
+    np.testing.assert_allclose(expected, values["state"][1:], atol=1e-5)
+
+
+def test_without_a_target_it_is_the_models_own_translation(trained):
+    source = "the big cat sees the dog"
+    found = trace(trained, source)
+    best = trained.generate([source], attention=True)[0][0]
+    assert found.target == best.text == "la kato granda vidas la hundo"
+    np.testing.assert_allclose(found.attention, best.attention_weights, atol=1e-5)
+    assert found.log_probs.sum() == pytest.approx(best.log_prob, abs=1e-4)
+    assert found.target_tokens == tuple(trained.tokenizer.target_pieces(best.token_ids))
+
+
+@pytest.mark.parametrize("context", ["last", "mean", "attentive"])
+def test_a_context_that_is_read_once_has_no_weights(make_model, context):
+    found = trace(make_model(model__context=context), SOURCES[0], TARGETS[0])
+    assert found.attention is None
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model__feeds": ["state", "input", "readout"]},
+        {"model__decoder__input_feeding": True},
+        {"model__decoder__num_layers": 2, "model__decoder__attend": "between", "model__decoder__residual": True},
+        {"model__encoder__bidirectional": False, "model__attention__score": "general"},
+    ],
+)
+def test_every_way_of_the_decoder_is_traced_as_it_runs(make_model, changes):
+    model = make_model(**changes)
+    ids = {
+        "source_ids": pad(model.tokenizer.encode_source(SOURCES[:1])),
+        "target_ids": pad(model.tokenizer.encode_target(TARGETS[:1])),
+    }
+    logits = model(ids).numpy()[0]
+    exponentials = np.exp(logits)
+    expected = np.log(exponentials / exponentials.sum(-1, keepdims=True))[np.arange(len(logits)), ids["target_ids"][0]]
+    found = trace(model, SOURCES[0], TARGETS[0])
+    np.testing.assert_allclose(found.log_probs, expected, atol=1e-5)
+    assert all(layer.values["state"].any() for layer in found.layers.values())
+
+
+def test_nothing_listens_after_a_trace(trained):
+    raw = trained.with_raw_cells()
+    trace(raw, SOURCES[0])
+    assert all(layer.cell.on_step is None for layer in raw.recurrent_layers.values())
+
+
+def test_the_table_has_a_line_a_token_and_a_column_a_unit(trained):
+    found = trace(trained, "the cat sees the dog")
+    lines = found.table("encoder.forward_0", "update", units=[3, 0]).split("\n")
+    values = found.layers["encoder.forward_0"].values["update"]
+    assert lines[0].split() == ["3", "0"]
+    assert [line.split()[0] for line in lines[1:]] == ["▁the", "▁cat", "▁sees", "▁the", "▁dog", "</s>"]
+    assert lines[2].split()[1:] == [f"{values[1, 3]:.3f}", f"{values[1, 0]:.3f}"]
+    assert len(found.table("encoder.forward_0").split("\n")[1].split()) == 1 + values.shape[1]
+
+
+def test_more_sentences_than_a_batch_come_in_their_order(make_model, toy_pairs):
+    sources, targets = (list(texts) for texts in zip(*toy_pairs[:70], strict=True))
+    found = list(traces(make_model(), sources, targets))
+    assert [each.source for each in found] == sources
+    assert [each.target for each in found] == targets
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((["the cat", " "], None), "source 2: must be a text, but is blank instead. There is nothing to look at."),
+        ((["the cat"], [""]), "target 1: must be a text, but is blank instead."),
+        ((["the cat"], ["a", "b"]), "There must be as many targets as sources (1), but there are 2 instead."),
+    ],
+)
+def test_what_cannot_be_traced_is_refused(trained, arguments, message):
+    with pytest.raises(DataError, match=re.escape(message)):
+        list(traces(trained, *arguments))
+
+
+def test_a_model_without_a_tokenizer_is_refused(make_model):
+    model = make_model()
+    model.tokenizer = None
+    with pytest.raises(ModelFileError, match="Strings need a model with a tokenizer"):
+        trace(model, "the cat")
+
+
+def test_a_table_of_what_is_not_there_is_refused(trained):
+    found = trace(trained, "the cat")
+    message = (
+        "layer must be one of encoder.forward_0, encoder.backward_0, decoder.recurrent_0, but is 'encoder' instead."
+    )
+    with pytest.raises(ValueError, match=re.escape(message)):
+        found.table("encoder")
+    message = "value must be one of state, update, reset, candidate, recurrent_candidate, but is 'z' instead."
+    with pytest.raises(ValueError, match=re.escape(message)):
+        found.table("encoder.forward_0", "z")

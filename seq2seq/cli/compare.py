@@ -15,7 +15,7 @@ def _compare(
     recipe: str = DEFAULT_RECIPE,
     /,
     *,
-    vary: list[str] | None = None,
+    vary: Annotated[list[str] | None, cyclopts.Parameter(negative=(), metavar="KEY=VALUE,VALUE")] = None,
     name: str | None = None,
     json: Annotated[bool, cyclopts.Parameter(negative=())] = False,
     flags: Texts,
@@ -27,9 +27,9 @@ def _compare(
 
     Args:
         recipe: a YAML file of the settings below; what it leaves out keeps its default.
-        vary: KEY=VALUE,VALUE: a setting that the variants differ in, such as model.encoder.cell=rnn,lstm,gru. Several:
-            every combination. KEY,KEY=VALUE,VALUE: settings that always take the same value. The words of a list are
-            joined with plus signs: model.feeds=state,state+readout.
+        vary: a setting that the variants differ in and the values that it takes, such as
+            model.encoder.cell=rnn,lstm,gru; given several times: every combination. KEY,KEY=VALUE,VALUE: settings that
+            always take the same value. The words of a list are joined with plus signs: model.feeds=state,state+readout.
         name: what the comparison and its folder are called; left out: compare- and the name of the run.
         json: print one JSON object, and no table.
     """

@@ -181,6 +181,16 @@ CONTRADICTIONS = [
     (Model, {"feeds": ["state"]}, "Attention would never be read"),
     (
         Model,
+        {"encoder": {"cell": "lstm", "update_gate": "write"}},
+        "model.encoder.update_gate must be keep where model.encoder.cell is lstm, but is write instead.",
+    ),
+    (
+        Model,
+        {"decoder": {"cell": "rnn", "update_gate": "write"}},
+        "model.decoder.update_gate must be keep where model.decoder.cell is rnn",
+    ),
+    (
+        Model,
         {"feeds": ["input"], "decoder": {"attend": "between", "num_layers": 2}},
         "model.feeds must not hold input where model.decoder.attend is between",
     ),

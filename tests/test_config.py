@@ -182,7 +182,7 @@ CONTRADICTIONS = [
     (
         Model,
         {"encoder": {"cell": "lstm", "update_gate": "write"}},
-        "model.encoder.update_gate must be keep where model.encoder.cell is lstm, but is write instead.",
+        "model.encoder.update_gate must be keep where model.encoder.cell is lstm, but is 'write' instead.",
     ),
     (
         Model,

@@ -13,7 +13,7 @@ VERBS = {
     "translate": "Translate lines of text with a trained model.",
     "evaluate": "Score a trained model on a test set.",
     "compare": "Train variants of a recipe and compare them.",
-    "inspect": "Look inside a trained model: a page of its gates, states, attention and gradients.",
+    "inspect": "Look inside a trained model: its gates, states and gradients.",
 }
 
 INTERRUPTED = 130

@@ -94,8 +94,9 @@ def units_across(traced: Trace, span: str, around: int | None = None) -> list[Sp
             )
         found += [SpanUnits(name, start, stop, units_on(layer, start, stop, around=around)) for start, stop in places]
     if not found:
+        texts = dict.fromkeys(text_of(layer.tokens) for layer in traced.layers.values())
         raise DataError(
-            f"The span must be a part of {traced.source!r} or of {traced.target!r}, but is {span!r} instead. "
+            f"The span must be a part of {' or of '.join(map(repr, texts))}, but is {span!r} instead. "
             "Copy it from there."
         )
     return found

@@ -27,7 +27,7 @@ class Inspection:
         half_lives: Of each layer's units by the layer's name, in steps, `(units,)`.
         span: The span that was asked for; None: none was.
         span_units: Of each layer that reads the span, the units that are on across it.
-        label_units: Of each layer the units that tell the label of labelled sentences.
+        label_units: Of each layer the units that tell the label of labelled sentences; None: no labels were given.
     """
 
     trace: Trace
@@ -35,7 +35,7 @@ class Inspection:
     half_lives: Mapping[str, np.ndarray]
     span: str | None = None
     span_units: Sequence[SpanUnits] = ()
-    label_units: Sequence[LabelUnits] = ()
+    label_units: Sequence[LabelUnits] | None = None
 
 
 def inspect_sentence(
@@ -71,7 +71,7 @@ def inspect_sentence(
         {name: half_lives(layer) for name, layer in traced.layers.items()},
         span,
         with_matches(model, span_units, corpus) if corpus else span_units,
-        label_units(model, labelled) if labelled else (),
+        label_units(model, labelled) if labelled else None,
     )
 
 
@@ -114,7 +114,7 @@ def as_numbers(found: Inspection) -> dict[str, Any]:
     }
     if found.span is not None:
         numbers["span"] = {"text": found.span, "layers": {span.layer: _span_numbers(span) for span in found.span_units}}
-    if found.label_units:
+    if found.label_units is not None:
         numbers["labels"] = {of_layer.layer: _label_numbers(of_layer) for of_layer in found.label_units}
     return _plain(numbers)
 

@@ -65,7 +65,10 @@ def span_parts(found: Inspection) -> Iterator[Part]:
 
 def label_parts(found: Inspection) -> Iterator[Part]:
     """The units that tell the labels that were asked for; no part where none were."""
+    if found.label_units is None:
+        return
     if not found.label_units:
+        yield Part("Units that tell the label", "There are none: no unit of a layer has two different values.", None)
         return
     # The half by which units were chosen ranks them, so that the other half's percent stay a fair test.
     ranked = sorted(

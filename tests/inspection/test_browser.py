@@ -1,0 +1,102 @@
+"""The page of a sentence in a real browser: it opens without a network, complains of nothing, and answers the mouse."""
+
+import re
+import shutil
+
+import numpy as np
+import pytest
+
+from seq2seq.inspection.page import write_page
+from seq2seq.inspection.pictures import Figure
+from seq2seq.inspection.sentence import inspect_sentence
+from seq2seq.inspection.sentence_page import sentence_parts
+
+BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(not (BROWSER and DRIVER), reason="Needs chromium and chromedriver."),
+]
+
+WIDTH = 1280
+
+
+@pytest.fixture(scope="module")
+def found(make_random_model):
+    return inspect_sentence(make_random_model("gru"), "the old cat sees the dog", "la kato maljuna vidas la hundo")
+
+
+@pytest.fixture(scope="module")
+def browser(found, tmp_path_factory):
+    """The page, opened from its file with the network off."""
+    from selenium import webdriver
+
+    page = write_page(tmp_path_factory.mktemp("page") / "page.html", found.trace.source, sentence_parts(found))
+    options = webdriver.ChromeOptions()
+    options.binary_location = BROWSER
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", f"--window-size={WIDTH},900"):
+        options.add_argument(argument)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    try:
+        driver.set_network_conditions(offline=True, latency=0, throughput=0)
+        driver.get(page.as_uri())
+        yield driver
+    finally:
+        driver.quit()
+
+
+def figure_under(browser, title):
+    return browser.find_element(
+        "xpath", f"//section[starts-with(h2, '{title}')]//*[contains(@class, 'js-plotly-plot')]"
+    )
+
+
+def hovered(browser, figure, across, down):
+    """What a figure says where the mouse is: so far across and down its plot, as shares."""
+    from selenium.webdriver import ActionChains
+    from selenium.webdriver.support.wait import WebDriverWait
+
+    plot = figure.find_element("class name", "nsewdrag")
+    browser.execute_script("arguments[0].scrollIntoView({block: 'center'})", figure)
+    box = plot.rect
+    mouse = ActionChains(browser).move_to_element_with_offset(
+        plot, round((across - 0.5) * box["width"]), round((down - 0.5) * box["height"])
+    )
+    # Two moves: one that stays where the mouse was is none.
+    mouse.move_by_offset(1, 0).perform()
+    says = WebDriverWait(browser, 20).until(lambda _: figure.find_elements("css selector", ".hoverlayer .nums"))[0]
+    return [line.text for line in says.find_elements("class name", "line")]
+
+
+def test_it_opens_without_a_network_and_without_complaint(browser, found):
+    figures = [part for part in sentence_parts(found) if isinstance(part.content, Figure)]
+    drawn = browser.find_elements("xpath", "//section[.//*[contains(@class, 'main-svg')]]/h2")
+    assert [title.text for title in drawn] == [part.title for part in figures] != []
+    assert browser.get_log("browser") == []
+
+
+def test_nothing_is_wider_than_the_window(browser):
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= WIDTH
+
+
+@pytest.mark.parametrize("field", ["state", "update"])
+def test_the_mouse_tells_token_unit_gate_and_value(browser, found, field):
+    name = "encoder.backward_0"
+    layer = found.trace.layers[name]
+    figure = figure_under(browser, name)
+    for button in figure.find_elements("class name", "updatemenu-button"):
+        if button.text == field:
+            button.click()
+    steps, units = layer.values[field].shape
+    step, place = 2, 3
+    unit = np.argsort(-found.half_lives[name], kind="stable")[place]
+    lines = hovered(browser, figure, (place + 0.5) / units, (step + 0.5) / steps)
+    value = layer.values[field][step, unit]
+    assert lines == [f"token {layer.tokens[step]}", f"unit {unit}", f"{field} {value:.3f}"]
+
+
+def test_markup_in_a_token_is_text(browser):
+    texts = figure_under(browser, "Alignment").find_elements("css selector", ".ytick text")
+    assert [text.text for text in texts][-1] == "</s>"
+    assert not [text for text in texts if re.search("&|lt;", text.text)]

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from seq2seq.inspection.trace import Trace
-from seq2seq.inspection.units import UnitThreshold, read_field, read_layer
+from seq2seq.inspection.units import UnitThreshold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,8 +71,8 @@ def matches(
         raise ValueError(f"at_least must be from 1 to the {len(units)} units given, but is {at_least} instead.")
     found = []
     for sentence, trace in enumerate(traces):
-        layer = read_layer(trace, layer_name)
-        values = read_field(layer, field)
+        layer = trace.layer(layer_name)
+        values = layer.field(field)
         if not 0 <= min(numbers) <= max(numbers) < values.shape[1]:
             raise ValueError(
                 f"units must be from 0 to {values.shape[1] - 1} in {layer_name}, but are {numbers} instead. "

@@ -9,7 +9,7 @@ import numpy as np
 from seq2seq.errors import DataError
 from seq2seq.inspection.labelled import LabelledSentence, steps_between
 from seq2seq.inspection.trace import Trace
-from seq2seq.inspection.units import UnitThreshold, read_field, read_layer
+from seq2seq.inspection.units import UnitThreshold
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +89,7 @@ def values_across(
             first, last = steps_between(marked, trace.target_tokens if reads_target else trace.source_tokens)
             # The decoder reads the start token first.
             span = slice(first + reads_target, last + reads_target + 1)
-            found[name].append(read_field(read_layer(trace, name), field)[span])
+            found[name].append(trace.layer(name).field(field)[span])
     return found
 
 

@@ -34,6 +34,19 @@ class LayerTrace:
     tokens: tuple[str, ...]
     values: dict[str, np.ndarray]
 
+    def field(self, name: str) -> np.ndarray:
+        """The gate or state of that name, `(steps, units)`.
+
+        Raises:
+            ValueError: The cell has none; the message names those that it has.
+        """
+        if name not in self.values:
+            raise ValueError(
+                f"The field must be one of {', '.join(self.values)} in a layer of cell {self.cell}, but is {name!r} "
+                "instead."
+            )
+        return self.values[name]
+
     @property
     def kept(self) -> np.ndarray | None:
         """Share of its past that each unit keeps at each step, `(steps, units)`; None: the cell has no such gate."""
@@ -67,23 +80,29 @@ class Trace:
     attention: np.ndarray | None
     log_probs: np.ndarray
 
-    def table(self, layer: str, value: str = "state", units: Sequence[int] | None = None) -> str:
+    def layer(self, name: str) -> LayerTrace:
+        """The layer of that name.
+
+        Raises:
+            ValueError: The model has none; the message names those that it has.
+        """
+        if name not in self.layers:
+            raise ValueError(f"The layer must be one of {', '.join(self.layers)}, but is {name!r} instead.")
+        return self.layers[name]
+
+    def table(self, layer: str, field: str = "state", units: Sequence[int] | None = None) -> str:
         """One gate or state as text: a line a token, a column a unit.
 
         Args:
             layer: Name of the layer.
-            value: Name of the gate or state.
+            field: Name of the gate or state.
             units: Which units; None: all.
 
         Raises:
-            ValueError: There is no such layer, or no such value in it.
+            ValueError: There is no such layer, or no such field in it.
         """
-        if layer not in self.layers:
-            raise ValueError(f"layer must be one of {', '.join(self.layers)}, but is {layer!r} instead.")
-        of_layer = self.layers[layer]
-        if value not in of_layer.values:
-            raise ValueError(f"value must be one of {', '.join(of_layer.values)}, but is {value!r} instead.")
-        rows = of_layer.values[value]
+        of_layer = self.layer(layer)
+        rows = of_layer.field(field)
         chosen = range(rows.shape[1]) if units is None else units
         width = max(len(token) for token in of_layer.tokens)
         lines = [" " * width + "".join(f"{unit:>8}" for unit in chosen)]

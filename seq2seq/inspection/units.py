@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from seq2seq.inspection.trace import LayerTrace, Trace
+from seq2seq.inspection.trace import LayerTrace
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,7 +118,7 @@ def units_on(
     """
     if around is not None and around < 0:
         raise ValueError(f"around must be 0 or more steps, or None for all, but is {around} instead.")
-    values = read_field(layer, field).astype("float64")
+    values = layer.field(field).astype("float64")
     span = _span(layer, start, stop)
     reach = len(values) if around is None else around
     outside_values = np.concatenate([values[max(0, start - reach) : start], values[stop : stop + reach]])
@@ -130,31 +130,6 @@ def units_on(
             halfway = float(inside[unit] + outside[unit]) / 2
             found.append(UnitSpan(unit, sign, halfway, float(inside[unit]), float(outside[unit])))
     return sorted(found, key=lambda unit: (-unit.margin, unit.unit))
-
-
-def read_layer(trace: Trace, name: str) -> LayerTrace:
-    """The layer of that name.
-
-    Raises:
-        ValueError: where the model has none; the message names those that it has.
-    """
-    if name not in trace.layers:
-        raise ValueError(f"The layer must be one of {', '.join(trace.layers)}, but is {name!r} instead.")
-    return trace.layers[name]
-
-
-def read_field(layer: LayerTrace, name: str) -> np.ndarray:
-    """The gate or state of that name, `(steps, units)`.
-
-    Raises:
-        ValueError: where the cell has none; the message names those that it has.
-    """
-    if name not in layer.values:
-        raise ValueError(
-            f"The field must be one of {', '.join(layer.values)} in a layer of cell {layer.cell}, but is {name!r} "
-            "instead."
-        )
-    return layer.values[name]
 
 
 def _span(layer: LayerTrace, start: int, stop: int | None) -> slice:

@@ -15,7 +15,6 @@ import tensorflow as tf
 
 from seq2seq.config import Config
 from seq2seq.errors import Seq2SeqError
-from seq2seq.layers import Recurrent
 from seq2seq.model import Seq2Seq, build_model, save
 from seq2seq.text import Batch, Batches, Tokenizer
 from seq2seq.training.checkpoints import load_state, save_state
@@ -102,7 +101,7 @@ class Trainer:
             f"{model.count_params():,} parameters, {recurrent_parameters(model):,} of them recurrent, "
             f"computing in {model.dtype_policy.compute_dtype}, {self.batches_per_epoch:,} batches an epoch"
         ]
-        for choice in dict.fromkeys(layer.kernel_choice() for layer in recurrent_layers(model)):
+        for choice in dict.fromkeys(layer.kernel_choice() for layer in model.recurrent_layers.values()):
             against = f" ({'; '.join(choice.reasons_against_cudnn)})" if choice.reasons_against_cudnn else ""
             lines.append(f"recurrent kernel: {choice.implementation}{against}")
         return "\n".join(lines)
@@ -229,20 +228,14 @@ class Trainer:
         return score < best if self.config.training.monitor in LOWER_IS_BETTER else score > best
 
 
-def recurrent_layers(model: Seq2Seq) -> list[Recurrent]:
-    """The layers that one cell makes different from another, the encoder's first."""
-    encoder = model.encoder
-    return [*encoder.forward_layers, *encoder.backward_layers, *model.decoder.recurrent_layers]
-
-
 def recurrent_parameters(model: Seq2Seq) -> int:
     """Numbers in the weights of the recurrent layers, encoder and decoder together."""
-    return sum(layer.count_params() for layer in recurrent_layers(model))
+    return sum(layer.count_params() for layer in model.recurrent_layers.values())
 
 
 def recurrent_kernels(model: Seq2Seq) -> str:
     """What the recurrent layers run on, on this machine: a speed says nothing of a cell without it."""
-    kernels = dict.fromkeys(layer.kernel_choice().implementation for layer in recurrent_layers(model))
+    kernels = dict.fromkeys(layer.kernel_choice().implementation for layer in model.recurrent_layers.values())
     return " and ".join(kernels)
 
 

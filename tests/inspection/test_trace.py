@@ -242,11 +242,9 @@ def test_a_model_without_a_tokenizer_is_refused(make_model):
 
 def test_a_table_of_what_is_not_there_is_refused(trained):
     found = trace(trained, "the cat")
-    message = (
-        "layer must be one of encoder.forward_0, encoder.backward_0, decoder.recurrent_0, but is 'encoder' instead."
-    )
+    message = "The layer must be one of encoder.forward_0, encoder.backward_0, decoder.recurrent_0, but is 'encoder'"
     with pytest.raises(ValueError, match=re.escape(message)):
         found.table("encoder")
-    message = "value must be one of state, update, reset, candidate, recurrent_candidate, but is 'z' instead."
+    message = "The field must be one of state, update, reset, candidate, recurrent_candidate in a layer of cell gru"
     with pytest.raises(ValueError, match=re.escape(message)):
         found.table("encoder.forward_0", "z")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seq2seq.inspection.trace import LayerTrace, Trace
-from seq2seq.inspection.units import UnitThreshold, half_lives, read_layer, units_on
+from seq2seq.inspection.units import UnitThreshold, half_lives, units_on
 
 
 def layer_of(cell="gru", update_gate="keep", **values):
@@ -172,7 +172,7 @@ def test_unknown_field_and_layer():
     trace = Trace("", "", (), (), {layer.name: layer, "decoder.recurrent_0": layer}, None, np.zeros(0))
     message = "^The layer must be one of encoder.forward_0, decoder.recurrent_0, but is 'encoder.forward_1' instead.$"
     with pytest.raises(ValueError, match=message):
-        read_layer(trace, "encoder.forward_1")
+        trace.layer("encoder.forward_1")
 
 
 def test_threshold_has_a_side():

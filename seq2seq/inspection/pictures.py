@@ -17,7 +17,7 @@ POSITIVE = [[0.0, "#ffffff"], [0.5, "#9ebcda"], [1.0, "#4d004b"]]
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 GRID = "#e6e6e6"
 
-ROW_PIXELS = 22
+ROW_PIXELS, SMALL_ROW_PIXELS = 22, 12
 MOST_LARGE_LABELS, MOST_LABELS = 40, 110
 AROUND_PIXELS = 130
 HEIGHT = 380
@@ -128,7 +128,7 @@ def heatmaps(
         **_ticks(columns), title_text=column_title, showticklabels=len(columns) <= MOST_LABELS, showgrid=False
     )
     figure.update_yaxes(**_ticks(rows), title_text=row_title, autorange="reversed", showgrid=False)
-    height = AROUND_PIXELS + ROW_PIXELS * len(rows)
+    height = AROUND_PIXELS + len(rows) * (ROW_PIXELS if len(rows) <= MOST_LARGE_LABELS else SMALL_ROW_PIXELS)
     left = LEFT + CHARACTER_PIXELS * max(map(len, rows), default=0)
     return _dressed(figure, title, height, top=70 if len(names) > 1 else 30, left=left)
 

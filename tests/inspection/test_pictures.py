@@ -44,6 +44,13 @@ def test_too_many_columns_have_no_names_but_on_hover():
     assert len(many.ticktext) == 111
 
 
+def test_a_long_sentence_has_small_rows():
+    heights = [heatmap(np.zeros((n, 1)), ["a"] * n, ["0"]).layout.height for n in (39, 40, 41, 100)]
+    assert heights[1] - heights[0] == 22
+    assert heights[2] < heights[1]
+    assert heights[3] - heights[2] == 59 * 12
+
+
 def test_each_matrix_has_a_button_that_shows_it_alone():
     figure = heatmaps(
         {"state": VALUES, "update": VALUES**2},

@@ -86,10 +86,13 @@ def _alignment(trace: Trace) -> Iterator[Part]:
 
 def _memory(found: Inspection) -> Iterator[Part]:
     layers = found.trace.layers
+    by = "what its gate keeps at each step of this sentence"
+    if any(layer.kept is None for layer in layers.values()):
+        by += " (in a cell without a gate, by how alike its state is from one step to the next)"
     yield Part(
         "Memory: how long each layer keeps what it holds",
-        "Steps until half of what a unit holds is left, by what its gate keeps at each step of this sentence. A layer "
-        "whose units forget within a step works word by word; a few units with long half-lives carry the rest.",
+        f"Steps until half of what a unit holds is left, by {by}. A layer whose units forget within a step works word "
+        "by word; a few units with long half-lives carry the rest.",
         Table(
             ["layer", "cell", "units", "median half-life", "longest half-lives: unit (steps)"],
             [

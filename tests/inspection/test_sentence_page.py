@@ -114,6 +114,11 @@ def test_units_that_remember_longest_are_those_of_all_layers_of_a_side():
     assert table.rows[2][4].startswith(f"{of_decoder.argmax()} ({of_decoder.max():.1f}), ")
 
 
+@pytest.mark.parametrize("cell", FIELDS)
+def test_a_half_life_says_what_it_comes_from(cell):
+    assert ("in a cell without a gate" in titled(inspection(cell), "Memory").text) == (cell == "rnn")
+
+
 def test_every_gate_of_every_cell_has_a_meaning_and_the_update_gate_the_right_one():
     for cell, fields in FIELDS.items():
         assert [row[0] for row in titled(inspection(cell), "Every gate").content.rows] == fields

@@ -26,7 +26,7 @@ class Table(NamedTuple):
 
     Attributes:
         columns: Name of each column.
-        rows: Rows of as many cells; one with a fraction has two decimals or three digits, None is a dash.
+        rows: Rows of as many cells; a float has two decimals, or three digits below 1, None is a dash.
         right_aligned: Names of columns that end at the right, besides those of numbers alone.
     """
 
@@ -131,5 +131,5 @@ def _shown(value: object) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, float):
-        return f"{value:.2f}" if abs(value) >= 1 else f"{value:.3g}"
+        return f"{value:.2f}" if value == 0 or abs(value) >= 1 else f"{value:.3g}"
     return str(value)

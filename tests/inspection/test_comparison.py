@@ -125,7 +125,7 @@ class TestPage:
         results["variants"] = [row(name, "waiting") for name in NAMES]
         page = write_comparison(tmp_path / "comparison.html", results).read_text(encoding="utf-8")
         assert figures(page) == []
-        assert page.count("<td class=word>waiting</td>") == 3
+        assert page.count("<td class=left>waiting</td>") == 3
 
     def test_says_what_failed_and_lets_nothing_in(self, results, tmp_path):
         results["variants"][0] = row(NAMES[0], "failed", "<script>alert(1)</script>")

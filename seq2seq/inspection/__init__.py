@@ -6,6 +6,7 @@ from seq2seq.inspection.labelled import LabelledSentence, MarkedText, read_label
 from seq2seq.inspection.matches import Match, matches
 from seq2seq.inspection.matrices import split_weights
 from seq2seq.inspection.probes import Carried, UnitProbe, carried, probe, values_across
+from seq2seq.inspection.recording import Held
 from seq2seq.inspection.trace import LayerTrace, Trace, trace, traces
 from seq2seq.inspection.units import UnitSpan, UnitThreshold, half_lives, units_on
 
@@ -13,6 +14,7 @@ __all__ = [
     "BackPropagation",
     "Carried",
     "GradientFlow",
+    "Held",
     "LabelledSentence",
     "LayerFlow",
     "LayerTrace",

@@ -1,7 +1,7 @@
 """A batch through a model on raw cells, one step after another, with everything that happened kept."""
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -47,6 +47,24 @@ def encode_sentences(model: Seq2Seq, sources: Sequence[str], targets: Sequence[s
     return Sentences(sources, targets, tokenizer.encode_source(sources), target_ids)
 
 
+class Held(NamedTuple):
+    """A unit that is held at a value, to see what depends on it: an intervention, where a probe only correlates.
+
+    Attributes:
+        layer: Name of the layer.
+        unit: Number of the unit.
+        value: What its state is put to; a cell state stays as it is.
+        start: First step at which it is held, counted from the beginning of the sentence.
+        stop: The step after the last; None: to the end.
+    """
+
+    layer: str
+    unit: int
+    value: float
+    start: int = 0
+    stop: int | None = None
+
+
 class Recording(NamedTuple):
     """What happened, as tensors that a gradient tape knows.
 
@@ -62,15 +80,21 @@ class Recording(NamedTuple):
     attention: Any
 
 
-def record(model: Seq2Seq, source_ids: np.ndarray, target_ids: np.ndarray) -> Recording:
+def record(model: Seq2Seq, source_ids: np.ndarray, target_ids: np.ndarray, held: Sequence[Held] = ()) -> Recording:
     """Runs a model over known targets through `Decoder.step`, the recurrence that search runs too.
 
     Args:
         model: A model on raw cells.
         source_ids: `(batch, source_steps)`, padded on the right.
         target_ids: `(batch, target_steps)`, padded on the right.
+        held: Units whose states are put to a value.
+
+    Raises:
+        ValueError: A unit to hold is not there.
     """
-    with _recorded_steps(model) as steps:
+    for unit in held:
+        _check(unit, model)
+    with _recorded_steps(model, held, source_ids.shape[1]) as steps:
         memory, mask = model.encode(source_ids, training=False)
         prepared = model.decoder.context.prepare(memory, mask)
         state = model.decoder.start(prepared)
@@ -86,12 +110,41 @@ def record(model: Seq2Seq, source_ids: np.ndarray, target_ids: np.ndarray) -> Re
 
 
 @contextlib.contextmanager
-def _recorded_steps(model: Seq2Seq) -> Iterator[dict[str, list[StepRecord]]]:
+def _recorded_steps(model: Seq2Seq, held: Sequence[Held], source_steps: int) -> Iterator[dict[str, list[StepRecord]]]:
     steps: dict[str, list[StepRecord]] = {name: [] for name in model.recurrent_layers}
+
+    def listener(name: str, reverse: bool) -> Callable[[StepRecord], Any]:
+        def on_step(record: StepRecord) -> Any:
+            taken = len(steps[name])
+            place = source_steps - 1 - taken if reverse else taken
+            here = [unit for unit in held if unit.layer == name and unit.start <= place < (unit.stop or place + 1)]
+            record = record._replace(step=_with_held(record.step, here)) if here else record
+            steps[name].append(record)
+            return record.step
+
+        return on_step
+
     for name, layer in model.recurrent_layers.items():
-        layer.cell.on_step = steps[name].append
+        layer.cell.on_step = listener(name, layer.reverse)
     try:
         yield steps
     finally:
         for layer in model.recurrent_layers.values():
             layer.cell.on_step = None
+
+
+def _with_held(step: Any, held: Sequence[Held]) -> Any:
+    state = step.state
+    for unit in held:
+        is_unit = ops.arange(state.shape[-1]) == unit.unit
+        state = ops.where(is_unit, ops.cast(unit.value, state.dtype), state)
+    return step._replace(state=state)
+
+
+def _check(held: Held, model: Seq2Seq) -> None:
+    layers = model.recurrent_layers
+    if held.layer not in layers:
+        raise ValueError(f"The layer of a held unit must be one of {', '.join(layers)}, but is {held.layer!r} instead.")
+    units = layers[held.layer].units
+    if not 0 <= held.unit < units:
+        raise ValueError(f"A held unit of {held.layer} must be from 0 to {units - 1}, but is {held.unit} instead.")

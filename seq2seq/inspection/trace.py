@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from keras import ops
 
-from seq2seq.inspection.recording import Recording, Sentences, encode_sentences, record
+from seq2seq.inspection.recording import Held, Recording, Sentences, encode_sentences, record
 from seq2seq.layers import Recurrent
 from seq2seq.layers.cells import StepRecord
 from seq2seq.model import Seq2Seq
@@ -111,38 +111,44 @@ class Trace:
         return "\n".join(lines)
 
 
-def trace(model: Seq2Seq, source: str, target: str | None = None) -> Trace:
+def trace(model: Seq2Seq, source: str, target: str | None = None, held: Sequence[Held] = ()) -> Trace:
     """Runs a trained model over one source and one target, and keeps every gate and state of every step.
 
     Args:
         model: The model. Whatever its cells run on, a twin on raw cells with the same weights is read.
         source: The source text.
         target: The target text; None: the model's own translation.
+        held: Units whose states are put to a value, to see what becomes of the rest and of `log_probs`.
 
     Raises:
         DataError: A text is blank.
         ModelFileError: The model has no tokenizer.
+        ValueError: A unit to hold is not there.
     """
-    return next(traces(model, [source], None if target is None else [target]))
+    return next(traces(model, [source], None if target is None else [target], held))
 
 
-def traces(model: Seq2Seq, sources: Sequence[str], targets: Sequence[str] | None = None) -> Iterator[Trace]:
+def traces(
+    model: Seq2Seq, sources: Sequence[str], targets: Sequence[str] | None = None, held: Sequence[Held] = ()
+) -> Iterator[Trace]:
     """`trace` for the sentences of a corpus, several at once; padding leaves no mark on what is kept.
 
     Args:
         model: The model.
         sources: The source texts.
         targets: The target texts, as many; None: the model's own translations.
+        held: As in `trace`.
 
     Raises:
         DataError: A text is blank, or there are not as many targets as sources.
         ModelFileError: The model has no tokenizer.
+        ValueError: A unit to hold is not there.
     """
     raw = model.with_raw_cells()
     for start in range(0, len(sources), BATCH_SENTENCES):
         part = slice(start, start + BATCH_SENTENCES)
         sentences = encode_sentences(model, sources[part], None if targets is None else targets[part])
-        recording = record(raw, pad(sentences.source_ids), pad(sentences.target_ids))
+        recording = record(raw, pad(sentences.source_ids), pad(sentences.target_ids), held)
         yield from _unpacked(raw, sentences, recording)
 
 

@@ -25,7 +25,8 @@ class StepRecord(NamedTuple):
 class Cell(keras.Layer):
     """What every cell shares: weights in blocks, one a gate, side by side.
 
-    `on_step`, where somebody sets it, is given a `StepRecord` of every step that the cell takes.
+    `on_step`, where somebody sets it, is given a `StepRecord` of every step that the cell takes, and returns the step
+    to go on with.
 
     Args:
         units: Size of the state.
@@ -63,7 +64,7 @@ class Cell(keras.Layer):
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.recurrent_initializer = keras.initializers.get(recurrent_initializer)
         self.bias_initializer = keras.initializers.get(bias_initializer)
-        self.on_step: Callable[[StepRecord], None] | None = None
+        self.on_step: Callable[[StepRecord], Any] | None = None
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         width = len(self.blocks) * self.units
@@ -116,7 +117,7 @@ class Cell(keras.Layer):
             states = [tf.identity(state) for state in states]
         step = self.step(self.project(inputs), states)
         if self.on_step is not None:
-            self.on_step(StepRecord(inputs, states, step))
+            step = self.on_step(StepRecord(inputs, states, step))
         new_states = list(step[: self.num_states])
         return new_states[0], new_states
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from seq2seq.errors import DataError, ModelFileError
-from seq2seq.inspection import trace, traces
+from seq2seq.inspection import Held, trace, traces
 from seq2seq.layers.cells import CELLS
 from seq2seq.text import pad
 
@@ -195,6 +195,51 @@ def test_every_way_of_the_decoder_is_traced_as_it_runs(make_model, changes):
     found = trace(model, SOURCES[0], TARGETS[0])
     np.testing.assert_allclose(found.log_probs, expected, atol=1e-5)
     assert all(layer.values["state"].any() for layer in found.layers.values())
+
+
+@pytest.mark.parametrize(
+    ("layer", "start", "stop"),
+    [("encoder.forward_0", 1, 3), ("encoder.backward_1", 2, 4), ("decoder.recurrent_0", 1, 2)],
+)
+def test_a_held_unit_is_at_its_value_and_the_rest_follows_from_it(make_random_model, layer, start, stop):
+    """What comes before in reading order is as it was; the steps after are those of a loop from the changed state."""
+    model = make_random_model("gru")
+    found = trace(model, SOURCES[0], TARGETS[0], held=[Held(layer, unit=3, value=0.9, start=start, stop=stop)])
+    free = trace(model, SOURCES[0], TARGETS[0])
+    states, before = found.layers[layer].values["state"], free.layers[layer].values["state"]
+    np.testing.assert_array_equal(states[start:stop, 3], np.float32(0.9))
+    untouched = slice(stop, None) if "backward" in layer else slice(0, start)
+    assert len(states[untouched]) > 0
+    np.testing.assert_array_equal(states[untouched], before[untouched])
+    assert np.abs(found.log_probs - free.log_probs).max() > 1e-4
+    if layer == "encoder.forward_0":
+        ids = model.tokenizer.encode_source([SOURCES[0]])[0]
+        inputs = np.asarray(model.embedding.embeddings, "float64")[ids]
+        h = np.zeros(states.shape[1])
+        for step, x in enumerate(inputs):
+            h = gates_of("gru", x, h, None, model.recurrent_layers[layer].get_weights())["state"]
+            if start <= step < stop:
+                h[3] = 0.9
+            np.testing.assert_allclose(states[step], h, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("held", "message"),
+    [
+        (Held("encoder", 0, 1.0), "The layer of a held unit must be one of encoder.forward_0, encoder.backward_0, dec"),
+        (
+            Held("encoder.forward_0", 16, 1.0),
+            "A held unit of encoder.forward_0 must be from 0 to 15, but is 16 instead.",
+        ),
+        (
+            Held("encoder.forward_0", -1, 1.0),
+            "A held unit of encoder.forward_0 must be from 0 to 15, but is -1 instead.",
+        ),
+    ],
+)
+def test_a_unit_that_is_not_there_cannot_be_held(make_model, held, message):
+    with pytest.raises(ValueError, match=re.escape(message)):
+        trace(make_model(), SOURCES[0], TARGETS[0], held=[held])
 
 
 def test_nothing_listens_after_a_trace(trained):

@@ -83,17 +83,25 @@ class Corpus:
         held_out = self._held_out_places()
         return (pair for place, pair in enumerate(self._read(self.train_paths, report)) if place not in held_out)
 
+    def dev_pairs(self, report: CorpusReport | None = None) -> Iterator[Pair]:
+        """The dev pairs: those of its own files, or those held out of training."""
+        if self._dev_paths is not None:
+            return self._read(self._dev_paths, report)
+        held_out = self._held_out_places()
+        return (pair for place, pair in enumerate(self._read(self.train_paths, report)) if place in held_out)
+
+    def test_pairs(self, report: CorpusReport | None = None) -> Iterator[Pair] | None:
+        """The test pairs, or None where the recipe names none."""
+        return None if self._test_paths is None else self._read(self._test_paths, report)
+
     def dev(self) -> Texts:
         """The dev set: its own files, or pairs held out of training."""
-        if self._dev_paths is not None:
-            return _texts(self._read(self._dev_paths), self._dev_paths)
-        held_out = self._held_out_places()
-        pairs = (pair for place, pair in enumerate(self._read(self.train_paths)) if place in held_out)
-        return _texts(pairs, self.train_paths)
+        return _texts(self.dev_pairs(), self._dev_paths or self.train_paths)
 
     def test(self) -> Texts | None:
         """The test set, or None where the recipe names none."""
-        return None if self._test_paths is None else _texts(self._read(self._test_paths), self._test_paths)
+        pairs = self.test_pairs()
+        return None if pairs is None or self._test_paths is None else _texts(pairs, self._test_paths)
 
     def agreement(self) -> list[AgreementItem] | None:
         """The agreement items, or None where the recipe names none."""

@@ -100,8 +100,7 @@ class Corpus:
 
     def test(self) -> Texts | None:
         """The test set, or None where the recipe names none."""
-        pairs = self.test_pairs()
-        return None if pairs is None or self._test_paths is None else _texts(pairs, self._test_paths)
+        return None if self._test_paths is None else _texts(self._read(self._test_paths), self._test_paths)
 
     def agreement(self) -> list[AgreementItem] | None:
         """The agreement items, or None where the recipe names none."""

@@ -91,7 +91,7 @@ class Attention(Section):
 
 @dataclasses.dataclass(frozen=True)
 class Dropout(Section):
-    """Shares of the numbers that training sets to zero, the same at all steps of a sentence."""
+    """What training leaves out: shares of the numbers, the same at all steps of a sentence, and of the words."""
 
     section: ClassVar[str] = "model.dropout"
 
@@ -103,6 +103,10 @@ class Dropout(Section):
     """Of what the decoder reads of the source."""
     readout: Fraction = 0.0
     """Of the decoder's output before the logits."""
+    source_word: Fraction = 0.0
+    """Of the tokens of the source, which are read as unknown instead."""
+    target_word: Fraction = 0.0
+    """Of the tokens of the target that the decoder reads, which are read as unknown instead; it still writes them."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -60,6 +60,8 @@ def build_model(config: Config, tokenizer: Tokenizer, dtype: str = "float32") ->
         ),
         embedding_dropout=dropout.embedding,
         context_dropout=dropout.context,
+        source_word_dropout=dropout.source_word,
+        target_word_dropout=dropout.target_word,
         label_smoothing=config.training.label_smoothing,
         tokenizer=tokenizer,
         decoding=config.decoding,

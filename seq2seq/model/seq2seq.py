@@ -13,11 +13,11 @@ from keras import ops
 from seq2seq.config import Decoding
 from seq2seq.errors import ModelFileError
 from seq2seq.layers import Decoder, Encoder, Recurrent
-from seq2seq.layers.dropout import SharedDropout
+from seq2seq.layers.dropout import SharedDropout, WordDropout
 from seq2seq.model.generation import Generator, Hypothesis
 from seq2seq.model.losses import token_cross_entropy
 from seq2seq.model.twins import twin_of
-from seq2seq.text import PAD_ID, START_ID, Tokenizer
+from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
 
 
 @keras.saving.register_keras_serializable(package="seq2seq")
@@ -33,6 +33,8 @@ class Seq2Seq(keras.Model):
         source_vocabulary_size: Number of source tokens; None: source and target share the decoder's embedding.
         embedding_dropout: Share of the source embeddings' units dropped in training.
         context_dropout: Share of the memory's units dropped in training.
+        source_word_dropout: Share of the source's tokens read as unknown in training.
+        target_word_dropout: Share of the target's tokens that the decoder reads as unknown in training.
         label_smoothing: Probability that the loss spreads over the whole vocabulary.
         tokenizer: Turns strings into tokens and back; without one the model takes and gives token ids only.
         decoding: Defaults of `translate` and `generate`.
@@ -59,6 +61,8 @@ class Seq2Seq(keras.Model):
         source_vocabulary_size: int | None = None,
         embedding_dropout: float = 0.0,
         context_dropout: float = 0.0,
+        source_word_dropout: float = 0.0,
+        target_word_dropout: float = 0.0,
         label_smoothing: float = 0.0,
         tokenizer: Tokenizer | None = None,
         decoding: Decoding | None = None,
@@ -71,6 +75,8 @@ class Seq2Seq(keras.Model):
         self.source_vocabulary_size = source_vocabulary_size
         self.embedding_dropout = embedding_dropout
         self.context_dropout = context_dropout
+        self.source_word_dropout = source_word_dropout
+        self.target_word_dropout = target_word_dropout
         self.label_smoothing = label_smoothing
         self.tokenizer = tokenizer
         self.decoding = decoding or Decoding()
@@ -88,6 +94,10 @@ class Seq2Seq(keras.Model):
             )
         self.embedding_dropout_layer = SharedDropout(embedding_dropout, name="embedding_dropout", **policy)
         self.context_dropout_layer = SharedDropout(context_dropout, name="context_dropout", **policy)
+        self.source_word_dropout_layer, self.target_word_dropout_layer = (
+            WordDropout(rate, UNKNOWN_ID, (PAD_ID, START_ID, END_ID), name=f"{side}_word_dropout")
+            for side, rate in (("source", source_word_dropout), ("target", target_word_dropout))
+        )
         self._generator = Generator(self)
         self.build({"source_ids": (None, None), "target_ids": (None, None)})
 
@@ -163,6 +173,7 @@ class Seq2Seq(keras.Model):
             The memory `(batch, source_steps, memory_units)` and its mask `(batch, source_steps)`.
         """
         mask = ops.not_equal(source_ids, PAD_ID)
+        source_ids = self.source_word_dropout_layer(source_ids, training=training)
         embedded = self.embedding_dropout_layer(self.embedding(source_ids), training=training)
         memory = self.encoder(embedded, mask=mask, training=training)
         return self.context_dropout_layer(memory, training=training), mask
@@ -173,6 +184,7 @@ class Seq2Seq(keras.Model):
         targets = ops.cast(inputs["target_ids"], "int32")
         start = ops.full_like(targets[:, :1], START_ID)
         written = ops.concatenate([start, targets[:, :-1]], axis=1)
+        written = self.target_word_dropout_layer(written, training=training)
         return self.decoder.features(written, memory, mask, training)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
@@ -279,6 +291,8 @@ class Seq2Seq(keras.Model):
             "source_vocabulary_size": self.source_vocabulary_size,
             "embedding_dropout": self.embedding_dropout,
             "context_dropout": self.context_dropout,
+            "source_word_dropout": self.source_word_dropout,
+            "target_word_dropout": self.target_word_dropout,
             "label_smoothing": self.label_smoothing,
             "decoding": self.decoding.to_dict(),
             "recipe": self.recipe,

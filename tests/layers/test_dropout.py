@@ -1,10 +1,10 @@
-"""Dropout that is shared over time."""
+"""Dropout that is shared over time, and of words."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.layers.dropout import SharedDropout
+from seq2seq.layers.dropout import SharedDropout, WordDropout
 
 
 def factors(layer, rows=200, steps=4, units=50, **kwargs):
@@ -60,3 +60,49 @@ def test_the_configuration_survives_a_round_trip():
 def test_an_impossible_rate_is_refused(rate):
     with pytest.raises(ValueError, match="rate"):
         SharedDropout(rate)
+
+
+UNKNOWN, KEPT = 1, (0, 2, 3)
+
+
+def dropped_words(layer, ids, **kwargs):
+    return layer(tf.constant(ids), **kwargs).numpy()
+
+
+class TestWordDropout:
+    ids = np.tile(np.array([2, 4, 5, 6, 7, 8, 9, 3, 0, 0], "int32"), (300, 1))
+
+    def test_makes_a_share_of_the_words_unknown_and_no_other_token(self):
+        layer = WordDropout(0.25, UNKNOWN, KEPT, seed=1)
+        found = dropped_words(layer, self.ids, training=True)
+        words = ~np.isin(self.ids, KEPT)
+        assert found.dtype == self.ids.dtype
+        np.testing.assert_array_equal(found[~words], self.ids[~words])
+        changed = found != self.ids
+        assert (found[changed] == UNKNOWN).all()
+        # Every place of a row loses its share, and one place says nothing of the next.
+        assert changed[:, 1:7].mean(0) == pytest.approx(np.full(6, 0.25), abs=0.1)
+        assert (changed[:, 1] & changed[:, 2]).mean() == pytest.approx(0.25**2, abs=0.05)
+        assert (dropped_words(layer, self.ids, training=True) != found).any()
+
+    def test_a_seed_repeats_the_draws(self):
+        first, second = (
+            dropped_words(WordDropout(0.5, UNKNOWN, KEPT, seed=7), self.ids, training=True) for _ in range(2)
+        )
+        np.testing.assert_array_equal(first, second)
+
+    @pytest.mark.parametrize(("rate", "training"), [(0.5, False), (0.5, None), (0.0, True)])
+    def test_changes_nothing_outside_training_or_at_a_rate_of_zero(self, rate, training):
+        layer = WordDropout(rate, UNKNOWN, KEPT)
+        np.testing.assert_array_equal(dropped_words(layer, self.ids, training=training), self.ids)
+        assert len(layer.variables) == (rate > 0)
+
+    def test_configuration_survives_a_round_trip(self):
+        layer = WordDropout.from_config(WordDropout(0.25, UNKNOWN, KEPT, seed=3, name="words").get_config())
+        assert (layer.rate, layer.unknown_id, layer.kept_ids, layer.seed) == (0.25, UNKNOWN, KEPT, 3)
+        assert layer.name == "words"
+
+    @pytest.mark.parametrize("rate", [-0.1, 1.0])
+    def test_an_impossible_rate_is_refused(self, rate):
+        with pytest.raises(ValueError, match=rf"^rate must be at least 0 and less than 1, but is {rate} instead\.$"):
+            WordDropout(rate, UNKNOWN, KEPT)

@@ -9,7 +9,7 @@ import pytest
 from seq2seq.config import Decoding
 from seq2seq.layers import Decoder, Encoder
 from seq2seq.model import Seq2Seq, generation
-from seq2seq.text import END_ID, PAD_ID, START_ID, pad
+from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, pad
 
 CONTEXTS = ["last", "projected", "mean", "max", "sum", "attentive", "attention"]
 
@@ -92,7 +92,8 @@ class TestWiring:
         np.testing.assert_allclose(logits, whole(batch), atol=0.03)
 
     def test_dropout_acts_in_training_only(self, make_model, batch):
-        shares = dict.fromkeys(("embedding", "recurrent", "context", "readout"), 0.0)
+        names = ("embedding", "recurrent", "context", "readout", "source_word", "target_word")
+        shares = dict.fromkeys(names, 0.0)
         plain_model = make_model()
         plain = np.array(plain_model(batch))
         for name in shares:
@@ -102,6 +103,23 @@ class TestWiring:
             np.testing.assert_array_equal(np.array(model(batch)), plain)
             np.testing.assert_array_equal(np.array(model(batch, training=False)), plain)
             assert np.abs(np.array(model(batch, training=True)) - plain).max() > 1e-3
+
+    def test_words_dropped_from_the_source_and_from_what_the_decoder_reads_are_unknown(self, make_model, batch):
+        names = ("source_word", "target_word")
+        plain_model = make_model()
+        for name, ids in zip(names, ("source_ids", "target_ids"), strict=True):
+            # Nearly all words are dropped, so nearly all rows of ids give what all unknown words would.
+            model = make_model(model__dropout={name: 0.999})
+            for variable, value in zip(model.trainable_variables, plain_model.trainable_variables, strict=True):
+                variable.assign(value)
+            blank = np.where(np.isin(batch[ids], [PAD_ID, END_ID]), batch[ids], UNKNOWN_ID)
+            features = np.array(model.readout_features(batch, training=True))
+            right = np.array(plain_model.readout_features(batch | {ids: blank}))
+            same = [np.allclose(one, other, atol=1e-5) for one, other in zip(features, right, strict=True)]
+            assert sum(same) >= len(same) - 3
+            # The decoder still has to write every word: the loss is that of the right tokens.
+            loss, _ = model.loss_and_tokens(batch, training=False)
+            np.testing.assert_array_equal(loss, plain_model.loss_and_tokens(batch)[0])
 
     def test_kernels_of_both_roads_give_one_result(self, make_model, batch):
         scan, raw = (make_model(training__implementation=name) for name in ("scan", "raw"))
@@ -170,7 +188,14 @@ class TestConfig:
         model = make_model(
             model__context="attentive",
             model__tie="output",
-            model__dropout={"embedding": 0.1, "recurrent": 0.2, "context": 0.3, "readout": 0.4},
+            model__dropout={
+                "embedding": 0.1,
+                "recurrent": 0.2,
+                "context": 0.3,
+                "readout": 0.4,
+                "source_word": 0.15,
+                "target_word": 0.25,
+            },
             training__label_smoothing=0.5,
             decoding__beam_size=3,
         )
@@ -178,6 +203,7 @@ class TestConfig:
         twin = Seq2Seq.from_config(config)
         assert json.loads(json.dumps(twin.get_config())) == config
         assert (twin.embedding_dropout, twin.context_dropout, twin.label_smoothing) == (0.1, 0.3, 0.5)
+        assert (twin.source_word_dropout, twin.target_word_dropout) == (0.15, 0.25)
         assert (twin.encoder.dropout, twin.decoder.dropout, twin.decoder.readout_dropout) == (0.2, 0.2, 0.4)
         assert twin.decoding == Decoding(beam_size=3)
         assert twin.recipe == model.recipe

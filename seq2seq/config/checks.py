@@ -29,6 +29,7 @@ NonNegative = Annotated[int, Range("at least 0", lambda value: value >= 0)]
 PositiveFloat = Annotated[float, Range("greater than 0", lambda value: value > 0)]
 NonNegativeFloat = Annotated[float, Range("at least 0", lambda value: value >= 0)]
 Fraction = Annotated[float, Range("at least 0 and less than 1", lambda value: 0 <= value < 1)]
+Share = Annotated[float, Range("greater than 0 and less than 1", lambda value: 0 < value < 1)]
 Coverage = Annotated[float, Range("between 0.98 and 1", lambda value: 0.98 <= value <= 1)]
 
 

@@ -10,6 +10,7 @@ from seq2seq.config.checks import (
     Positive,
     PositiveFloat,
     Section,
+    Share,
     must_be,
 )
 
@@ -26,23 +27,37 @@ class Training(Section):
     """Stop after this many minutes of training, whatever the epoch; 0: no limit."""
     batch_tokens: Positive = 4_096
     """Tokens in a batch at most, source and target and their padding together."""
+    accumulate: Positive = 1
+    """Batches whose gradients, weighted by their target tokens, make one update: as one batch of so many times the
+    tokens, in the memory of one."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """The rule that moves the weights; adamw also decays them."""
     learning_rate: PositiveFloat = 0.002
     """The highest learning rate, reached at the end of the warm-up."""
-    schedule: Literal["constant", "cosine", "inverse_square_root"] = "cosine"
+    schedule: Literal["constant", "cosine", "inverse_square_root", "plateau"] = "cosine"
     """How the learning rate goes on after the warm-up: level, down to almost nothing at the last
-    epoch, or with one over the root of the steps."""
+    epoch, with one over the root of the steps, or lower each time that the dev score no longer gains."""
+    plateau_factor: Share = 0.5
+    """What the schedule plateau multiplies the learning rate by."""
+    plateau_patience: Positive = 2
+    """Evaluations without improvement after which the schedule plateau lowers the learning rate, each time anew."""
     warmup_steps: NonNegative = 200
     """Steps in which the learning rate rises from zero."""
     weight_decay: NonNegativeFloat = 0.0
-    """Strength of the decay of weights; only with adamw."""
+    """Strength of the decay of weights, biases and embeddings left out; only with adamw."""
+    l2: NonNegativeFloat = 0.0
+    """What the squares of the weights count for in the loss, biases and embeddings left out; with adam too."""
     clip_norm: NonNegativeFloat = 1.0
     """Largest norm of all gradients together; 0: never clipped."""
     label_smoothing: Fraction = 0.0
     """Probability taken from the right token and spread over all."""
     ema: Fraction = 0.0
     """Decay of the moving average of the weights, which is what gets evaluated and saved; 0: off."""
+    start_from: str | None = None
+    """Fine-tuning: a model file whose weights and tokenizer the run starts from; null: random weights."""
+    start_anew: tuple[str, ...] = ()
+    """Layers or weights that start at random all the same, such as decoder/readout: those that the other model has not,
+    or in another shape, must be named here."""
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     """Numbers of the matrix products; auto: bfloat16 where the machine multiplies it faster."""
     evaluate_every: PositiveFloat = 1.0
@@ -51,6 +66,19 @@ class Training(Section):
     """The dev score that chooses the checkpoint to keep and stops training."""
     patience: NonNegative = 0
     """Evaluations without improvement after which training stops; 0: never."""
+    average_checkpoints: NonNegative = 0
+    """Average the weights at so many of the best evaluations when training ends, and keep that model where its dev
+    score is better than the best single one's; 0: off."""
+    save_every: NonNegative = 1_000
+    """Updates after which the state is saved between evaluations too, for --resume after a crash; 0: at evaluations
+    only."""
+    max_skips: Positive = 10
+    """Steps in a row whose loss or gradient is infinite or no number, and which are skipped, until the run goes back to
+    its last good state."""
+    max_returns: NonNegative = 3
+    """Times that a run may go back so, until it stops; 0: it stops at once."""
+    return_factor: Share = 0.5
+    """What the learning rate is multiplied by each time that a run goes back so."""
     dev_sentences: NonNegative = 500
     """Dev sentences that an evaluation translates for its scores; 0: all."""
     tensorboard: bool = False
@@ -65,6 +93,22 @@ class Training(Section):
                 f"0 where training.optimizer is {self.optimizer}",
                 self.weight_decay,
                 "Take adamw.",
+            )
+        if self.schedule == "plateau" and 0 < self.patience <= self.plateau_patience:
+            raise must_be(
+                self.key("plateau_patience"),
+                f"less than training.patience ({self.patience})",
+                self.plateau_patience,
+                "Training would stop before a lower rate is tried.",
+            )
+        if self.average_checkpoints == 1:
+            raise must_be(self.key("average_checkpoints"), "0 or at least 2", 1)
+        if self.start_anew and self.start_from is None:
+            raise must_be(
+                self.key("start_anew"),
+                "empty where training.start_from is null",
+                list(self.start_anew),
+                "Everything starts anew.",
             )
 
 

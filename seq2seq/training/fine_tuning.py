@@ -1,0 +1,158 @@
+"""Fine-tuning: a run that starts from the weights and the tokenizer of another model instead of from chance."""
+
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from seq2seq.config import Config
+from seq2seq.config.checks import suggestion
+from seq2seq.errors import ConfigError, ModelFileError
+from seq2seq.model import Seq2Seq, load
+from seq2seq.training.step import TrainingStep
+
+DRAWN_IN_TRAINING = ("sampling_alpha", "sampling_nbest")
+"""Settings of the tokenizer that say how training draws from it, not what it is."""
+
+
+def read_start(config: Config) -> Seq2Seq | None:
+    """The model of `training.start_from`, or None where the recipe names none.
+
+    Raises:
+        ModelFileError: It cannot be read, or has no tokenizer.
+        ConfigError: It lies in the folder that the run will replace, or the recipe wants another tokenizer than its.
+    """
+    if config.training.start_from is None:
+        return None
+    path = pathlib.Path(config.training.start_from)
+    if path.resolve().is_relative_to(config.run.path.resolve()):
+        raise ConfigError(
+            f"training.start_from must be a model outside the run's own folder, but is {str(path)!r} instead. The run "
+            "would replace it: set run.name to another name.",
+            "training.start_from",
+        )
+    start = load(path)
+    if start.tokenizer is None:
+        raise ModelFileError(f"{path}: a run must start from a model with a tokenizer, but this one has none instead.")
+    before = start.recipe.get("tokenizer", {"shared": start.tokenizer.is_joint})
+    if changes := list(_changes(before, config.tokenizer.to_dict(), "tokenizer", DRAWN_IN_TRAINING)):
+        raise ConfigError(
+            f"{path}: a run that starts from a model must have that model's tokenizer, but {'; '.join(changes)}. "
+            "Set it as it was there, or train from the beginning with training.start_from null.",
+            "training.start_from",
+        )
+    return start
+
+
+def start_from(step: TrainingStep, start: Seq2Seq, config: Config) -> str:
+    """Gives the weights of another model to a run that has not begun, by their names.
+
+    Args:
+        step: The run's; its model and moving average take the weights, its optimizer starts anew.
+        start: From `read_start`.
+        config: The run; `training.start_anew` names what may differ.
+
+    Returns:
+        What was done, for the first lines of the run.
+
+    Raises:
+        ConfigError: A weight is missing, has another shape or would go unused, and is not named in the recipe; or what
+            is named there is in neither model.
+    """
+    anew = config.training.start_anew
+    own, given = named_weights(step.model), named_weights(start)
+    _check_names(anew, own | given)
+    obstacles = [*_obstacles(own, given, anew), *_turned_gates(step.model, start, anew)]
+    if obstacles:
+        raise ConfigError(
+            f"{config.training.start_from}: the weights must be those of this recipe, but {'; '.join(obstacles)}. "
+            "Take that model's settings, or name in training.start_anew the layers that shall start at random.",
+            "training.start_from",
+        )
+    taken = [name for name in own if not _is_listed(name, anew)]
+    for name in taken:
+        own[name].assign(given[name])
+    step.synchronise(force=True)
+    lines = [f"starting from {config.training.start_from}: its tokenizer and {len(taken)} of {len(own)} weights"]
+    if random := [name for name in own if _is_listed(name, anew)]:
+        lines.append(f"starting at random: {', '.join(random)}")
+    if unused := [name for name in given if name not in own]:
+        lines.append(f"left unused: {', '.join(unused)}")
+    before, now = start.recipe.get("model", {}), config.model.to_dict()
+    # One way to wire the same weights is not another; nobody shall wonder where the old scores are.
+    lines += _changes(before, now, "model", ("dropout",))
+    return "\n".join(lines)
+
+
+def named_weights(model: Seq2Seq) -> dict[str, Any]:
+    """Weights by their place in the model: `decoder/recurrent_0/cell/kernel`, `source_embedding/embeddings`, ...
+
+    Keras' own paths will not do: they differ between a model that was built and the same model read from a file.
+    """
+    decoder = model.decoder
+    places = {
+        "encoder": model.encoder,
+        "decoder/context": decoder.context,
+        "decoder/embedding": decoder.embedding,
+        "decoder": decoder,
+        "source_embedding": model.embedding,
+    }
+    named: dict[int, tuple[str, Any]] = {}
+    for place, layer in places.items():
+        for variable in layer.trainable_variables:
+            inside = variable.path.rpartition(f"{layer.name}/")[2]
+            named.setdefault(id(variable), (f"{place}/{inside}", variable))
+    return dict(named.values())
+
+
+def _is_listed(name: str, listed: Sequence[str]) -> bool:
+    return any(f"{name}/".startswith(f"{entry}/") for entry in listed)
+
+
+def _check_names(anew: Sequence[str], names: dict[str, Any]) -> None:
+    for entry in anew:
+        if not any(_is_listed(name, [entry]) for name in names):
+            layers = {name.rpartition("/")[0] for name in names}
+            raise ConfigError(
+                "training.start_anew must hold layers or weights of this recipe's model or of the one it starts from, "
+                f"but {entry!r} is neither. {suggestion(entry, [*layers, *names])}".rstrip(),
+                "training.start_anew",
+            )
+
+
+def _obstacles(own: dict[str, Any], given: dict[str, Any], anew: Sequence[str]) -> Iterator[str]:
+    for name in dict.fromkeys([*own, *given]):
+        if _is_listed(name, anew):
+            continue
+        if name not in given:
+            yield f"{name} is missing there"
+        elif name not in own:
+            yield f"{name} is there and not here"
+        elif own[name].shape != given[name].shape:
+            yield f"{name} has the shape {_shape(given[name])} there and {_shape(own[name])} here"
+
+
+def _turned_gates(model: Seq2Seq, start: Seq2Seq, anew: Sequence[str]) -> Iterator[str]:
+    """Layers whose weights fit and mean the opposite."""
+    for name, layer in model.recurrent_layers.items():
+        other = start.recurrent_layers.get(name)
+        if other is not None and other.update_gate != layer.update_gate and not _is_listed(_path(name), anew):
+            yield f"the update gate of {_path(name)} says {other.update_gate} there and {layer.update_gate} here"
+
+
+def _path(layer: str) -> str:
+    return layer.replace(".", "/")
+
+
+def _shape(variable: Any) -> tuple[int, ...]:
+    return tuple(variable.shape)
+
+
+def _changes(before: dict[str, Any], now: dict[str, Any], prefix: str, apart: Sequence[str] = ()) -> Iterator[str]:
+    """Settings that are otherwise now; those that only one of the two knows are left out."""
+    for name in now:
+        if name in apart or name not in before:
+            continue
+        if isinstance(now[name], dict):
+            yield from _changes(before[name], now[name], f"{prefix}.{name}")
+        elif before[name] != now[name]:
+            yield f"{prefix}.{name} is {before[name]!r} there and {now[name]!r} here"

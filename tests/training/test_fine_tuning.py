@@ -1,0 +1,247 @@
+"""Runs that start from another model: whose weights they have, and every way in which it may not fit."""
+
+import re
+
+import numpy as np
+import pytest
+
+from seq2seq.config import parse_train_arguments
+from seq2seq.errors import ConfigError, ModelFileError
+from seq2seq.layers import Decoder, Encoder
+from seq2seq.model import Seq2Seq, load, save
+from seq2seq.training import loop, train
+from seq2seq.training.evaluation import corpus_loss
+from seq2seq.training.fine_tuning import named_weights, read_start, start_from
+
+
+def weights_of(model):
+    return {name: variable.numpy() for name, variable in named_weights(model).items()}
+
+
+@pytest.fixture(scope="module")
+def start(make_model):
+    """A model of random weights; biases too, so that nothing can be right by chance."""
+    model = make_model(seed=5, decoding__beam_size=2)
+    random = np.random.default_rng(5)
+    model.set_weights([random.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])
+    return model
+
+
+@pytest.fixture(scope="module")
+def start_path(start, tmp_path_factory):
+    return save(start, tmp_path_factory.mktemp("start") / "model.keras")
+
+
+@pytest.fixture
+def begin(toy_config, make_step, start_path, tmp_path):
+    """Makes the first step of a run that starts from the file, and gives it with what the run says."""
+
+    def make(**changes):
+        changes = {"training__start_from": str(start_path), "run__folder": str(tmp_path)} | changes
+        config = toy_config(**changes)
+        step = make_step(seed=2, ema=0.9, **changes)
+        return step, start_from(step, read_start(config), config)
+
+    return make
+
+
+class TestNames:
+    def test_are_one_a_weight_and_the_same_however_a_model_was_made(self, make_model, tmp_path):
+        model = make_model(model__attention__score="additive", model__tie="output", model__encoder__num_layers=2)
+        built = named_weights(model)
+        assert {id(variable) for variable in built.values()} == {id(variable) for variable in model.trainable_variables}
+        assert set(built) == {
+            *(f"encoder/{way}_{index}/cell/{name}" for way in ("forward", "backward") for index in (0, 1)
+              for name in ("kernel", "recurrent_kernel", "bias")),
+            *(f"decoder/context/score/{name}" for name in ("query_kernel", "memory_kernel", "vector")),
+            "decoder/embedding/embeddings", "source_embedding/embeddings",
+            *(f"decoder/recurrent_0/cell/{name}" for name in ("kernel", "recurrent_kernel", "bias")),
+            "decoder/bridge_0_0/kernel", "decoder/bridge_0_0/bias",
+            *(f"decoder/readout/{name}" for name in ("kernel", "bias", "output_bias")),
+        }  # fmt: skip
+        read = load(save(model, tmp_path / "model.keras"))
+        by_hand = Seq2Seq(
+            Encoder.from_config(model.encoder.get_config() | {"name": "reader"}),
+            Decoder.from_config(model.decoder.get_config() | {"name": "writer"}),
+            source_vocabulary_size=model.source_vocabulary_size,
+        )
+        for other in (read, by_hand, read.with_raw_cells()):
+            shapes = {name: variable.shape for name, variable in named_weights(other).items()}
+            assert shapes == {name: variable.shape for name, variable in built.items()}
+        for name, variable in named_weights(read).items():
+            np.testing.assert_array_equal(variable, built[name])
+
+
+class TestWeights:
+    def test_are_those_of_the_other_model_in_the_moving_average_too(self, begin, start, start_path):
+        step, said = begin()
+        right = weights_of(start)
+        for model in (step.model, step.averaged):
+            found = weights_of(model)
+            assert found.keys() == right.keys()
+            for name, numbers in found.items():
+                np.testing.assert_array_equal(numbers, right[name], err_msg=name)
+        assert said == f"starting from {start_path}: its tokenizer and {len(right)} of {len(right)} weights"
+
+    @pytest.mark.parametrize(
+        ("changes", "words"),
+        [
+            (
+                {"model__embedding_size": 20},
+                "decoder/embedding/embeddings has the shape (46, 16) there and (46, 20) here",
+            ),
+            ({"model__encoder__num_layers": 2}, "encoder/forward_1/cell/kernel is missing there"),
+            ({"model__feeds": ["readout"]}, "decoder/bridge_0_0/kernel is there and not here"),
+            ({"model__tie": "output"}, "decoder/readout/output_embeddings is there and not here"),
+            (
+                {"model__decoder__update_gate": "write"},
+                "the update gate of decoder/recurrent_0 says keep there and write here",
+            ),
+        ],
+    )
+    def test_that_do_not_fit_are_named(self, begin, start_path, changes, words):
+        with pytest.raises(ConfigError) as error:
+            begin(**changes)
+        message = str(error.value)
+        assert message.startswith(f"{start_path}: the weights must be those of this recipe, but ")
+        assert words in message
+        assert message.endswith(
+            "Take that model's settings, or name in training.start_anew the layers that shall start at random."
+        )
+
+    def test_named_in_the_recipe_start_at_random_or_are_left(self, begin, make_step, start):
+        changes = {"model__encoder__num_layers": 2, "model__feeds": ["readout"]}
+        anew = ["encoder/forward_1", "encoder/backward_1", "decoder/bridge_0_0", "decoder/readout/output_bias"]
+        step, said = begin(training__start_anew=anew, **changes)
+        at_random, right = weights_of(make_step(seed=2, **changes).model), weights_of(start)
+        new = {
+            *(f"encoder/{way}_1/cell/{name}" for way in ("forward", "backward")
+              for name in ("kernel", "recurrent_kernel", "bias")),
+            "decoder/readout/output_bias",
+        }  # fmt: skip
+        found = weights_of(step.averaged)
+        for name, numbers in found.items():
+            np.testing.assert_array_equal(numbers, (at_random if name in new else right)[name], err_msg=name)
+        first, random, unused, *changed = said.splitlines()
+        assert first.endswith(f"{len(found) - 7} of {len(found)} weights")
+        assert set(random.removeprefix("starting at random: ").split(", ")) == new
+        assert unused == "left unused: decoder/bridge_0_0/kernel, decoder/bridge_0_0/bias"
+        assert changed == [
+            "model.feeds is ['state', 'readout'] there and ['readout'] here",
+            "model.encoder.num_layers is 1 there and 2 here",
+        ]
+
+    def test_wired_in_another_way_are_said_and_dropout_is_free(self, begin):
+        _, said = begin(model__attention__score="scaled_dot", model__dropout={"readout": 0.5})
+        assert said.splitlines()[1:] == ["model.attention.score is 'dot' there and 'scaled_dot' here"]
+
+    @pytest.mark.parametrize(
+        ("name", "suggestion"),
+        [("decoder/readot", " Did you mean decoder/readout?"), ("decoder/read", None), ("xyz", "")],
+    )
+    def test_of_a_name_that_is_nowhere(self, begin, name, suggestion):
+        with pytest.raises(ConfigError) as error:
+            begin(training__start_anew=[name])
+        message = (
+            "training.start_anew must hold layers or weights of this recipe's model or of the one it starts from, but "
+            f"{name!r} is neither."
+        )
+        assert str(error.value).startswith(message)
+        assert suggestion is None or str(error.value) == message + suggestion
+
+
+class TestStart:
+    def test_is_of_no_model_where_none_is_named(self, toy_config):
+        assert read_start(toy_config()) is None
+
+    def test_of_a_file_that_is_not_there(self, toy_config, tmp_path):
+        with pytest.raises(ModelFileError, match=r"none\.keras: no such model file"):
+            read_start(toy_config(training__start_from=str(tmp_path / "none.keras")))
+
+    def test_of_another_tokenizer(self, toy_config, start_path):
+        config = toy_config(
+            training__start_from=str(start_path),
+            tokenizer={"kind": "bpe", "vocabulary_size": 90, "sampling_alpha": 0.1, "sampling_nbest": 5},
+        )
+        with pytest.raises(ConfigError) as error:
+            read_start(config)
+        assert str(error.value) == (
+            f"{start_path}: a run that starts from a model must have that model's tokenizer, but tokenizer.kind is "
+            "'word' there and 'bpe' here; tokenizer.vocabulary_size is 100 there and 90 here. Set it as it was there, "
+            "or train from the beginning with training.start_from null."
+        )
+
+    def test_of_a_model_without_a_recipe_asks_whether_the_vocabulary_is_shared(self, start, toy_config, tmp_path):
+        bare = Seq2Seq.from_config(start.get_config() | {"recipe": {}})
+        bare.tokenizer = start.tokenizer
+        path = save(bare, tmp_path / "bare.keras")
+        assert read_start(toy_config(training__start_from=str(path))).tokenizer == start.tokenizer
+        with pytest.raises(ConfigError, match=r"tokenizer\.shared is True there and False here"):
+            read_start(toy_config(training__start_from=str(path), tokenizer={"shared": False}))
+
+    def test_of_a_model_without_a_tokenizer(self, start, toy_config, tmp_path):
+        path = save(Seq2Seq.from_config(start.get_config()), tmp_path / "bare.keras")
+        message = f"{path}: a run must start from a model with a tokenizer, but this one has none instead."
+        with pytest.raises(ModelFileError, match=re.escape(message)):
+            read_start(toy_config(training__start_from=str(path)))
+
+    def test_in_the_folder_that_the_run_replaces(self, toy_config, tmp_path):
+        path = tmp_path / "run" / "model.keras"
+        with pytest.raises(ConfigError) as error:
+            read_start(toy_config(training__start_from=str(path), run__folder=str(tmp_path), run__name="run"))
+        assert str(error.value) == (
+            f"training.start_from must be a model outside the run's own folder, but is {str(path)!r} instead. The run "
+            "would replace it: set run.name to another name."
+        )
+
+
+class TestRun:
+    RECIPE = """\
+data: {source: en, target: eo, test: null}
+tokenizer: {kind: word, vocabulary_size: 100}
+model: {embedding_size: 16, encoder: {units: 16}, decoder: {units: 32}}
+training: {precision: float32, batch_tokens: 512, epochs: 1}
+"""
+
+    @pytest.fixture
+    def recipe(self, tmp_path, toy_pairs):
+        # Too few words for the tokenizer of the model that it starts from.
+        for name, pairs in (("train", toy_pairs[:60]), ("dev", toy_pairs[60:80])):
+            for side, texts in zip(("en", "eo"), zip(*pairs, strict=True), strict=True):
+                (tmp_path / f"{name}.{side}").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+        (tmp_path / "recipe.yaml").write_text(self.RECIPE)
+        return tmp_path / "recipe.yaml"
+
+    def flags(self, recipe, *more):
+        config, _ = parse_train_arguments([str(recipe), "--run.folder", str(recipe.parent / "runs"), *more])
+        return config
+
+    def test_begins_with_the_dev_loss_and_the_tokenizer_of_the_other_model(
+        self, recipe, start, start_path, toy_pairs, monkeypatch, capsys
+    ):
+        class StoppedError(Exception):
+            pass
+
+        def stop(self):
+            assert self.standing.updates == 0
+            raise StoppedError(self.step.averaged)
+
+        monkeypatch.setattr(loop.Trainer, "run", stop)
+        with pytest.raises(StoppedError) as begun:
+            train(self.flags(recipe, "--training.start_from", str(start_path)))
+        (model,) = begun.value.args
+        assert model.tokenizer == start.tokenizer
+        sources, targets = zip(*toy_pairs[60:80], strict=True)
+        assert corpus_loss(model, sources, targets) == pytest.approx(corpus_loss(start, sources, targets), rel=1e-6)
+        assert f"starting from {start_path}: its tokenizer and " in capsys.readouterr().err
+        folder = recipe.parent / "runs" / recipe.parent.name
+        assert (folder / "state" / "joint.model").read_bytes() == start.tokenizer.models["joint.model"]
+
+    def test_that_does_not_fit_leaves_the_run_before_alone(self, recipe, start_path):
+        config = self.flags(recipe, "--training.start_from", str(start_path), "--model.embedding_size", "20")
+        before = config.run.path / "recipe.yaml"
+        before.parent.mkdir(parents=True)
+        before.write_text("")
+        with pytest.raises(ConfigError, match=r"decoder/embedding/embeddings has the shape"):
+            train(config)
+        assert before.exists()

@@ -4,6 +4,7 @@ from seq2seq.text.batching import Batch, Batches
 from seq2seq.text.corpora import CorpusReport, Pair, Row, read_columns, read_pairs
 from seq2seq.text.encoded import EncodedCorpus
 from seq2seq.text.encoding import encode_corpus, fingerprint_files
+from seq2seq.text.findings import Finding
 from seq2seq.text.ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 from seq2seq.text.lines import read_lines
 from seq2seq.text.prefetch import prefetch
@@ -21,6 +22,7 @@ __all__ = [
     "Batches",
     "CorpusReport",
     "EncodedCorpus",
+    "Finding",
     "Pair",
     "Ragged",
     "Row",

@@ -1,6 +1,7 @@
 """From a recipe's files to what a run reads: texts, a tokenizer trained on them, and encoded training pairs."""
 
 import dataclasses
+import functools
 import pathlib
 import random
 from collections.abc import Callable, Iterator
@@ -49,6 +50,13 @@ class Corpus:
         self._agreement_path = self._existing(pathlib.Path(self._data.folder) / agreement) if agreement else None
         self._held_out: frozenset[int] | None = None
 
+    @functools.cached_property
+    def fingerprints(self) -> dict[str, str]:
+        """What every file of the run holds, by its path: another content, another fingerprint."""
+        other = [self._agreement_path] if self._agreement_path else []
+        paths = [*self.train_paths, *(self._dev_paths or []), *(self._test_paths or []), *other]
+        return {path.as_posix(): fingerprint_files([path]) for path in paths}
+
     def _paths(self, name: str) -> list[pathlib.Path]:
         data, folder = self._data, pathlib.Path(self._data.folder)
         if data.format == "parallel":
@@ -90,9 +98,9 @@ class Corpus:
         held_out = self._held_out_places()
         return (pair for place, pair in enumerate(self._read(self.train_paths, report)) if place in held_out)
 
-    def test_pairs(self, report: CorpusReport | None = None) -> Iterator[Pair] | None:
-        """The test pairs, or None where the recipe names none."""
-        return None if self._test_paths is None else self._read(self._test_paths, report)
+    def test_pairs(self, report: CorpusReport | None = None) -> Iterator[Pair]:
+        """The test pairs; none where the recipe names no test set."""
+        return iter(()) if self._test_paths is None else self._read(self._test_paths, report)
 
     def dev(self) -> Texts:
         """The dev set: its own files, or pairs held out of training."""
@@ -158,7 +166,9 @@ def create_batches(
         corpus.train_pairs(report),
         tokenizer,
         cache_folder=folder,
-        fingerprint=fingerprint_files(corpus.train_paths, *reading, *held_out),
+        fingerprint=fingerprint_files(
+            [], *[corpus.fingerprints[path.as_posix()] for path in corpus.train_paths], *reading, *held_out
+        ),
         max_source_tokens=data.max_source_tokens,
         max_target_tokens=data.max_target_tokens,
         on_bad_line=data.on_bad_line,

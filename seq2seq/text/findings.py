@@ -21,6 +21,7 @@ NOTABLE = 0.01
 SPOILED = 0.05
 """The share of the pairs of a test set that, once seen in training, make its scores worthless."""
 SHOWN_PARTS = 12
+_ROW = "(median/95 %/longest)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +84,7 @@ def lengths_finding(corpus: str, statistics: PairStatistics) -> Finding:
         "target_characters": statistics.target_characters,
     }
     numbers = {name: _quantiles(lengths) for name, lengths in counts.items()}
-    text = (
-        f"words (median, 95 %, longest): source {_row(numbers['source_words'])}, target "
-        f"{_row(numbers['target_words'])}; characters: source {_row(numbers['source_characters'])}, target "
-        f"{_row(numbers['target_characters'])}"
-    )
+    text = f"source {_row(numbers['source_words'])}, target {_row(numbers['target_words'])} words {_ROW}"
     return Finding(f"{corpus}.lengths", "ok", text, numbers)
 
 
@@ -122,15 +119,16 @@ def copies_finding(corpus: str, statistics: PairStatistics) -> Finding:
 def ratios_finding(corpus: str, statistics: PairStatistics) -> Finding:
     """Pairs whose sides do not fit each other in length."""
     outliers, median = statistics.ratio_outliers()
+    rule = f"more than {RATIO_FACTOR} times off the median, {median:.2f} target characters to 1 of the source"
     finding = _counted(
         f"{corpus}.length_ratio",
         outliers,
         statistics.pairs,
-        f"pairs have a side more than {RATIO_FACTOR} times as long as the other lets expect (characters, "
-        f"{RATIO_SMOOTHING} added to each side; the median is {median:.2f} of the target to 1 of the source)",
+        f"pairs are {rule}, {RATIO_SMOOTHING} added to each side",
         "Look whether the files have come out of step, and remove what is no translation.",
     )
-    return dataclasses.replace(finding, numbers=finding.numbers | {"median_ratio": round(median, 2)})
+    text = finding.text if outliers.count else f"none is {rule}"
+    return dataclasses.replace(finding, text=text, numbers=finding.numbers | {"median_ratio": round(median, 2)})
 
 
 def normal_form_finding(corpus: str, statistics: PairStatistics, normalization: str) -> Finding:
@@ -203,7 +201,7 @@ def overlap_findings(
 def tokens_finding(corpus: str, statistics: TokenStatistics) -> Finding:
     """How long the texts are in tokens."""
     numbers = {"source": _quantiles(statistics.source.tokens), "target": _quantiles(statistics.target.tokens)}
-    text = f"tokens (median, 95 %, longest): source {_row(numbers['source'])}, target {_row(numbers['target'])}"
+    text = f"source {_row(numbers['source'])}, target {_row(numbers['target'])} tokens {_ROW}"
     return Finding(f"tokens.{corpus}_lengths", "ok", text, numbers)
 
 
@@ -232,7 +230,7 @@ def limits_finding(statistics: TokenStatistics, max_source_tokens: int, max_targ
         for name, (limit, side) in sides.items()
     }
     if not statistics.over.count:
-        text = f"no pair is over data.max_source_tokens {max_source_tokens} or data.max_target_tokens"
+        text = f"none is over data.max_source_tokens {max_source_tokens} or data.max_target_tokens"
         return Finding("tokens.limits", "ok", f"{text} {max_target_tokens}", numbers)
     found = "; ".join(
         f"{side.over.count:,} over data.{name} {limit} (first: {side.over.first}, longest: {max(side.tokens):,})"
@@ -260,7 +258,7 @@ def unknown_finding(corpus: str, statistics: TokenStatistics, words: bool) -> Fi
     numbers = {side: _unknown_numbers(found) for side, found in sides.items()}
     name, kind = f"tokens.{corpus}_unknown", "words" if words else "characters"
     if not any(found.unknown.count for found in sides.values()):
-        return Finding(name, "ok", f"the tokenizer has tokens for all {kind}", numbers)
+        return Finding(name, "ok", f"none: the tokenizer has all {kind}", numbers)
     parts = [
         f"{side}: {found.unknown_tokens:,} of {_total(found.tokens):,} tokens unknown in {found.unknown.count:,} texts "
         f"(first: {found.unknown.first}): {_examples(found.unknown_parts)}"
@@ -291,7 +289,7 @@ def _counted(name: str, found: Occurrences, total: int, what: str, advice: str, 
     share = share_of(found.count, total)
     numbers = {"count": found.count, "share": share, "first": found.first}
     if not found.count:
-        return Finding(name, "ok", f"no {what}", numbers)
+        return Finding(name, "ok", "none", numbers)
     text = f"{found.count:,} {what} ({100 * share:.1f} %; first: {found.first})"
     if share < from_share:
         return Finding(name, "ok", text, numbers)

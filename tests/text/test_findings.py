@@ -54,16 +54,17 @@ def test_lengths():
     assert said(finding) == (
         "dev.lengths",
         "ok",
-        "words (median, 95 %, longest): source 50/95/100, target 1/1/1; characters: source 99/189/199, target 2/2/2",
+        "source 50/95/100, target 1/1/1 words (median/95 %/longest)",
     )
     assert finding.numbers["source_words"] == {"median": 50, "p95": 95, "p99": 99, "longest": 100}
+    assert finding.numbers["source_characters"] == {"median": 99, "p95": 189, "p99": 197, "longest": 199}
     assert list(finding.numbers) == ["source_words", "target_words", "source_characters", "target_characters"]
 
 
 @pytest.mark.parametrize(
     ("count", "verdict", "text"),
     [
-        (0, "ok", "no pairs have stood before"),
+        (0, "ok", "none"),
         (9, "ok", "9 pairs have stood before (0.9 %; first: a:3)"),
         (10, "warning", "10 pairs have stood before (1.0 %; first: a:3). Each copy counts as an example more: remove "
          "them, unless that is meant."),
@@ -87,7 +88,7 @@ def test_copies():
         "1 pairs have one text on both sides (50.0 %; first: a:2). They teach the model to copy: remove what was never "
         "translated.",
     )
-    assert findings.copies_finding("test", statistics(("a", "b"))).text == "no pairs have one text on both sides"
+    assert findings.copies_finding("test", statistics(("a", "b"))).text == "none"
 
 
 def test_length_ratio():
@@ -95,10 +96,12 @@ def test_length_ratio():
     assert said(finding) == (
         "train.length_ratio",
         "warning",
-        "1 pairs have a side more than 3 times as long as the other lets expect (characters, 10 added to each side; "
-        "the median is 1.00 of the target to 1 of the source) (33.3 %; first: a:3). Look whether the files have come "
-        "out of step, and remove what is no translation.",
+        "1 pairs are more than 3 times off the median, 1.00 target characters to 1 of the source, 10 added to each "
+        "side (33.3 %; first: a:3). Look whether the files have come out of step, and remove what is no translation.",
     )
+    sound = findings.ratios_finding("train", statistics(("a", "b"), ("a", "b")))
+    text = "none is more than 3 times off the median, 1.00 target characters to 1 of the source"
+    assert said(sound) == ("train.length_ratio", "ok", text)
     assert finding.numbers["median_ratio"] == 1.0
 
 
@@ -139,7 +142,7 @@ REMOVE = "A model may know them by heart: remove them from the training files."
 @pytest.mark.parametrize(
     ("count", "verdict", "text"),
     [
-        (0, "ok", f"no{KNOWN}"),
+        (0, "ok", "none"),
         (1, "warning", f"1{KNOWN} (0.1 %; first: t:1). {REMOVE}"),
         (50, "problem", f"50{KNOWN} (5.0 %; first: t:1). {REMOVE} From 5 % on, scores say little of new text."),
     ],
@@ -175,7 +178,7 @@ def side(lengths, over=0, **unknown):
 def test_tokens():
     finding = findings.tokens_finding("train", TokenStatistics(side({4: 9, 9: 1}), side({5: 10})))
     assert said(finding) == (
-        "tokens.train_lengths", "ok", "tokens (median, 95 %, longest): source 4/9/9, target 5/5/5"
+        "tokens.train_lengths", "ok", "source 4/9/9, target 5/5/5 tokens (median/95 %/longest)"
     )  # fmt: skip
     assert finding.numbers["target"] == {"median": 5, "p95": 5, "p99": 5, "longest": 5}
 
@@ -186,7 +189,7 @@ OVER = "{} pairs ({} %) are too long: {} over data.max_source_tokens 50 (first: 
 @pytest.mark.parametrize(
     ("source_over", "target_over", "pairs", "stops", "verdict", "text"),
     [
-        (0, 0, 100, True, "ok", "no pair is over data.max_source_tokens 50 or data.max_target_tokens 40"),
+        (0, 0, 100, True, "ok", "none is over data.max_source_tokens 50 or data.max_target_tokens 40"),
         (2, 0, 100, True, "problem", OVER.format(2, "2.0", 2)
          + ". The run stops at the first: raise the limit, or set data.on_bad_line to skip."),
         (2, 1, 100, False, "warning", OVER.format(3, "3.0", 2)
@@ -211,9 +214,9 @@ def test_limits(source_over, target_over, pairs, stops, verdict, text):
 def test_nothing_unknown():
     found = TokenStatistics(side({4: 9}), side({4: 9}))
     assert said(findings.unknown_finding("dev", found, words=False)) == (
-        "tokens.dev_unknown", "ok", "the tokenizer has tokens for all characters"
+        "tokens.dev_unknown", "ok", "none: the tokenizer has all characters"
     )  # fmt: skip
-    assert findings.unknown_finding("dev", found, words=True).text == "the tokenizer has tokens for all words"
+    assert findings.unknown_finding("dev", found, words=True).text == "none: the tokenizer has all words"
 
 
 def test_unknown_characters():

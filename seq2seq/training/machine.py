@@ -1,0 +1,267 @@
+"""What a machine and a recipe mean for a run: a finding each, with a verdict and what to do about it."""
+
+import math
+import os
+import pathlib
+import shutil
+from collections.abc import Mapping
+
+from seq2seq.config import Config
+from seq2seq.errors import ConfigError
+from seq2seq.layers.recurrent import KernelChoice
+from seq2seq.text import Finding
+from seq2seq.training.rehearsal import Rehearsal
+
+BYTES_OF_FLOAT = 4
+MEGABYTE, GIGABYTE = 1e6, 1e9
+NEARLY_FULL = 0.8
+
+# Of each weight: itself, its gradient, two moments of the optimizer, the moving average.
+COPIES_IN_MEMORY = 5
+# Of each weight a state has itself, two moments and the moving average; two states stand while a third is written, and
+# as many best models while one more is made `model.keras`.
+COPIES_ON_DISK = 3 * 4 + 4
+# What a recurrent layer keeps for its gradient at each step, in states: projected inputs, gates and their factors.
+KEPT_STATES = 12
+
+LESS_MEMORY = "Lower training.batch_tokens, data.max_target_tokens or tokenizer.vocabulary_size."
+
+
+def folder_finding(folder: pathlib.Path, refused: ConfigError | None) -> Finding:
+    """Whether the run can have its folder.
+
+    Args:
+        folder: of the run.
+        refused: why a run refuses it, or None.
+    """
+    numbers = {"folder": str(folder)}
+    parent = existing_parent(folder)
+    if refused:
+        return Finding("run.folder", "problem", str(refused), numbers)
+    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
+        what = "cannot be written to" if parent.is_dir() else "is a file"
+        text = f"{folder}: cannot be made, since {parent} {what}. Set run.folder to another folder."
+        return Finding("run.folder", "problem", text, numbers)
+    if folder.is_dir() and any(folder.iterdir()):
+        text = f"{folder} holds a run: a new one replaces it, --resume goes on with it. Set run.name to keep both."
+        return Finding("run.folder", "warning", text, numbers)
+    return Finding("run.folder", "ok", f"{folder} is free", numbers)
+
+
+def existing_parent(path: pathlib.Path) -> pathlib.Path:
+    """The path itself, or the nearest folder above it, that exists."""
+    path = path.absolute()
+    return next(place for place in (path, *path.parents) if place.exists())
+
+
+def disk_finding(folder: pathlib.Path, parameters: int, snapshots: int) -> Finding:
+    """Whether what a run writes has room: states, best models and snapshots; the encoded pairs stand already.
+
+    Args:
+        folder: of the run.
+        parameters: numbers in the weights.
+        snapshots: models that are kept to be averaged.
+    """
+    needed = parameters * BYTES_OF_FLOAT * (COPIES_ON_DISK + snapshots)
+    free = shutil.disk_usage(existing_parent(folder)).free
+    numbers = {"needed_mb": round(needed / MEGABYTE, 1), "free_mb": round(free / MEGABYTE, 1)}
+    text = f"the run writes up to {shown_bytes(needed)} into {folder}, where {shown_bytes(free)} are free"
+    if needed > free:
+        return Finding("machine.disk", "problem", f"{text}. Make room, or set run.folder to another disk.", numbers)
+    if needed > NEARLY_FULL * free:
+        return Finding("machine.disk", "warning", f"{text}. Make room: another run may take it.", numbers)
+    return Finding("machine.disk", "ok", text, numbers)
+
+
+def precision_finding(asked: str, compute_dtype: str, bfloat16_is_fast: bool) -> Finding:
+    """In which numbers the products are computed, and why.
+
+    Args:
+        asked: `training.precision`.
+        compute_dtype: what the model computes in.
+        bfloat16_is_fast: whether the machine has instructions for bfloat16.
+    """
+    numbers = {"asked": asked, "compute_dtype": compute_dtype, "bfloat16_is_fast": bfloat16_is_fast}
+    machine = (
+        "this machine has instructions for bfloat16"
+        if bfloat16_is_fast
+        else "this machine has no instructions for bfloat16, which would be slower than float32"
+    )
+    text = f"{compute_dtype}, since training.precision is {asked}; {machine}"
+    if asked == "bfloat16" and not bfloat16_is_fast:
+        return Finding("machine.precision", "warning", f"{text}. Set training.precision to auto.", numbers)
+    if asked == "float32" and bfloat16_is_fast:
+        return Finding("machine.precision", "ok", f"{text}: auto is faster", numbers)
+    return Finding("machine.precision", "ok", text, numbers)
+
+
+def kernels_finding(choices: Mapping[str, KernelChoice], implementation: str, step_by_step: bool) -> Finding:
+    """Which kernel each recurrent layer runs on, and every reason against cuDNN.
+
+    Args:
+        choices: of the layers, by name.
+        implementation: `training.implementation`.
+        step_by_step: whether the decoder needs more of the last step than its state, so that no kernel fits it.
+    """
+    if step_by_step:
+        reason = "training runs the decoder step by step, since each step reads the last one's context or readout"
+        choices = {
+            name: KernelChoice("raw", (reason, *choice.reasons_against_cudnn)) if name.startswith("decoder") else choice
+            for name, choice in choices.items()
+        }
+    numbers = {
+        name: {"kernel": choice.implementation, "reasons_against_cudnn": list(choice.reasons_against_cudnn)}
+        for name, choice in choices.items()
+    }
+    lines = []
+    for choice in dict.fromkeys(choices.values()):
+        layers = ", ".join(name for name, other in choices.items() if other == choice)
+        reasons = "; ".join(choice.reasons_against_cudnn)
+        lines.append(f"{choice.implementation}: {layers}" + (f" (not cuDNN: {reasons})" if reasons else ""))
+    text = "\n".join(lines)
+    kernels = {choice.implementation for name, choice in choices.items() if not step_by_step or "encoder" in name}
+    if implementation in ("cudnn", "scan") and kernels != {implementation}:
+        text += f"\nThe run stops, since training.implementation is {implementation}: set it to auto."
+        return Finding("machine.kernels", "problem", text, numbers)
+    if "raw" in {choice.implementation for choice in choices.values()}:
+        text += (
+            "\nStep by step is many times slower; unless it is meant, set training.implementation to auto, take the "
+            "cell gru, or leave model.decoder.input_feeding."
+        )
+        return Finding("machine.kernels", "warning", text, numbers)
+    return Finding("machine.kernels", "ok", text, numbers)
+
+
+def parameters_finding(parameters: int, recurrent: int, source_vocabulary: int, target_vocabulary: int) -> Finding:
+    """How large the model is."""
+    numbers = {
+        "parameters": parameters,
+        "recurrent_parameters": recurrent,
+        "source_vocabulary": source_vocabulary,
+        "target_vocabulary": target_vocabulary,
+    }
+    text = f"{parameters:,}, {recurrent:,} of them in recurrent layers; {source_vocabulary:,} source and "
+    return Finding("machine.parameters", "ok", f"{text}{target_vocabulary:,} target tokens", numbers)
+
+
+def steps_finding(batches: int, updates: int, epochs: int, warmup_steps: int) -> Finding:
+    """How many steps the run takes.
+
+    Args:
+        batches: of the whole run.
+        updates: of the weights; fewer, where several batches make one.
+        epochs: of the run.
+        warmup_steps: updates in which the learning rate rises.
+    """
+    numbers = {"batches": batches, "updates": updates, "epochs": epochs, "warmup_steps": warmup_steps}
+    text = f"{batches:,} batches in {epochs} epochs, {updates:,} updates"
+    if warmup_steps >= updates:
+        text += f". The learning rate still rises at the end: lower training.warmup_steps ({warmup_steps:,})."
+        return Finding("training.steps", "warning", text, numbers)
+    return Finding("training.steps", "ok", text, numbers)
+
+
+def loss_finding(rehearsal: Rehearsal, vocabulary: int) -> Finding:
+    """Whether the first loss is a number, and near that of a model that knows nothing."""
+    text = f"{rehearsal.loss:.2f} nats a token before training; a blind guess has {math.log(vocabulary):.2f}"
+    if math.isfinite(rehearsal.loss):
+        return Finding("training.loss", "ok", text, {"loss": rehearsal.loss})
+    advice = "Set training.precision to float32, and check training.start_from."
+    return Finding("training.loss", "problem", f"{text}. It must be a number. {advice}", {"loss": None})
+
+
+def minutes_finding(rehearsal: Rehearsal, batches: int, minutes_limit: float) -> Finding:
+    """How long the run takes.
+
+    Args:
+        rehearsal: of its first batches.
+        batches: of the whole run.
+        minutes_limit: `training.minutes`; 0: none.
+    """
+    minutes = batches * rehearsal.seconds / 60
+    rows, source_steps, target_steps = rehearsal.longest
+    numbers = {
+        "seconds_a_batch": rehearsal.seconds,
+        "timed_batches": rehearsal.timed,
+        "first_batch_seconds": rehearsal.first_seconds,
+        "longest_batch_seconds": rehearsal.longest_seconds,
+        "longest_batch": {"rows": rows, "source_steps": source_steps, "target_steps": target_steps},
+        "minutes": minutes,
+    }
+    text = (
+        f"about {minutes:,.1f} minutes for all epochs, evaluations not counted: {rehearsal.seconds:.3f} seconds a "
+        f"batch (median of {rehearsal.timed}), {rehearsal.longest_seconds:.3f} for the longest ({rows} x "
+        f"{source_steps} and {target_steps} tokens), {rehearsal.first_seconds:.1f} for the first, which compiles"
+    )
+    if minutes_limit and minutes > minutes_limit:
+        text += (
+            f". training.minutes ({minutes_limit:g}) stops it before its last epoch, and the learning rate before the "
+            "end of its schedule: raise it, or lower training.epochs."
+        )
+        return Finding("training.minutes", "warning", text, numbers)
+    return Finding("training.minutes", "ok", text, numbers)
+
+
+def memory_finding(needed: int, available: int | None, batch: tuple[int, int, int], measured: bool) -> Finding:
+    """Whether the run has room in memory.
+
+    Args:
+        needed: bytes at the peak.
+        available: bytes that the process can hold; None: not known.
+        batch: rows, source steps and target steps of the longest batch.
+        measured: whether `needed` is measured, or else estimated from the shapes.
+    """
+    numbers = {
+        "peak_mb": round(needed / MEGABYTE, 1),
+        "available_mb": None if available is None else round(available / MEGABYTE, 1),
+        "measured": measured,
+    }
+    how = "measured up to and with" if measured else "estimated from the shapes of"
+    rows, source_steps, target_steps = batch
+    text = f"{shown_bytes(needed)} at the peak, {how} the longest batch ({rows} x {source_steps} and {target_steps} "
+    text += f"tokens){'' if available is None else f', of {shown_bytes(available)}'}"
+    if available is not None and needed > available:
+        return Finding("machine.memory", "problem", f"{text}. {LESS_MEMORY}", numbers)
+    if available is not None and needed > NEARLY_FULL * available:
+        return Finding("machine.memory", "warning", f"{text}. {LESS_MEMORY}", numbers)
+    return Finding("machine.memory", "ok", text, numbers)
+
+
+def exhausted_finding(batch: tuple[int, int, int]) -> Finding:
+    """That a step found no memory.
+
+    Args:
+        batch: rows, source steps and target steps of the longest batch.
+    """
+    rows, source_steps, target_steps = batch
+    text = f"the longest batch ({rows} x {source_steps} and {target_steps} tokens) has no room. {LESS_MEMORY}"
+    return Finding("machine.memory", "problem", text, {"peak_mb": None, "available_mb": None, "measured": True})
+
+
+def estimated_memory(config: Config, parameters: int, vocabulary: int, batch: tuple[int, int, int]) -> int:
+    """Bytes that training adds to a process at the most, from shapes alone, as if all of them were float32.
+
+    Args:
+        config: the run.
+        parameters: numbers in the weights.
+        vocabulary: of the target.
+        batch: rows, source steps and target steps of the longest batch.
+    """
+    rows, source_steps, target_steps = batch
+    model = config.model
+    encoder, decoder = model.encoder, model.decoder
+    source = 3 * model.embedding_size + KEPT_STATES * encoder.num_layers * encoder.memory_size
+    target = 3 * model.embedding_size + KEPT_STATES * decoder.num_layers * decoder.units
+    # Scores, weights and their gradient; logits, probabilities and their gradient.
+    attention = 3 * source_steps * (model.attention.num_heads if model.attention.score == "multi_head" else 1)
+    numbers = rows * (source_steps * source + target_steps * (target + attention + 3 * vocabulary))
+    return BYTES_OF_FLOAT * (COPIES_IN_MEMORY * parameters + numbers)
+
+
+def shown_bytes(count: int) -> str:
+    """A number of bytes in megabytes or gigabytes.
+
+    >>> shown_bytes(12_345_678), shown_bytes(3_210_000_000)
+    ('12 MB', '3.2 GB')
+    """
+    return f"{count / GIGABYTE:.1f} GB" if count >= GIGABYTE else f"{count / MEGABYTE:.0f} MB"

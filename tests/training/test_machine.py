@@ -1,0 +1,236 @@
+"""What is said of a machine: every message, its verdict and its numbers, for machines of every kind."""
+
+import math
+import pathlib
+import shutil
+
+import pytest
+
+from seq2seq.errors import ConfigError
+from seq2seq.layers.recurrent import KernelChoice
+from seq2seq.training import machine
+from seq2seq.training.rehearsal import Rehearsal
+
+
+def said(finding):
+    return finding.name, finding.verdict, finding.text
+
+
+class TestFolder:
+    def test_free(self, tmp_path):
+        folder = tmp_path / "runs" / "new"
+        assert said(machine.folder_finding(folder, None)) == ("run.folder", "ok", f"{folder} is free")
+        folder.mkdir(parents=True)
+        assert machine.folder_finding(folder, None).verdict == "ok"
+
+    def test_of_a_run(self, tmp_path):
+        (tmp_path / "recipe.yaml").write_text("")
+        assert said(machine.folder_finding(tmp_path, None)) == (
+            "run.folder",
+            "warning",
+            f"{tmp_path} holds a run: a new one replaces it, --resume goes on with it. Set run.name to keep both.",
+        )
+
+    def test_refused(self, tmp_path):
+        finding = machine.folder_finding(tmp_path, ConfigError("holds other files"))
+        assert said(finding) == ("run.folder", "problem", "holds other files")
+
+    def test_below_a_file(self, tmp_path):
+        (tmp_path / "file").write_text("")
+        folder = tmp_path / "file" / "runs" / "new"
+        assert said(machine.folder_finding(folder, None)) == (
+            "run.folder",
+            "problem",
+            f"{folder}: cannot be made, since {tmp_path / 'file'} is a file. Set run.folder to another folder.",
+        )
+
+    def test_not_writable(self, tmp_path, monkeypatch):
+        monkeypatch.setattr("os.access", lambda path, mode: False)
+        finding = machine.folder_finding(tmp_path / "new", None)
+        assert finding.verdict == "problem"
+        assert f"cannot be made, since {tmp_path} cannot be written to. Set run.folder to another" in finding.text
+
+    def test_relative_ones_begin_here(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        assert machine.existing_parent(pathlib.Path("checkpoints/run")) == tmp_path
+
+
+@pytest.mark.parametrize(
+    ("free", "verdict", "end"),
+    [
+        (10_000, "ok", ""),
+        (2_000, "warning", ". Make room: another run may take it."),
+        (1_800, "problem", ". Make room, or set run.folder to another disk."),
+    ],
+)
+def test_disk(tmp_path, monkeypatch, free, verdict, end):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda path: usage._replace(free=free * 10**6))
+    # 25 million numbers of four bytes: 100 MB; 16 copies and 3 snapshots of them.
+    finding = machine.disk_finding(tmp_path / "run", parameters=25_000_000, snapshots=3)
+    shown = f"{free / 1000:.1f} GB"
+    text = f"the run writes up to 1.9 GB into {tmp_path / 'run'}, where {shown} are free"
+    assert said(finding) == ("machine.disk", verdict, text + end)
+    assert finding.numbers == {"needed_mb": 1_900.0, "free_mb": free}
+
+
+FAST = "this machine has instructions for bfloat16"
+SLOW = "this machine has no instructions for bfloat16, which would be slower than float32"
+
+
+@pytest.mark.parametrize(
+    ("asked", "dtype", "fast", "verdict", "text"),
+    [
+        ("auto", "bfloat16", True, "ok", f"bfloat16, since training.precision is auto; {FAST}"),
+        ("auto", "float32", False, "ok", f"float32, since training.precision is auto; {SLOW}"),
+        ("float32", "float32", True, "ok", f"float32, since training.precision is float32; {FAST}: auto is faster"),
+        ("bfloat16", "bfloat16", False, "warning",
+         f"bfloat16, since training.precision is bfloat16; {SLOW}. Set training.precision to auto."),
+    ],
+)  # fmt: skip
+def test_precision(asked, dtype, fast, verdict, text):
+    finding = machine.precision_finding(asked, dtype, fast)
+    assert said(finding) == ("machine.precision", verdict, text)
+    assert finding.numbers == {"asked": asked, "compute_dtype": dtype, "bfloat16_is_fast": fast}
+
+
+NO_GPU = ("TensorFlow sees no GPU",)
+SCAN, RAW, CUDNN = KernelChoice("scan", NO_GPU), KernelChoice("raw", ("no kernel", *NO_GPU)), KernelChoice("cudnn", ())
+STOPS = "\nThe run stops, since training.implementation is {}: set it to auto."
+SLOWLY = (
+    "\nStep by step is many times slower; unless it is meant, set training.implementation to auto, take the cell gru, "
+    "or leave model.decoder.input_feeding."
+)
+
+
+@pytest.mark.parametrize(
+    ("encoder", "decoder", "implementation", "step_by_step", "verdict", "text"),
+    [
+        (CUDNN, CUDNN, "auto", False, "ok", "cudnn: encoder.0, decoder.0"),
+        (CUDNN, CUDNN, "cudnn", False, "ok", "cudnn: encoder.0, decoder.0"),
+        (SCAN, SCAN, "auto", False, "ok", "scan: encoder.0, decoder.0 (not cuDNN: TensorFlow sees no GPU)"),
+        (SCAN, RAW, "auto", False, "warning",
+         "scan: encoder.0 (not cuDNN: TensorFlow sees no GPU)\n"
+         f"raw: decoder.0 (not cuDNN: no kernel; TensorFlow sees no GPU){SLOWLY}"),
+        (SCAN, SCAN, "cudnn", False, "problem",
+         f"scan: encoder.0, decoder.0 (not cuDNN: TensorFlow sees no GPU){STOPS.format('cudnn')}"),
+        (RAW, RAW, "scan", False, "problem",
+         f"raw: encoder.0, decoder.0 (not cuDNN: no kernel; TensorFlow sees no GPU){STOPS.format('scan')}"),
+        (CUDNN, CUDNN, "cudnn", True, "warning",
+         "cudnn: encoder.0\nraw: decoder.0 (not cuDNN: training runs the decoder step by step, since each step reads "
+         f"the last one's context or readout){SLOWLY}"),
+    ],
+)  # fmt: skip
+def test_kernels(encoder, decoder, implementation, step_by_step, verdict, text):
+    choices = {"encoder.0": encoder, "decoder.0": decoder}
+    finding = machine.kernels_finding(choices, implementation, step_by_step)
+    assert said(finding) == ("machine.kernels", verdict, text)
+    assert finding.numbers["encoder.0"] == {
+        "kernel": encoder.implementation, "reasons_against_cudnn": list(encoder.reasons_against_cudnn)
+    }  # fmt: skip
+    assert finding.numbers["decoder.0"]["kernel"] == ("raw" if step_by_step else decoder.implementation)
+
+
+def test_parameters():
+    finding = machine.parameters_finding(4_000_000, 1_500_000, 8_000, 9_000)
+    text = "4,000,000, 1,500,000 of them in recurrent layers; 8,000 source and 9,000 target tokens"
+    assert said(finding) == ("machine.parameters", "ok", text)
+
+
+@pytest.mark.parametrize(
+    ("warmup", "verdict", "end"),
+    [
+        (199, "ok", ""),
+        (200, "warning", ". The learning rate still rises at the end: lower training.warmup_steps (200)."),
+    ],
+)
+def test_steps(warmup, verdict, end):
+    finding = machine.steps_finding(1_600, 200, 4, warmup)
+    assert said(finding) == ("training.steps", verdict, f"1,600 batches in 4 epochs, 200 updates{end}")
+    assert finding.numbers == {"batches": 1_600, "updates": 200, "epochs": 4, "warmup_steps": warmup}
+
+
+def rehearsal(loss=2.5):
+    return Rehearsal(loss, 7.25, 0.125, 12, 0.5, (9, 40, 60), 3 * 10**9)
+
+
+def test_loss():
+    text = "2.50 nats a token before training; a blind guess has 2.30"
+    assert said(machine.loss_finding(rehearsal(), 10)) == ("training.loss", "ok", text)
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_loss_that_is_no_number(loss):
+    finding = machine.loss_finding(rehearsal(loss), 10)
+    assert said(finding) == (
+        "training.loss",
+        "problem",
+        f"{loss:.2f} nats a token before training; a blind guess has 2.30. It must be a number. Set training.precision "
+        "to float32, and check training.start_from.",
+    )
+    assert finding.numbers == {"loss": None}
+
+
+@pytest.mark.parametrize(
+    ("limit", "verdict", "end"),
+    [
+        (0, "ok", ""),
+        (20.5, "ok", ""),
+        (19.5, "warning",
+         ". training.minutes (19.5) stops it before its last epoch, and the learning rate before the end of its "
+         "schedule: raise it, or lower training.epochs."),
+    ],
+)  # fmt: skip
+def test_minutes(limit, verdict, end):
+    finding = machine.minutes_finding(rehearsal(), 9_600, limit)
+    text = (
+        "about 20.0 minutes for all epochs, evaluations not counted: 0.125 seconds a batch (median of 12), 0.500 for "
+        "the longest (9 x 40 and 60 tokens), 7.2 for the first, which compiles"
+    )
+    assert said(finding) == ("training.minutes", verdict, text + end)
+    assert finding.numbers["minutes"] == 20.0
+    assert finding.numbers["longest_batch"] == {"rows": 9, "source_steps": 40, "target_steps": 60}
+
+
+LESS = ". Lower training.batch_tokens, data.max_target_tokens or tokenizer.vocabulary_size."
+
+
+@pytest.mark.parametrize(
+    ("needed", "available", "measured", "verdict", "text"),
+    [
+        (3_000, 8_000, True, "ok", "3.0 GB at the peak, measured up to and with {}, of 8.0 GB"),
+        (3_000, None, True, "ok", "3.0 GB at the peak, measured up to and with {}"),
+        (7_000, 8_000, False, "warning", "7.0 GB at the peak, estimated from the shapes of {}, of 8.0 GB" + LESS),
+        (9_000, 8_000, False, "problem", "9.0 GB at the peak, estimated from the shapes of {}, of 8.0 GB" + LESS),
+    ],
+)
+def test_memory(needed, available, measured, verdict, text):
+    limit = available and available * 10**6
+    finding = machine.memory_finding(needed * 10**6, limit, (9, 40, 60), measured)
+    assert said(finding) == ("machine.memory", verdict, text.format("the longest batch (9 x 40 and 60 tokens)"))
+    assert finding.numbers == {"peak_mb": needed, "available_mb": available, "measured": measured}
+
+
+def test_memory_that_is_exhausted():
+    finding = machine.exhausted_finding((9, 40, 60))
+    text = f"the longest batch (9 x 40 and 60 tokens) has no room{LESS}"
+    assert said(finding) == ("machine.memory", "problem", text)
+
+
+def test_estimated_memory(toy_config):
+    """Worked out by hand for one small model; more of anything takes more."""
+    config = toy_config()
+    found = machine.estimated_memory(config, 1_000, vocabulary=100, batch=(2, 5, 7))
+    source, target = 5 * (3 * 16 + 12 * 32), 7 * (3 * 16 + 12 * 32 + 3 * 5 + 3 * 100)
+    assert found == 4 * (5 * 1_000 + 2 * (source + target))
+    for changed, changes in [
+        (toy_config(model__encoder__num_layers=2), {}),
+        (toy_config(model__attention__score="multi_head"), {}),
+        (config, {"parameters": 2_000}),
+        (config, {"vocabulary": 101}),
+        (config, {"batch": (3, 5, 7)}),
+        (config, {"batch": (2, 6, 7)}),
+        (config, {"batch": (2, 5, 8)}),
+    ]:
+        settings = {"parameters": 1_000, "vocabulary": 100, "batch": (2, 5, 7)} | changes
+        assert machine.estimated_memory(changed, **settings) > found

@@ -1,5 +1,7 @@
 """The examination of a corpus with planted faults: which findings come, in which order, and where they point."""
 
+import itertools
+
 import pytest
 
 from seq2seq.errors import DataError
@@ -93,3 +95,10 @@ def test_tokens(readers, toy_pairs, toy_tokenizer):
     assert found["tokens.train_unknown"].verdict == "ok"
     assert found["tokens.test_unknown"].numbers["target"]["parts"] == {"unukornulo": 1}
     assert found["tokens.test_rewritten"].numbers["count"] == 1
+
+
+def test_pairs_that_are_held_out_of_a_file_are_not_counted(readers, toy_pairs):
+    whole = readers(train=toy_pairs[:9])["train"]
+    part = {"train": lambda report: itertools.compress(whole(report), [1, 0, 1, 1, 0, 0, 1, 0, 0])}
+    found = by_name(examine_texts(part, True, "nfkc", str))
+    assert found["train.pairs"].numbers["pairs"] == 4

@@ -123,6 +123,24 @@ class Batches:
         """How many batches an epoch has: planned, not made. It differs a little from epoch to epoch."""
         return sum(len(batches) for batches in self._plan(number))
 
+    def shapes(self, number: int) -> np.ndarray:
+        """Rows, source steps and target steps of every batch of an epoch, planned, not made.
+
+        Args:
+            number: which epoch, from 0.
+
+        Returns:
+            `(batches, 3)` int64, in the order of the epoch; where segmentations are drawn, of the plain ones.
+        """
+        shapes = [
+            (len(indices), self._source_lengths[indices].max(), self._target_lengths[indices].max())
+            for batches in self._plan(number)
+            for indices in batches
+        ]
+        found = np.array(shapes, np.int64).reshape(-1, 3)
+        found[:, 1:] = rounded_up(found[:, 1:], self._multiple)
+        return found
+
     def _epoch(self, number: int, skip: int) -> Generator[Batch, None, None]:
         passed = 0
         for batches in self._plan(number):

@@ -6,6 +6,8 @@ import pathlib
 import shutil
 from collections.abc import Mapping
 
+import numpy as np
+
 from seq2seq.config import Config
 from seq2seq.errors import ConfigError
 from seq2seq.layers.recurrent import KernelChoice
@@ -179,18 +181,18 @@ def minutes_finding(rehearsal: Rehearsal, batches: int, minutes_limit: float) ->
         minutes_limit: `training.minutes`; 0: none.
     """
     minutes = batches * rehearsal.seconds / 60
-    rows, source_steps, target_steps = rehearsal.longest
+    rows, source_steps, target_steps = rehearsal.largest
     numbers = {
         "seconds_a_batch": rehearsal.seconds,
         "timed_batches": rehearsal.timed,
         "first_batch_seconds": rehearsal.first_seconds,
-        "longest_batch_seconds": rehearsal.longest_seconds,
-        "longest_batch": {"rows": rows, "source_steps": source_steps, "target_steps": target_steps},
+        "largest_batch_seconds": rehearsal.largest_seconds,
+        "largest_batch": {"rows": rows, "source_steps": source_steps, "target_steps": target_steps},
         "minutes": minutes,
     }
     text = (
         f"about {minutes:,.1f} minutes for all epochs, evaluations not counted: {rehearsal.seconds:.3f} seconds a "
-        f"batch (median of {rehearsal.timed}), {rehearsal.longest_seconds:.3f} for the longest ({rows} x "
+        f"batch (median of {rehearsal.timed}), {rehearsal.largest_seconds:.3f} for the largest ({rows} x "
         f"{source_steps} and {target_steps} tokens), {rehearsal.first_seconds:.1f} for the first, which compiles"
     )
     if minutes_limit and minutes > minutes_limit:
@@ -208,7 +210,7 @@ def memory_finding(needed: int, available: int | None, batch: tuple[int, int, in
     Args:
         needed: bytes at the peak.
         available: bytes that the process can hold; None: not known.
-        batch: rows, source steps and target steps of the longest batch.
+        batch: rows, source steps and target steps of the largest batch.
         measured: whether `needed` is measured, or else estimated from the shapes.
     """
     numbers = {
@@ -218,7 +220,7 @@ def memory_finding(needed: int, available: int | None, batch: tuple[int, int, in
     }
     how = "measured up to and with" if measured else "estimated from the shapes of"
     rows, source_steps, target_steps = batch
-    text = f"{shown_bytes(needed)} at the peak, {how} the longest batch ({rows} x {source_steps} and {target_steps} "
+    text = f"{shown_bytes(needed)} at the peak, {how} the largest batch ({rows} x {source_steps} and {target_steps} "
     text += f"tokens){'' if available is None else f', of {shown_bytes(available)}'}"
     if available is not None and needed > available:
         return Finding("machine.memory", "problem", f"{text}. {LESS_MEMORY}", numbers)
@@ -231,10 +233,10 @@ def exhausted_finding(batch: tuple[int, int, int]) -> Finding:
     """That a step found no memory.
 
     Args:
-        batch: rows, source steps and target steps of the longest batch.
+        batch: rows, source steps and target steps of the largest batch.
     """
     rows, source_steps, target_steps = batch
-    text = f"the longest batch ({rows} x {source_steps} and {target_steps} tokens) has no room. {LESS_MEMORY}"
+    text = f"the largest batch ({rows} x {source_steps} and {target_steps} tokens) has no room. {LESS_MEMORY}"
     return Finding("machine.memory", "problem", text, {"peak_mb": None, "available_mb": None, "measured": True})
 
 
@@ -245,7 +247,7 @@ def estimated_memory(config: Config, parameters: int, vocabulary: int, batch: tu
         config: the run.
         parameters: numbers in the weights.
         vocabulary: of the target.
-        batch: rows, source steps and target steps of the longest batch.
+        batch: rows, source steps and target steps of the largest batch.
     """
     rows, source_steps, target_steps = batch
     model = config.model
@@ -256,6 +258,23 @@ def estimated_memory(config: Config, parameters: int, vocabulary: int, batch: tu
     attention = 3 * source_steps * (model.attention.num_heads if model.attention.score == "multi_head" else 1)
     numbers = rows * (source_steps * source + target_steps * (target + attention + 3 * vocabulary))
     return BYTES_OF_FLOAT * (COPIES_IN_MEMORY * parameters + numbers)
+
+
+def largest_batch(
+    config: Config, parameters: int, vocabulary: int, shapes: np.ndarray
+) -> tuple[int, tuple[int, int, int], int]:
+    """The batch that needs the most memory: its number, its shape, and the bytes that it is estimated to need.
+
+    Args:
+        config: the run.
+        parameters: numbers in the weights.
+        vocabulary: of the target.
+        shapes: rows, source steps and target steps of every batch, `(batches, 3)`.
+    """
+    needed = [estimated_memory(config, parameters, vocabulary, (rows, s, t)) for rows, s, t in shapes.tolist()]
+    number = int(np.argmax(needed))
+    rows, source_steps, target_steps = shapes[number].tolist()
+    return number, (rows, source_steps, target_steps), needed[number]
 
 
 def shown_bytes(count: int) -> str:

@@ -6,7 +6,7 @@ import itertools
 import statistics
 import time
 
-from seq2seq.text import Batch, Batches
+from seq2seq.text import Batch
 from seq2seq.training.loop import Trainer
 from seq2seq.training.memory import peak_memory
 
@@ -21,10 +21,10 @@ class Rehearsal:
     Args:
         loss: of the first step, in nats a token.
         first_seconds: of the first step, which compiles.
-        seconds: median of the timed steps, the longest batch not among them.
+        seconds: median of the timed steps, the largest batch apart.
         timed: how many these are.
-        longest_seconds: of the longest batch.
-        longest: its rows, source steps and target steps.
+        largest_seconds: of the largest batch.
+        largest: its rows, source steps and target steps.
         peak_bytes: the most memory that the process has held so far.
     """
 
@@ -32,23 +32,26 @@ class Rehearsal:
     first_seconds: float
     seconds: float
     timed: int
-    longest_seconds: float
-    longest: tuple[int, int, int]
+    largest_seconds: float
+    largest: tuple[int, int, int]
     peak_bytes: int
 
 
-def rehearse(trainer: Trainer) -> Rehearsal:
-    """Take a few steps on the first batches of a run, and one on the longest batch.
+def rehearse(trainer: Trainer, largest: int) -> Rehearsal:
+    """Take a few steps on the first batches of a run, and one on the largest batch of its first epoch.
 
     The learning rate is 0, so that no setting of it can make the loss anything but a number, and the weights stay.
 
     Args:
         trainer: of a run that has not begun.
+        largest: number of that batch.
     """
-    longest = longest_batch(trainer.batches)
+    with contextlib.closing(trainer.batches.epoch(0, skip=largest)) as rest:
+        batch = next(rest)
+    shape = (*batch.source_ids.shape, batch.target_ids.shape[1])
     began = time.monotonic()
-    loss, first_seconds = _step(trainer, longest)
-    _, longest_seconds = _step(trainer, longest)
+    loss, first_seconds = _step(trainer, batch)
+    _, largest_seconds = _step(trainer, batch)
     seconds: list[float] = []
     with contextlib.closing(trainer.batches.epoch(0)) as epoch:
         for number, batch in enumerate(itertools.islice(epoch, UNTIMED + TIMED)):
@@ -59,17 +62,9 @@ def rehearse(trainer: Trainer) -> Rehearsal:
                 break
     # An epoch may have fewer batches than are left untimed.
     seconds = seconds or [taken]
-    shape = (*longest.source_ids.shape, longest.target_ids.shape[1])
     return Rehearsal(
-        loss, first_seconds, statistics.median(seconds), len(seconds), longest_seconds, shape, peak_memory()
+        loss, first_seconds, statistics.median(seconds), len(seconds), largest_seconds, shape, peak_memory()
     )
-
-
-def longest_batch(batches: Batches) -> Batch:
-    """The batch of the corpus' longest targets: no other needs more memory for attention and readout."""
-    in_order = Batches(batches.corpus, batch_tokens=batches.batch_tokens, shuffle=False, prefetch=0)
-    with contextlib.closing(in_order.epoch(0, skip=in_order.number_of_batches(0) - 1)) as epoch:
-        return next(epoch)
 
 
 def _step(trainer: Trainer, batch: Batch) -> tuple[float, float]:

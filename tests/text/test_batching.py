@@ -61,6 +61,7 @@ def test_an_epoch_is_every_pair_once_within_the_budget(
         check_batch(corpus, batch, budget, multiple)
     assert sorted(int(i) for batch in found for i in batch.indices) == list(range(number))
     assert batches.number_of_batches(epoch) == len(found)
+    assert batches.shapes(epoch).tolist() == [[*batch.source_ids.shape, batch.target_ids.shape[1]] for batch in found]
 
 
 @settings(max_examples=40, deadline=None)
@@ -214,6 +215,7 @@ def test_a_pair_longer_than_the_budget_is_a_batch_of_its_own():
 
 
 def test_no_pairs_no_batches():
+    assert Batches(EncodedCorpus.from_lists([], []), batch_tokens=9).shapes(0).shape == (0, 3)
     empty = Batches(EncodedCorpus.from_lists([], []), batch_tokens=10)
     assert list(empty.epoch(0)) == []
     assert empty.number_of_batches(0) == 0

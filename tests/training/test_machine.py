@@ -4,6 +4,7 @@ import math
 import pathlib
 import shutil
 
+import numpy as np
 import pytest
 
 from seq2seq.errors import ConfigError
@@ -185,11 +186,11 @@ def test_minutes(limit, verdict, end):
     finding = machine.minutes_finding(rehearsal(), 9_600, limit)
     text = (
         "about 20.0 minutes for all epochs, evaluations not counted: 0.125 seconds a batch (median of 12), 0.500 for "
-        "the longest (9 x 40 and 60 tokens), 7.2 for the first, which compiles"
+        "the largest (9 x 40 and 60 tokens), 7.2 for the first, which compiles"
     )
     assert said(finding) == ("training.minutes", verdict, text + end)
     assert finding.numbers["minutes"] == 20.0
-    assert finding.numbers["longest_batch"] == {"rows": 9, "source_steps": 40, "target_steps": 60}
+    assert finding.numbers["largest_batch"] == {"rows": 9, "source_steps": 40, "target_steps": 60}
 
 
 LESS = ". Lower training.batch_tokens, data.max_target_tokens or tokenizer.vocabulary_size."
@@ -207,13 +208,13 @@ LESS = ". Lower training.batch_tokens, data.max_target_tokens or tokenizer.vocab
 def test_memory(needed, available, measured, verdict, text):
     limit = available and available * 10**6
     finding = machine.memory_finding(needed * 10**6, limit, (9, 40, 60), measured)
-    assert said(finding) == ("machine.memory", verdict, text.format("the longest batch (9 x 40 and 60 tokens)"))
+    assert said(finding) == ("machine.memory", verdict, text.format("the largest batch (9 x 40 and 60 tokens)"))
     assert finding.numbers == {"peak_mb": needed, "available_mb": available, "measured": measured}
 
 
 def test_memory_that_is_exhausted():
     finding = machine.exhausted_finding((9, 40, 60))
-    text = f"the longest batch (9 x 40 and 60 tokens) has no room{LESS}"
+    text = f"the largest batch (9 x 40 and 60 tokens) has no room{LESS}"
     assert said(finding) == ("machine.memory", "problem", text)
 
 
@@ -234,3 +235,13 @@ def test_estimated_memory(toy_config):
     ]:
         settings = {"parameters": 1_000, "vocabulary": 100, "batch": (2, 5, 7)} | changes
         assert machine.estimated_memory(changed, **settings) > found
+
+
+def test_the_largest_batch(toy_config):
+    """Long targets need more than long sources, since each of their steps has a whole vocabulary."""
+    shapes = np.array([(4, 9, 3), (4, 3, 9), (2, 3, 9)])
+    config = toy_config()
+    number, shape, needed = machine.largest_batch(config, 1_000, 5_000, shapes)
+    assert (number, shape) == (1, (4, 3, 9))
+    assert needed == machine.estimated_memory(config, 1_000, 5_000, (4, 3, 9))
+    assert machine.largest_batch(config, 1_000, 10, np.array([(4, 9, 8), (4, 3, 9)]))[0] == 0

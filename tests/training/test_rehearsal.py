@@ -21,7 +21,7 @@ def trainer(toy_config, toy_tokenizer, toy_pairs, tmp_path_factory):
 
 @pytest.fixture
 def steps(trainer, monkeypatch):
-    """The batches that a step is called with; each takes as many seconds as its number, and has that loss twice."""
+    """The batches that a step is called with; each takes as many seconds as its number, and has twice that loss."""
     taken = []
 
     def step(source_ids, target_ids, rate):
@@ -34,18 +34,10 @@ def steps(trainer, monkeypatch):
     return taken
 
 
-def test_the_longest_batch(trainer):
-    batch = rehearsal.longest_batch(trainer.batches)
-    lengths = trainer.batches.corpus.target.lengths()
-    assert batch.target_ids.shape[1] == lengths.max()
-    assert batch.source_ids.size + batch.target_ids.size <= 150
-    assert lengths[batch.indices].min() >= np.sort(lengths)[-2 * len(batch.indices)]
-
-
-def test_takes_the_longest_batch_twice_and_then_those_of_the_run(trainer, steps):
-    found = rehearsal.rehearse(trainer)
-    longest = rehearsal.longest_batch(trainer.batches)
-    expected = [longest, longest, *list(trainer.batches.epoch(0))[: rehearsal.UNTIMED + rehearsal.TIMED]]
+def test_takes_the_largest_batch_twice_and_then_those_of_the_run(trainer, steps):
+    found = rehearsal.rehearse(trainer, 3)
+    largest = list(trainer.batches.epoch(0))[3]
+    expected = [largest, largest, *list(trainer.batches.epoch(0))[: rehearsal.UNTIMED + rehearsal.TIMED]]
     assert len(steps) == len(expected)
     for (source_ids, target_ids, rate), batch in zip(steps, expected, strict=True):
         assert np.array_equal(source_ids, batch.source_ids)
@@ -57,8 +49,8 @@ def test_takes_the_longest_batch_twice_and_then_those_of_the_run(trainer, steps)
         first_seconds=1,
         seconds=statistics.median(range(first, first + rehearsal.TIMED)),
         timed=rehearsal.TIMED,
-        longest_seconds=2,
-        longest=(*longest.source_ids.shape, longest.target_ids.shape[1]),
+        largest_seconds=2,
+        largest=(*largest.source_ids.shape, largest.target_ids.shape[1]),
         peak_bytes=found.peak_bytes,
     )
     assert found.peak_bytes > 10**7
@@ -66,10 +58,10 @@ def test_takes_the_longest_batch_twice_and_then_those_of_the_run(trainer, steps)
 
 def test_stops_when_it_has_taken_long_enough(trainer, steps, monkeypatch):
     monkeypatch.setattr(rehearsal, "ENOUGH_SECONDS", 0)
-    assert rehearsal.rehearse(trainer).timed == rehearsal.FEWEST_TIMED
+    assert rehearsal.rehearse(trainer, 3).timed == rehearsal.FEWEST_TIMED
 
 
 def test_of_an_epoch_of_few_batches(trainer, steps, monkeypatch):
     monkeypatch.setattr(rehearsal, "UNTIMED", 10_000)
-    found = rehearsal.rehearse(trainer)
+    found = rehearsal.rehearse(trainer, 3)
     assert (found.timed, found.seconds) == (1, 2 + trainer.batches_per_epoch)

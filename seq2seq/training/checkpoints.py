@@ -1,65 +1,177 @@
-"""What a run needs to go on: every number that a step changes, and where in the data it stands."""
+"""What a run needs to go on: every number that a step changes, where in the data it stands, and its best model.
+
+All of it is held together by one file, the state, which names the file of the best model. Both bear the checksum of
+what they hold in their names, so the moment when a state gets its name is the moment when the run has moved on:
+whatever a kill leaves half done belongs to no state.
+"""
 
 import json
-import os
 import pathlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from seq2seq.errors import ModelFileError
+from seq2seq.model import Seq2Seq, save
+from seq2seq.training.files import (
+    UNFINISHED,
+    checksum,
+    is_as_written,
+    named_checksum,
+    write_whole,
+    write_with_checksum,
+)
 from seq2seq.training.step import TrainingStep
 
-NUMBERS = "state.npz"
+KEPT = 2
+"""States that are kept: the one before takes the place of a newest that is damaged."""
 
 
-def _variables(step: TrainingStep) -> list[Any]:
+class Checkpoints:
+    """The last states of a run, and the best models that they speak of.
+
+    Args:
+        folder: The run's folder. The states lie in its `state`, the best model of the newest is its `model.keras`.
+    """
+
+    def __init__(self, folder: pathlib.Path) -> None:
+        self.folder = folder / "state"
+        self.model_path = folder / "model.keras"
+        self._published: str | None = None
+
+    def states(self) -> list[pathlib.Path]:
+        """The files of the states, oldest first."""
+        return sorted(self.folder.glob("state-*.npz"))
+
+    def models(self) -> list[pathlib.Path]:
+        """The files of the best models that the states may speak of, oldest first."""
+        return sorted(self.folder.glob("model-*.keras"))
+
+    def save_model(self, model: Seq2Seq) -> str:
+        """Writes a model that the next state may speak of, and returns the name of its file.
+
+        It becomes `model.keras` with that state, not before: a run that is killed between the two goes on from the
+        state before, whose best model must still be there.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        start = self.folder / f"model-{_next_number(self.models())}"
+        return write_with_checksum(start, ".keras", lambda path: save(model, path)).name
+
+    def save(self, step: TrainingStep, progress: dict[str, Any]) -> None:
+        """Writes a state, makes its best model `model.keras`, and removes the states before the last two.
+
+        Args:
+            step: Weights, optimizer, moving average and random streams.
+            progress: Where the run stands, as JSON can hold it; its `best_model` is what `save_model` gave, or None.
+
+        Raises:
+            Seq2SeqError: The disk is full; the states before are whole.
+        """
+        self.folder.mkdir(parents=True, exist_ok=True)
+        arrays: dict[str, Any] = {f"variable_{index}": np.asarray(value) for index, value in enumerate(variables(step))}
+        arrays["progress"] = np.array(json.dumps(progress))
+        start = self.folder / f"state-{_next_number(self.states())}"
+        write_with_checksum(start, ".npz", lambda path: np.savez(path, **arrays))
+        best = progress["best_model"]
+        if best != self._published:
+            write_whole(self.model_path, (self.folder / best).read_bytes())
+            self._published = best
+        # Two states that follow one another speak of two models at most.
+        _remove([*self.states()[:-KEPT], *self.models()[:-KEPT]])
+
+    def load(self, step: TrainingStep, say: Callable[[str], None]) -> dict[str, Any]:
+        """Puts back the newest state that is whole, with its best model, and returns its `progress`.
+
+        Args:
+            step: What takes the numbers.
+            say: Is told, in a line each, what could not be used.
+
+        Raises:
+            ModelFileError: There is no state, none is whole, or it is that of another architecture.
+        """
+        for path in self.folder.glob(f"*{UNFINISHED}*"):
+            say(f"{path}: was being written when the run was stopped; it is removed")
+            path.unlink()
+        states = self.states()
+        if not states:
+            raise ModelFileError(f"{self.folder}: no state to resume from. Start the run without --resume.")
+        damaged: list[str] = []
+        while states and (reason := self._damage(states[-1])):
+            damaged.append(f"{states.pop().name}: {reason}")
+            if states:
+                say(f"{self.folder}: a state is damaged, the run goes on from the one before it ({damaged[-1]})")
+        if not states:
+            raise ModelFileError(
+                f"{self.folder}: none of the states is whole ({'; '.join(damaged)}). Start the run without --resume."
+            )
+        progress = _assign(states[-1], step)
+        self._publish(progress["best_model"])
+        _remove([path for path in self.states() if path > states[-1]])
+        return progress
+
+    def drop_newest(self) -> None:
+        """Removes the newest state, if there is one before it."""
+        _remove(self.states()[1:][-1:])
+
+    def _damage(self, state: pathlib.Path) -> str:
+        """What is wrong with a state, or nothing."""
+        if not is_as_written(state):
+            return "its checksum is not that of what it holds"
+        best = _progress(state)["best_model"]
+        if best is not None and self._copy_of(best) is None:
+            return f"its best model, {best}, is missing or damaged"
+        return ""
+
+    def _publish(self, best: str | None) -> None:
+        """Makes the files of models those of a state: of its best one and of none that came after."""
+        if best is None:
+            _remove([*self.models(), self.model_path])
+        else:
+            kept, copy = self.folder / best, self._copy_of(best)
+            _remove([path for path in self.models() if path > kept])
+            for path in (kept, self.model_path):
+                if copy is not None and not (path.is_file() and checksum(path) == named_checksum(kept)):
+                    write_whole(path, copy.read_bytes())
+        self._published = best
+
+    def _copy_of(self, best: str) -> pathlib.Path | None:
+        """A whole file of a best model: the one that is kept with the states, or `model.keras`."""
+        kept = self.folder / best
+        paths = (path for path in (kept, self.model_path) if path.is_file())
+        return next((path for path in paths if checksum(path) == named_checksum(kept)), None)
+
+
+def variables(step: TrainingStep) -> list[Any]:
     """All variables, in an order that the architecture fixes; Keras counts those of random streams as a model's own."""
     return [*step.model.variables, *step.optimizer.variables, *step.averaged.trainable_variables]
 
 
-def save_state(folder: pathlib.Path, step: TrainingStep, progress: dict[str, Any]) -> None:
-    """Writes the state of a run to `folder`, under another name first, so that what stands there is always whole.
-
-    Args:
-        folder: The run's `state` folder.
-        step: Its weights, optimizer, moving average and random streams.
-        progress: Where the run stands, as JSON can hold it.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f"unfinished-{NUMBERS}"
-    arrays: dict[str, Any] = {f"variable_{index}": np.asarray(value) for index, value in enumerate(_variables(step))}
-    arrays["progress"] = np.array(json.dumps(progress))
-    with unfinished.open("wb") as file:
-        np.savez(file, **arrays)
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(folder / NUMBERS)
-
-
-def load_state(folder: pathlib.Path, step: TrainingStep) -> dict[str, Any]:
-    """Puts back what `save_state` wrote, and returns the `progress` it was given.
-
-    Raises:
-        ModelFileError: There is no state, it is damaged, or it is that of another architecture.
-    """
-    path = folder / NUMBERS
-    if not path.is_file():
-        raise ModelFileError(f"{path}: no state to resume from. Start the run without --resume.")
-    variables = _variables(step)
-    try:
-        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
-            progress = json.loads(str(stored["progress"]))
-            arrays = [stored[f"variable_{index}"] for index in range(len(stored.files) - 1)]
-    except Exception as error:
-        # A wrong byte leads NumPy, zipfile and json to more kinds of errors than they name.
-        raise ModelFileError(f"{path}: damaged: {error}. Start the run without --resume.") from error
-    shapes = [tuple(variable.shape) for variable in variables]
+def _assign(state: pathlib.Path, step: TrainingStep) -> dict[str, Any]:
+    current = variables(step)
+    with np.load(state, allow_pickle=False) as stored:
+        arrays = [stored[f"variable_{index}"] for index in range(len(stored.files) - 1)]
+    shapes = [tuple(variable.shape) for variable in current]
     if [array.shape for array in arrays] != shapes:
         raise ModelFileError(
-            f"{path}: the state must hold {len(shapes)} arrays of this recipe's shapes, but holds {len(arrays)} others "
-            "instead. Resume with the recipe that the run began with."
+            f"{state}: the state must hold {len(shapes)} arrays of this recipe's shapes, but holds {len(arrays)} "
+            "others instead. Resume with the recipe that the run began with."
         )
-    for variable, array in zip(variables, arrays, strict=True):
+    for variable, array in zip(current, arrays, strict=True):
         variable.assign(array)
-    return dict(progress)
+    return _progress(state)
+
+
+def _progress(state: pathlib.Path) -> dict[str, Any]:
+    with np.load(state, allow_pickle=False) as stored:
+        return dict(json.loads(str(stored["progress"])))
+
+
+def _next_number(files: list[pathlib.Path]) -> str:
+    """Counts on from the last of some files, in as many digits as keep their names in order."""
+    return f"{int(files[-1].name.split('-')[1]) + 1 if files else 0:08}"
+
+
+def _remove(files: list[pathlib.Path]) -> None:
+    for path in files:
+        path.unlink(missing_ok=True)

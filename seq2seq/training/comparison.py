@@ -14,9 +14,12 @@ import tensorflow as tf
 
 from seq2seq.config import Comparison, Config, Variant
 from seq2seq.errors import ConfigError, Seq2SeqError
-from seq2seq.training.checkpoints import NUMBERS
+from seq2seq.training.checkpoints import Checkpoints
 from seq2seq.training.corpus import Corpus
-from seq2seq.training.train import SCORES, STATE, recipe_changes, say, train
+from seq2seq.training.files import write_whole
+from seq2seq.training.progress import say
+from seq2seq.training.run_folder import recipe_changes
+from seq2seq.training.train import SCORES, train
 
 RESULTS = "comparison.json"
 
@@ -74,7 +77,7 @@ def _row(variant: Variant) -> dict[str, Any]:
 
 def _train(config: Config, label: str) -> dict[str, Any]:
     """Trains one run, from its start or from its state, and tells what came of it; all but Ctrl-C is an outcome."""
-    resume = (config.run.path / STATE / NUMBERS).is_file()
+    resume = bool(Checkpoints(config.run.path).states())
     try:
         with _no_false_alarms():
             scores = train(config, resume, label).scores
@@ -108,7 +111,5 @@ def _no_false_alarms() -> Iterator[None]:
 
 def _written(results: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
-    unfinished = folder / f"unfinished-{RESULTS}"
-    unfinished.write_text(json.dumps(results, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    unfinished.replace(folder / RESULTS)
+    write_whole(folder / RESULTS, (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
     return results

@@ -2,57 +2,34 @@
 
 import contextlib
 import dataclasses
-import json
+import functools
+import itertools
+import math
 import pathlib
-import signal
 import time
-from collections.abc import Callable, Generator, Iterator
-from typing import Any
+from collections.abc import Callable, Generator
 
 import keras
-import numpy as np
-import tensorflow as tf
 
 from seq2seq.config import Config
 from seq2seq.errors import Seq2SeqError
-from seq2seq.model import Seq2Seq, build_model, save
+from seq2seq.model import Seq2Seq, build_model
 from seq2seq.text import Batch, Batches, Tokenizer
-from seq2seq.training.checkpoints import load_state, save_state
+from seq2seq.training.checkpoints import Checkpoints
 from seq2seq.training.corpus import Texts
 from seq2seq.training.evaluation import evaluate
+from seq2seq.training.history import add_to_history, cut_history, tensorboard
+from seq2seq.training.interrupts import interrupts
 from seq2seq.training.precision import dtype_policy
-from seq2seq.training.progress import Progress
+from seq2seq.training.progress import Progress, say
 from seq2seq.training.schedules import learning_rate
-from seq2seq.training.step import TrainingStep
+from seq2seq.training.standing import Standing
+from seq2seq.training.step import StepResult, TrainingStep
 
 LOWER_IS_BETTER = ("loss", "perplexity")
 SCORES = ("loss", "perplexity", "bleu", "chrf", "exact_match")
 UNTIMED_STEPS = 5
 """The first steps of a process compile and reserve memory; what comes after is the speed of a run."""
-
-
-@dataclasses.dataclass
-class Standing:
-    """Where a run stands; together with the weights, all that a resumed run needs to know."""
-
-    epoch: int = 0
-    batch: int = 0
-    updates: int = 0
-    seconds: float = 0.0
-    timed_tokens: float = 0.0
-    timed_seconds: float = 0.0
-    best: float | None = None
-    evaluated: int = 0
-    evaluations_without_gain: int = 0
-    finished: bool = False
-
-    @property
-    def target_tokens_per_second(self) -> float | None:
-        """Target tokens, padding not counted, over the seconds of the steps that read them.
-
-        Evaluations, and the first `UNTIMED_STEPS` after each start or resumption, are left out; None: no step is left.
-        """
-        return self.timed_tokens / self.timed_seconds if self.timed_seconds else None
 
 
 class Trainer:
@@ -86,13 +63,21 @@ class Trainer:
             ema=settings.ema,
         )
         self.batches_per_epoch = batches.number_of_batches(0)
-        self.total_steps = self.batches_per_epoch * settings.epochs
-        self.evaluation_interval = max(1, round(settings.evaluate_every * self.batches_per_epoch))
+        self.updates_per_epoch = math.ceil(self.batches_per_epoch / settings.accumulate)
+        self.total_steps = self.updates_per_epoch * settings.epochs
+        self.evaluation_interval = max(1, round(settings.evaluate_every * self.updates_per_epoch))
+        self.checkpoints = Checkpoints(self.folder)
+        self._updates_saved = 0
 
     @property
     def model_path(self) -> pathlib.Path:
         """Where the best model so far stands."""
-        return self.folder / "model.keras"
+        return self.checkpoints.model_path
+
+    @property
+    def history_path(self) -> pathlib.Path:
+        """Where the scores of all evaluations stand."""
+        return self.folder / "history.jsonl"
 
     def describe(self) -> str:
         """Model and precision, and every kernel that a recurrent layer runs on, in a line each."""
@@ -101,14 +86,25 @@ class Trainer:
             f"{model.count_params():,} parameters, {recurrent_parameters(model):,} of them recurrent, "
             f"computing in {model.dtype_policy.compute_dtype}, {self.batches_per_epoch:,} batches an epoch"
         ]
+        if (parts := self.config.training.accumulate) > 1:
+            lines.append(f"{parts} batches make an update, {self.updates_per_epoch:,} updates an epoch")
         for choice in dict.fromkeys(layer.kernel_choice() for layer in model.recurrent_layers.values()):
             against = f" ({'; '.join(choice.reasons_against_cudnn)})" if choice.reasons_against_cudnn else ""
             lines.append(f"recurrent kernel: {choice.implementation}{against}")
         return "\n".join(lines)
 
     def resume(self) -> None:
-        """Goes back to the last state that the run has saved."""
-        self.standing = Standing(**load_state(self.folder / "state", self.step))
+        """Goes back to the last state that the run has saved, and says what of it was damaged.
+
+        Raises:
+            ModelFileError: No state can be used.
+        """
+        self._load(functools.partial(say, label=self.label))
+
+    def _load(self, tell: Callable[[str], None]) -> None:
+        self.standing = Standing(**self.checkpoints.load(self.step, tell))
+        self._updates_saved = self.standing.updates
+        cut_history(self.history_path, self.standing.evaluated)
 
     def run(self) -> Seq2Seq:
         """Trains until the last epoch, the time limit, the patience or Ctrl-C ends it.
@@ -118,37 +114,82 @@ class Trainer:
 
         Raises:
             KeyboardInterrupt: Ctrl-C was pressed; the state is saved and `resume` goes on from it.
-            Seq2SeqError: The loss is no longer a number.
+            Seq2SeqError: Loss or gradient is no longer a number, also after going back to states before; or the disk
+                is full.
         """
-        standing, settings = self.standing, self.config.training
-        self._started = time.monotonic() - standing.seconds
+        self._started = time.monotonic() - self.standing.seconds
         self._untimed_steps = UNTIMED_STEPS
-        again = "the same command" if self.label else "--resume"
+        if self.standing.updates == 0:
+            # A disk that is full or closed is better found now, and a return always has a state to go to.
+            self._save()
         with (
-            Progress(self.total_steps, standing.updates, label=self.label) as progress,
-            _interrupts() as interrupted,
-            _tensorboard(self.folder, settings.tensorboard) as write_summary,
-            contextlib.closing(self._remaining_batches()) as batches,
+            Progress(self.total_steps, self.standing.updates, label=self.label) as progress,
+            interrupts() as interrupted,
+            tensorboard(self.folder, self.config.training.tensorboard) as write_summary,
         ):
-            for batch in batches:
-                self._train_on(batch, progress)
-                if standing.updates % self.evaluation_interval == 0:
-                    self._evaluate(progress, write_summary)
-                    self._save()
-                if self._is_over():
-                    break
-                if interrupted():
-                    self._save()
-                    progress.say(f"stopped at step {standing.updates}; {again} goes on from there")
-                    raise KeyboardInterrupt
-            if standing.evaluated != standing.updates:
+            while not self._train(progress, write_summary, interrupted):
+                self._go_back(progress)
+            if self.standing.evaluated != self.standing.updates or self.standing.best is None:
                 self._evaluate(progress, write_summary)
-            standing.finished = True
+            self.standing.finished = True
             self._save()
             if interrupted():
-                progress.say(f"stopped after the last step; {again} scores the model")
+                progress.say(f"stopped after the last step; {self._again} scores the model")
                 raise KeyboardInterrupt
         return self.step.averaged
+
+    @property
+    def _again(self) -> str:
+        return "the same command" if self.label else "--resume"
+
+    def _train(
+        self,
+        progress: Progress,
+        write_summary: Callable[[int, dict[str, float]], None],
+        interrupted: Callable[[], bool],
+    ) -> bool:
+        """Trains to the end, or until too many steps in a row were skipped; returns whether it is the end."""
+        standing, settings = self.standing, self.config.training
+        with contextlib.closing(self._remaining_groups()) as groups:
+            for group in groups:
+                result = self._train_on(group, progress)
+                if not result.is_finite:
+                    self._tell_of_skipping(result, progress)
+                    if standing.skipped_in_a_row >= settings.max_skips:
+                        return False
+                elif standing.updates % self.evaluation_interval == 0:
+                    self._evaluate(progress, write_summary)
+                    self._save()
+                elif settings.save_every and standing.updates % settings.save_every == 0:
+                    self._save()
+                if interrupted() and not self._is_over():
+                    # While steps are skipped nobody knows yet whether the weights are good: the state before is.
+                    if not standing.skipped_in_a_row:
+                        self._save()
+                    progress.say(f"stopped at step {standing.updates}; {self._again} goes on from there")
+                    raise KeyboardInterrupt
+        return True
+
+    def _go_back(self, progress: Progress) -> None:
+        """Returns to the last good state, with a lower learning rate, because too many steps in a row were skipped."""
+        standing, settings = self.standing, self.config.training
+        trouble = f"The loss or gradient of {standing.skipped_in_a_row} steps in a row was no finite number"
+        if standing.returns >= settings.max_returns:
+            raise Seq2SeqError(
+                f"{trouble}, the last at step {standing.updates} (epoch {standing.epoch}, batch {standing.batch}), "
+                f"after {standing.returns} returns to a state before. Start a run with a lower training.learning_rate "
+                "or training.clip_norm, or with training.precision float32; the best model so far is kept."
+            )
+        if standing.updates == self._updates_saved:
+            # Nothing but trouble has come from that state: the one before it may be better.
+            self.checkpoints.drop_newest()
+        self._load(progress.say)
+        self.standing = standing.gone_back(self.standing, settings.return_factor)
+        progress.go_back(self.standing.updates)
+        progress.say(
+            f"{trouble}: back to the state of step {self.standing.updates}, with "
+            f"{self.standing.rate_factor:.3g} of the learning rate"
+        )
 
     def _is_over(self) -> bool:
         standing, settings = self.standing, self.config.training
@@ -156,46 +197,58 @@ class Trainer:
         out_of_patience = bool(settings.patience) and standing.evaluations_without_gain >= settings.patience
         return out_of_time or out_of_patience
 
-    def _remaining_batches(self) -> Generator[Batch, None, None]:
-        """Batches from where the run stands to its last epoch, counted before they are handed out."""
-        standing = self.standing
-        while standing.epoch < self.config.training.epochs and not standing.finished:
+    def _remaining_groups(self) -> Generator[list[Batch], None, None]:
+        """The batches of one update after the other, from where the run stands to its end, counted before they are
+        handed out; the last update of an epoch may have fewer."""
+        standing, settings = self.standing, self.config.training
+        while standing.epoch < settings.epochs and not standing.finished and not self._is_over():
             with contextlib.closing(self.batches.epoch(standing.epoch, standing.batch)) as epoch:
-                for batch in epoch:
-                    standing.batch += 1
-                    yield batch
+                while group := list(itertools.islice(epoch, settings.accumulate)):
+                    standing.batch += len(group)
+                    yield group
+                    if self._is_over():
+                        return
             standing.epoch, standing.batch = standing.epoch + 1, 0
 
-    def _train_on(self, batch: Batch, progress: Progress) -> None:
+    def _train_on(self, group: list[Batch], progress: Progress) -> StepResult:
         standing, settings = self.standing, self.config.training
-        rate = learning_rate(
+        rate = standing.rate_factor * learning_rate(
             standing.updates,
             schedule=settings.schedule,
             peak=settings.learning_rate,
             warmup_steps=settings.warmup_steps,
             total_steps=self.total_steps,
         )
+        *parts, last = [(batch.source_ids, batch.target_ids) for batch in group]
         began = time.monotonic()
-        result = self.step(batch.source_ids, batch.target_ids, rate)
-        tokens = float(result.tokens)
-        loss = float(result.loss) / tokens
+        result = StepResult(*map(float, self.step(*last, rate, parts)))
         ended = time.monotonic()
-        if not np.isfinite(loss):
-            raise Seq2SeqError(
-                f"The loss of step {standing.updates} must be a number, but is {loss} instead. Lower "
-                "training.learning_rate, or set training.precision to float32; the last state can be resumed."
-            )
+        standing.seconds = ended - self._started
         if self._untimed_steps:
             self._untimed_steps -= 1
         else:
-            standing.timed_tokens += tokens
+            standing.timed_tokens += result.tokens
             standing.timed_seconds += ended - began
-        standing.updates += 1
-        standing.seconds = ended - self._started
-        progress.advance(tokens, loss)
+        if result.is_finite:
+            standing.updates += 1
+            standing.skipped_in_a_row = 0
+            progress.advance(result.tokens, result.loss / result.tokens)
+        else:
+            standing.skipped += 1
+            standing.skipped_in_a_row += 1
+        return result
+
+    def _tell_of_skipping(self, result: StepResult, progress: Progress) -> None:
+        standing = self.standing
+        progress.say(
+            f"step {standing.updates} skipped, epoch {standing.epoch}, batch {standing.batch}: loss "
+            f"{result.loss / result.tokens}, gradient norm {result.gradient_norm}; {standing.skipped_in_a_row} in a "
+            f"row, {standing.skipped} in all"
+        )
 
     def _save(self) -> None:
-        save_state(self.folder / "state", self.step, dataclasses.asdict(self.standing))
+        self.checkpoints.save(self.step, dataclasses.asdict(self.standing))
+        self._updates_saved = self.standing.updates
 
     def _evaluate(self, progress: Progress, write_summary: Callable[[int, dict[str, float]], None]) -> None:
         standing, settings = self.standing, self.config.training
@@ -206,24 +259,29 @@ class Trainer:
         gained = self._is_better(scores[settings.monitor])
         if gained:
             standing.best, standing.evaluations_without_gain = scores[settings.monitor], 0
-            save(self.step.averaged, self.model_path)
+            standing.best_model = self.checkpoints.save_model(self.step.averaged)
         else:
             standing.evaluations_without_gain += 1
         standing.evaluated = standing.updates
         standing.seconds = time.monotonic() - self._started
         progress.say(
-            f"epoch {standing.updates / self.batches_per_epoch:.1f}  {standing.seconds / 60:.1f} min  dev: "
+            f"epoch {standing.updates / self.updates_per_epoch:.1f}  {standing.seconds / 60:.1f} min  dev: "
             + "  ".join(f"{name} {value:.2f}" for name, value in scores.items())
             + ("  (best)" if gained else "")
         )
-        entry = {"updates": standing.updates, "seconds": round(standing.seconds, 1), **scores}
-        with (self.folder / "history.jsonl").open("a", encoding="utf-8") as file:
-            file.write(json.dumps(entry) + "\n")
+        entry = {
+            "updates": standing.updates,
+            "seconds": round(standing.seconds, 1),
+            "skipped": standing.skipped,
+            **scores,
+        }
+        add_to_history(self.history_path, entry)
         write_summary(standing.updates, scores)
 
     def _is_better(self, score: float) -> bool:
         best = self.standing.best
-        if best is None:
+        # A score that is no number is better than none, and worse than any other.
+        if best is None or math.isnan(best):
             return True
         return score < best if self.config.training.monitor in LOWER_IS_BETTER else score > best
 
@@ -237,43 +295,3 @@ def recurrent_kernels(model: Seq2Seq) -> str:
     """What the recurrent layers run on, on this machine: a speed says nothing of a cell without it."""
     kernels = dict.fromkeys(layer.kernel_choice().implementation for layer in model.recurrent_layers.values())
     return " and ".join(kernels)
-
-
-@contextlib.contextmanager
-def _interrupts() -> Iterator[Callable[[], bool]]:
-    """Notes a Ctrl-C instead of raising in the middle of a step; a second one raises at once."""
-    pressed: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        if pressed:
-            signal.default_int_handler(number, frame)
-        pressed.append(number)
-
-    try:
-        before = signal.signal(signal.SIGINT, note)
-    except ValueError:
-        # Only the main thread may handle signals; elsewhere Ctrl-C is not ours to handle.
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextlib.contextmanager
-def _tensorboard(folder: pathlib.Path, wanted: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    if not wanted:
-        yield lambda *_: None
-        return
-    writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
-
-    def write(updates: int, scores: dict[str, float]) -> None:
-        with writer.as_default(updates):
-            for name, value in scores.items():
-                tf.summary.scalar(f"dev/{name}", value)
-
-    try:
-        yield write
-    finally:
-        writer.close()

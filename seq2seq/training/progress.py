@@ -71,10 +71,22 @@ class Progress:
                 f"{left / 60:.1f} minutes left"
             )
 
+    def go_back(self, done: int) -> None:
+        """The run has returned to where fewer steps were done."""
+        self._started, self._tokens = time.monotonic(), 0.0
+        self._done = self._first = self._bar.n = done
+        self._bar.refresh()
+
     def say(self, line: str) -> None:
         """Writes a line above the bar."""
         tqdm.write(labelled(line, self._label), file=self._stream)
         self._stream.flush()
+
+
+def say(line: str, label: str = "") -> None:
+    """Writes a line of a run's account to stderr; stdout is for results."""
+    tqdm.write(labelled(line, label), file=sys.stderr)
+    sys.stderr.flush()
 
 
 def labelled(text: str, label: str) -> str:

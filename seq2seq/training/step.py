@@ -1,5 +1,7 @@
 """One training step, compiled once for all shapes: loss, gradients, clipping, optimizer, moving average."""
 
+import math
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import keras
@@ -15,6 +17,11 @@ class StepResult(NamedTuple):
     tokens: Any
     gradient_norm: Any
 
+    @property
+    def is_finite(self) -> bool:
+        """Whether the step changed anything: where its loss or gradient is infinite or no number, it does not."""
+        return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
+
 
 class TrainingStep:
     """The state that a step changes, and the step.
@@ -22,6 +29,11 @@ class TrainingStep:
     The loss is the mean over the target tokens of the batch, so that padding counts for nothing. The moving average
     lives in the weights of a second model, `averaged`, which is what gets evaluated and saved: nothing is ever swapped,
     and the file is float32 whatever the precision of training.
+
+    A batch too large for the memory can be given in parts. Their gradients are weighted by their target tokens, so that
+    the step is that of the whole batch, however it is cut; clipping, optimizer and moving average run once.
+
+    A loss or gradient that is infinite or no number changes neither weights nor optimizer nor moving average.
 
     Args:
         model: What is trained.
@@ -42,15 +54,36 @@ class TrainingStep:
         optimizer.build(model.trainable_variables)
         self.synchronise(force=True)
         ids = tf.TensorSpec([None, None], tf.int32)
-        rate = tf.TensorSpec([], tf.float32)
-        self._run = tf.function(self._step, input_signature=[ids, ids, rate, rate], autograph=False)
+        number = tf.TensorSpec([], tf.float32)
+        signature = [ids, ids, number, number]
+        self._run = tf.function(self._step, input_signature=signature, autograph=False)
+        self._run_last_part = tf.function(self._step_on_last_part, input_signature=signature, autograph=False)
+        part_signature = [ids, ids, tf.TensorSpec([], tf.bool)]
+        self._run_part = tf.function(self._step_on_part, input_signature=part_signature, autograph=False)
+        self._sums: list[tf.Variable] = []
 
-    def __call__(self, source_ids: Any, target_ids: Any, learning_rate: float) -> StepResult:
-        """Updates the weights on one batch of padded ids."""
+    def __call__(
+        self, source_ids: Any, target_ids: Any, learning_rate: float, parts_before: Sequence[tuple[Any, Any]] = ()
+    ) -> StepResult:
+        """Updates the weights on one batch of padded ids.
+
+        Args:
+            source_ids: `(batch, source_steps)`.
+            target_ids: `(batch, target_steps)`.
+            learning_rate: Of this step.
+            parts_before: Source and target ids of the other parts of the batch, where it is cut into several.
+        """
         updates = float(self.optimizer.iterations.numpy())
         # A young average follows faster: it would otherwise be mostly the random start.
         decay = min(self.ema, (1 + updates) / (10 + updates))
-        return self._run(source_ids, target_ids, tf.constant(learning_rate, tf.float32), tf.constant(decay, tf.float32))
+        if parts_before and not self._sums:
+            shapes = [variable.shape for variable in self.model.trainable_variables]
+            # Of the gradients, the loss and the tokens; where nothing is cut there is no memory to spare for them.
+            self._sums = [tf.Variable(tf.zeros(shape), trainable=False) for shape in (*shapes, (), ())]
+        for number, part in enumerate(parts_before):
+            self._run_part(*part, tf.constant(number > 0))
+        run = self._run_last_part if parts_before else self._run
+        return run(source_ids, target_ids, tf.constant(learning_rate, tf.float32), tf.constant(decay, tf.float32))
 
     def trace(self) -> tf.Graph:
         """The step's graph, for whoever wants to see what will run."""
@@ -65,25 +98,56 @@ class TrainingStep:
                 follower.assign(variable)
 
     def _step(self, source_ids: Any, target_ids: Any, learning_rate: Any, decay: Any) -> StepResult:
+        return self._update(*self._gradients(source_ids, target_ids), learning_rate, decay)
+
+    def _step_on_last_part(self, source_ids: Any, target_ids: Any, learning_rate: Any, decay: Any) -> StepResult:
+        return self._update(*self._gradients(source_ids, target_ids), learning_rate, decay, with_sums=True)
+
+    def _step_on_part(self, source_ids: Any, target_ids: Any, is_more: Any) -> None:
+        self._add_to_sums(*self._gradients(source_ids, target_ids), is_more)
+
+    def _gradients(self, source_ids: Any, target_ids: Any) -> tuple[list[Any], Any, Any]:
+        """The gradients of the loss a token, the summed loss, and the tokens."""
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
             inputs = {"source_ids": source_ids, "target_ids": target_ids}
             loss, tokens = self.model.loss_and_tokens(inputs, training=True)
             mean = loss / tokens
         gradients = tape.gradient(mean, [variable.value for variable in variables])
-        norm = self._update([tf.convert_to_tensor(gradient) for gradient in gradients], learning_rate, decay)
-        return StepResult(loss, tokens, norm)
+        return [tf.convert_to_tensor(gradient) for gradient in gradients], loss, tokens
 
     @tf.function(jit_compile=True, autograph=False)
-    def _update(self, gradients: list[Any], learning_rate: Any, decay: Any) -> Any:
+    def _add_to_sums(self, gradients: list[Any], loss: Any, tokens: Any, is_more: Any) -> None:
+        values = [*(tokens * gradient for gradient in gradients), loss, tokens]
+        for total, value in zip(self._sums, values, strict=True):
+            total.assign(value + tf.where(is_more, total, 0.0))
+
+    @tf.function(jit_compile=True, autograph=False)
+    def _update(
+        self, gradients: list[Any], loss: Any, tokens: Any, learning_rate: Any, decay: Any, with_sums: bool = False
+    ) -> StepResult:
         """Clipping, optimizer and moving average, fused by XLA, so that each weight is passed over once."""
         variables = self.model.trainable_variables
+        followers = self.averaged.trainable_variables if self.ema else []
+        if with_sums:
+            *sums, other_loss, other_tokens = self._sums
+            all_tokens = tokens + other_tokens
+            gradients = [
+                (total + tokens * gradient) / all_tokens for total, gradient in zip(sums, gradients, strict=True)
+            ]
+            loss, tokens = loss + other_loss, all_tokens
         norm = tf.linalg.global_norm(gradients)
+        is_finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)
+        changing = [*variables, *self.optimizer.variables, *followers]
+        before = [tf.convert_to_tensor(variable) for variable in changing]
         if self.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
         self.optimizer.learning_rate.assign(learning_rate)
         self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        if self.ema:
-            for follower, variable in zip(self.averaged.trainable_variables, variables, strict=True):
+        if followers:
+            for follower, variable in zip(followers, variables, strict=True):
                 follower.assign_add((1 - decay) * (variable - follower))
-        return norm
+        # Choosing number by number happens in the same pass, where a branch would need one of its own.
+        for variable, old in zip(changing, before, strict=True):
+            variable.assign(tf.where(is_finite, variable, old))
+        return StepResult(loss, tokens, norm)

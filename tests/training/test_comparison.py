@@ -80,7 +80,7 @@ class Runs:
         (folder / "recipe.yaml").write_text(json.dumps(config.to_dict()))
         if outcome := self.outcomes.get(config.model.context):
             if isinstance(outcome, KeyboardInterrupt):
-                (folder / "state" / "state.npz").write_text("")
+                (folder / "state" / "state-00000000-0.npz").write_text("")
             raise outcome
         scores = {"test": {"bleu": float(len(self.calls))}}
         (folder / "scores.json").write_text(json.dumps(scores))
@@ -217,13 +217,13 @@ class TestRealRuns:
         steps_of = []
 
         class Step(loop.TrainingStep):
-            def __call__(self, source_ids, target_ids, learning_rate):
+            def __call__(self, source_ids, target_ids, learning_rate, parts_before):
                 own = batches[name_of(self.model)]
                 own.append((np.array(source_ids), np.array(target_ids)))
                 steps_of.append(name_of(self.model))
                 if not resumed and steps_of.count("mean") == 3 and steps_of[-1] == "mean":
                     signal.raise_signal(signal.SIGINT)
-                return super().__call__(source_ids, target_ids, learning_rate)
+                return super().__call__(source_ids, target_ids, learning_rate, parts_before)
 
         def name_of(model):
             return model.recipe["model"]["context"]
@@ -247,7 +247,7 @@ class TestRealRuns:
         )  # fmt: skip
 
     def test_leave_a_finished_run_alone(self, story):
-        assert {path.name for path in story.before} >= {"model.keras", "scores.json", "recipe.yaml", "state.npz"}
+        assert {path.name for path in story.before} >= {"model.keras", "scores.json", "recipe.yaml", "joint.model"}
         assert story.after == story.before
 
     def test_go_on_from_where_they_were_stopped(self, story):

@@ -13,6 +13,7 @@ from seq2seq.errors import Seq2SeqError
 from seq2seq.text import Batches, EncodedCorpus
 from seq2seq.training import loop
 from seq2seq.training.corpus import Texts
+from seq2seq.training.schedules import learning_rate
 from seq2seq.training.step import StepResult
 
 PAIRS = 12
@@ -23,9 +24,10 @@ class Script:
     """What the parts around the loop do, and what the loop did with them."""
 
     def __init__(self):
-        self.losses = {}
+        self.losses, self.norms, self.states = {}, {}, []
         self.scores = []
-        self.rates, self.saved_models, self.saved_states, self.evaluated, self.lines = [], [], [], [], []
+        self.rates, self.sources, self.saved_models, self.saved_states = [], [], [], []
+        self.evaluated, self.lines = [], []
         self.seconds = 0.0
         self.seconds_a_step = 1.0
         self.on_step = {}
@@ -44,10 +46,12 @@ def script(monkeypatch):
             self.model, self.averaged = model, averaged
             self.optimizer, self.clip_norm, self.ema = optimizer, clip_norm, ema
 
-        def __call__(self, source_ids, target_ids, rate):
+        def __call__(self, source_ids, target_ids, rate, parts_before):
             script.rates.append(rate)
+            script.sources.append([source_ids, *(source for source, _ in parts_before)])
             script.seconds += script.seconds_a_step
-            return StepResult(10.0 * script.losses.get(script.steps, 2.0), 10.0, 1.0)
+            loss, norm = script.losses.get(script.steps, 2.0), script.norms.get(script.steps, 1.0)
+            return StepResult(10.0 * loss, 10.0, norm)
 
         def synchronise(self):
             script.synchronised = script.steps
@@ -66,13 +70,28 @@ def script(monkeypatch):
         score = script.scores[len(script.evaluated) - 1] if script.scores else 1.0
         return dict.fromkeys(loop.SCORES, score) | {"signature": {}}, []
 
+    class Checkpoints:
+        def __init__(self, folder):
+            self.model_path = folder / "model.keras"
+
+        def save_model(self, model):
+            script.saved_models.append(script.steps)
+            return f"model-{script.steps}"
+
+        def save(self, step, progress):
+            script.saved_states.append((script.steps, progress))
+            script.states = [*script.states[-1:], progress]
+
+        def load(self, step, tell):
+            return script.states[-1]
+
+        def drop_newest(self):
+            script.states = script.states[:1]
+
     monkeypatch.setattr(loop, "TrainingStep", Step)
+    monkeypatch.setattr(loop, "Checkpoints", Checkpoints)
     monkeypatch.setattr(loop, "Progress", Progress)
     monkeypatch.setattr(loop, "evaluate", evaluate)
-    monkeypatch.setattr(loop, "save", lambda model, path: script.saved_models.append(script.steps))
-    monkeypatch.setattr(
-        loop, "save_state", lambda folder, step, standing: script.saved_states.append((script.steps, standing))
-    )
     monkeypatch.setattr(loop.time, "monotonic", lambda: script.seconds)
     return script
 
@@ -100,7 +119,7 @@ class TestEvaluation:
         make_trainer(evaluate_every=every).run()
         assert script.steps == 18
         assert [step for step, *_ in script.evaluated] == steps
-        assert {step for step, _ in script.saved_states} == set(steps)
+        assert {step for step, _ in script.saved_states} == {0, *steps}
 
     def test_is_greedy_and_of_so_many_sentences(self, make_trainer, script):
         make_trainer(epochs=1, dev_sentences=5).run()
@@ -114,7 +133,7 @@ class TestEvaluation:
         make_trainer().run()
         lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
         assert [json.loads(line) for line in lines] == [
-            {"updates": updates, "seconds": float(updates)} | dict.fromkeys(loop.SCORES, score)
+            {"updates": updates, "seconds": float(updates), "skipped": 0} | dict.fromkeys(loop.SCORES, score)
             for updates, score in zip((6, 12, 18), script.scores, strict=True)
         ]
         assert script.lines[0].startswith("epoch 1.0  0.1 min  dev: loss 3.00  perplexity 3.00  bleu 3.00")
@@ -174,14 +193,135 @@ class TestLimits:
         assert script.rates[11] == pytest.approx(0.5 * (0.02 + 0.98 * 0.5))
         assert script.rates[4:] == sorted(script.rates[4:], reverse=True)
 
-    @pytest.mark.parametrize("loss", [math.nan, math.inf])
-    def test_a_loss_that_is_no_number_is_told(self, make_trainer, script, loss):
-        script.losses = {9: loss}
-        message = rf"The loss of step 8 must be a number, but is {loss} instead\. Lower training\.learning_rate"
-        with pytest.raises(Seq2SeqError, match=message):
-            make_trainer().run()
-        # What was saved is the state before.
-        assert [step for step, _ in script.saved_states] == [6]
+    def test_rate_of_accumulated_batches_follows_the_schedule_by_updates(self, make_trainer, script):
+        make_trainer(schedule="cosine", learning_rate=0.5, warmup_steps=0, accumulate=4, epochs=2).run()
+        # Six batches an epoch, the last update with the two that are left.
+        assert [len(group) for group in script.sources] == [4, 2, 4, 2]
+        expected = [learning_rate(s, schedule="cosine", peak=0.5, warmup_steps=0, total_steps=4) for s in range(4)]
+        assert script.rates == expected
+        assert [step for step, *_ in script.evaluated] == [2, 4]
+
+
+class TestSaving:
+    @pytest.mark.parametrize(("every", "steps"), [(0, [0, 6, 12]), (4, [0, 4, 6, 8, 12]), (100, [0, 6, 12])])
+    def test_comes_between_evaluations_too(self, make_trainer, script, every, steps):
+        make_trainer(epochs=2, save_every=every).run()
+        # The last one says that the run is finished.
+        assert [step for step, _ in script.saved_states] == [*steps, 12]
+        assert [standing["finished"] for _, standing in script.saved_states] == [False] * len(steps) + [True]
+
+    def test_speaks_of_the_best_model(self, make_trainer, script):
+        script.scores = (5.0, 3.0, 4.0)
+        make_trainer().run()
+        found = [(step, standing["best"], standing["best_model"]) for step, standing in script.saved_states[:4]]
+        assert found == [(0, None, None), (6, 5.0, "model-6"), (12, 3.0, "model-12"), (18, 3.0, "model-12")]
+
+    def test_of_a_last_evaluation_leaves_no_step_to_do(self, make_trainer, script):
+        """Killed after the evaluation that ends the patience, before the run says that it is finished."""
+        script.scores = (5.0, 6.0, 1.0)
+        make_trainer(epochs=9, patience=1).run()
+        assert script.steps == 12
+        (_, standing), _ = script.saved_states[-2:]
+        assert not standing["finished"]
+        resumed = make_trainer(epochs=9, patience=1)
+        resumed.standing = loop.Standing(**standing)
+        resumed.run()
+        assert script.steps == 12
+        assert len(script.evaluated) == 2
+
+
+class TestSkipping:
+    @pytest.mark.parametrize("number", [math.nan, math.inf])
+    @pytest.mark.parametrize("what", ["losses", "norms"])
+    def test_is_counted_and_told(self, make_trainer, script, tmp_path, what, number):
+        setattr(script, what, {3: number, 4: number, 9: number})
+        trainer = make_trainer(epochs=2, max_skips=3, schedule="inverse_square_root", warmup_steps=0)
+        trainer.run()
+        assert (script.steps, trainer.standing.updates, trainer.standing.skipped) == (12, 9, 3)
+        loss, norm = {"losses": (number, 1.0), "norms": (2.0, number)}[what]
+        told = [line for line in script.lines if "skipped" in line]
+        assert told == [
+            f"step 2 skipped, epoch 0, batch 3: loss {loss}, gradient norm {norm}; 1 in a row, 1 in all",
+            f"step 2 skipped, epoch 0, batch 4: loss {loss}, gradient norm {norm}; 2 in a row, 2 in all",
+            f"step 6 skipped, epoch 1, batch 3: loss {loss}, gradient norm {norm}; 1 in a row, 3 in all",
+        ]
+        # The schedule stands still meanwhile, and what is due after the sixth update comes once.
+        assert script.rates[2] == script.rates[3] == script.rates[4]
+        assert [step for step, *_ in script.evaluated] == [8, 12]
+        lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
+        assert [json.loads(line)["skipped"] for line in lines] == [2, 3]
+
+    def test_of_every_step_leaves_a_model_all_the_same(self, make_trainer, script):
+        script.losses = dict.fromkeys(range(1, 7), math.nan)
+        trainer = make_trainer(epochs=1, max_skips=10)
+        trainer.run()
+        assert (trainer.standing.updates, script.saved_models) == (0, [6])
+
+    def test_of_several_in_a_row_goes_back_with_a_lower_rate(self, make_trainer, script):
+        script.losses = dict.fromkeys((9, 10, 11), math.nan)
+        trainer = make_trainer(max_skips=3, return_factor=0.25, schedule="constant", warmup_steps=0, learning_rate=0.5)
+        trainer.run()
+        # Eight updates, three skips, and from the state of the sixth to the eighteenth.
+        assert script.rates == [0.5] * 11 + [0.125] * 12
+        for before, again in zip(script.sources[6:11], script.sources[11:16], strict=True):
+            assert before[0].tolist() == again[0].tolist()
+        standing = trainer.standing
+        assert (standing.updates, standing.skipped, standing.returns) == (18, 3, 1)
+        assert standing.seconds == 23.0
+        assert [step for step, *_ in script.evaluated] == [6, 17, 23]
+        assert script.lines[4] == (
+            "The loss or gradient of 3 steps in a row was no finite number: back to the state of step 6, with 0.25 of "
+            "the learning rate"
+        )
+
+    def test_right_after_a_state_goes_back_to_the_one_before(self, make_trainer, script):
+        # The sixth update made weights that give nothing else, and they were saved.
+        script.losses = dict.fromkeys((7, 8), math.nan)
+        make_trainer(max_skips=2, save_every=3).run()
+        assert script.lines[3].endswith("back to the state of step 3, with 0.5 of the learning rate")
+        assert script.steps == 8 + 15
+
+    def test_without_end_ends_the_run(self, make_trainer, script):
+        script.losses = dict.fromkeys(range(9, 100), math.nan)
+        with pytest.raises(Seq2SeqError) as error:
+            make_trainer(max_skips=3, max_returns=2).run()
+        # From the sixth on there is no update any more: that state is given up for the first of all.
+        assert script.steps == 8 + 3 + 3 + 3
+        assert str(error.value) == (
+            "The loss or gradient of 3 steps in a row was no finite number, the last at step 0 (epoch 0, batch 3), "
+            "after 2 returns to a state before. Start a run with a lower training.learning_rate or training.clip_norm, "
+            "or with training.precision float32; the best model so far is kept."
+        )
+        # No state of the time in which steps were skipped was written.
+        assert [step for step, _ in script.saved_states] == [0, 6]
+
+    def test_ends_the_run_at_once_where_it_may_not_go_back(self, make_trainer, script):
+        script.losses = dict.fromkeys(range(9, 100), math.nan)
+        with pytest.raises(Seq2SeqError, match=r"the last at step 8 \(epoch 1, batch 5\), after 0 returns"):
+            make_trainer(max_skips=3, max_returns=0).run()
+
+    def test_keeps_an_interrupt_from_saving(self, make_trainer, script):
+        script.losses = {8: math.nan}
+        trainer = make_trainer()
+        step = trainer.step
+
+        def press(*arguments):
+            if script.steps == 7:
+                signal.raise_signal(signal.SIGINT)
+            return type(step).__call__(step, *arguments)
+
+        trainer.step = press
+        trainer.step.synchronise, trainer.step.averaged = step.synchronise, step.averaged
+        with pytest.raises(KeyboardInterrupt):
+            trainer.run()
+        assert [step for step, _ in script.saved_states] == [0, 6]
+
+    def test_best_score_that_is_no_number_gives_way(self, make_trainer, script):
+        script.scores = (math.nan, math.nan, 3.0, math.nan, 4.0)
+        trainer = make_trainer(epochs=5)
+        trainer.run()
+        assert trainer.standing.best == 3.0
+        assert script.saved_models == [6, 12, 18]
 
 
 class TestInterrupt:
@@ -246,7 +386,7 @@ class TestInterrupt:
         script.on_step = {3: press_twice}
         with pytest.raises(KeyboardInterrupt):
             make_trainer().run()
-        assert script.saved_states == []
+        assert [step for step, _ in script.saved_states] == [0]
 
     def test_outside_the_main_thread_is_not_ours(self, make_trainer, script):
         trainer = make_trainer(epochs=1)

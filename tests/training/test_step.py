@@ -1,5 +1,6 @@
 """One training step against Adam, clipping and moving average written out in NumPy; and the graph that it becomes."""
 
+import math
 import pathlib
 from collections import Counter
 
@@ -98,6 +99,116 @@ def test_padding_and_the_cut_of_batches_change_no_loss(make_step, toy_batches):
     parts = [step(source_ids[rows], target_ids[rows], 0.0) for rows in (slice(0, 3), slice(3, 16))]
     assert sum(float(part.tokens) for part in parts) == float(whole.tokens)
     np.testing.assert_allclose(sum(part.loss for part in parts), whole.loss, rtol=1e-5)
+
+
+@pytest.fixture(scope="module")
+def poisoned(make_step):
+    """A step whose loss, in batches of `rows` rows, can be multiplied by a number, and whose gradient can be made none
+    while the loss stays."""
+    step = make_step(optimizer=keras.optimizers.Adam(epsilon=EPSILON), clip_norm=0.25, ema=0.4)
+    step.factor, step.under_root, step.rows = tf.Variable(1.0), tf.Variable(1.0), tf.Variable(0)
+    plain = step.model.loss_and_tokens
+
+    def loss_and_tokens(inputs, training):
+        loss, tokens = plain(inputs, training=training)
+        # The derivative of the root is infinite at 0, and that of the sum below it is 0.
+        nothing = 0.0 * tf.reduce_sum(step.model.embedding.embeddings)
+        poisoned = tf.shape(inputs["source_ids"])[0] == step.rows
+        factor, under_root = (tf.where(poisoned, number, 1.0) for number in (step.factor, step.under_root))
+        return factor * loss + tf.sqrt(under_root + nothing) - 1.0, tokens
+
+    step.model.loss_and_tokens = loss_and_tokens
+    return step
+
+
+def numbers(step):
+    return [*step.model.variables, *step.optimizer.variables, *step.averaged.trainable_variables]
+
+
+@pytest.fixture
+def fresh(poisoned):
+    """The same step as it was at first: compiling it takes longer than all that it does here."""
+    if not hasattr(poisoned, "start"):
+        poisoned.start = [variable.numpy() for variable in numbers(poisoned)]
+
+    def reset():
+        for variable, value in zip(numbers(poisoned), poisoned.start, strict=True):
+            variable.assign(value)
+        poisoned.rows.assign(0)
+        return poisoned
+
+    return reset
+
+
+def parts_of(batch, *cuts):
+    """A batch cut into parts of unlike size, each as narrow as its own longest rows."""
+    parts = []
+    for first, last in zip((0, *cuts), (*cuts, len(batch[0])), strict=True):
+        rows = [ids[first:last] for ids in batch]
+        parts.append(tuple(ids[:, : (ids != PAD_ID).sum(axis=1).max()] for ids in rows))
+    return parts
+
+
+class TestNotFinite:
+    @pytest.mark.parametrize("in_parts", [False, True])
+    @pytest.mark.parametrize(
+        ("factor", "under_root"),
+        [(math.nan, 1.0), (math.inf, 1.0), (1.0, 0.0), (1e30, 1.0)],
+        ids=["loss nan", "loss infinite", "gradient nan", "gradient too long"],
+    )
+    def test_changes_no_number_then_or_later(self, fresh, toy_batches, factor, under_root, in_parts):
+        first, bad, last = toy_batches
+        step = fresh()
+        step(*first, 0.01)
+        step(*last, 0.02)
+        right = [variable.numpy() for variable in numbers(step)]
+
+        step = fresh()
+        step(*first, 0.01)
+        before = [variable.numpy() for variable in numbers(step)]
+        step.factor.assign(factor)
+        step.under_root.assign(under_root)
+        # The good part that completes an update cannot save it.
+        parts = parts_of(bad, 3) if in_parts else [bad]
+        step.rows.assign(len(parts[0][0]))
+        result = step(*parts[-1], 0.5, parts[:-1])
+        assert not result.is_finite
+        assert math.isfinite(result.loss) == math.isfinite(factor)
+        for variable, value in zip(numbers(step), before, strict=True):
+            np.testing.assert_array_equal(variable, value, err_msg=variable.path)
+        step.rows.assign(0)
+        assert step(*last, 0.02).is_finite
+        for variable, value in zip(numbers(step), right, strict=True):
+            np.testing.assert_array_equal(variable, value, err_msg=variable.path)
+
+
+class TestParts:
+    def test_equal_the_whole_batch(self, fresh, toy_batches):
+        # A part of one row and one of twelve: their tokens differ, and so would the mean of their means.
+        step = fresh()
+        right = [step(*batch, 0.01) for batch in toy_batches]
+        whole = [variable.numpy() for variable in numbers(step)]
+        step = fresh()
+        for batch, expected in zip(toy_batches, right, strict=True):
+            *before, last = parts_of(batch, 1, 4)
+            assert len(before) == 2
+            result = step(*last, 0.01, before)
+            assert float(result.tokens) == float(expected.tokens)
+            np.testing.assert_allclose([float(x) for x in result], [float(x) for x in expected], rtol=1e-5)
+        assert int(step.optimizer.iterations) == 3
+        for variable, value in zip(numbers(step), whole, strict=True):
+            np.testing.assert_allclose(variable, value, rtol=1e-4, atol=1e-6, err_msg=variable.path)
+
+    def test_are_clipped_once_and_together(self, fresh, toy_batches):
+        *before, last = parts_of(toy_batches[0], 1, 4)
+        result = fresh()(*last, 0.01, before)
+        assert float(result.gradient_norm) > 1.5 * 0.25
+        # Adam's first moment after one step is a tenth of the clipped gradient.
+        step = fresh()
+        step(*last, 0.01, before)
+        moments = [variable.numpy() for variable in step.optimizer._momentums]
+        norm = np.sqrt(sum(np.sum(np.square(moment, dtype=np.float64)) for moment in moments))
+        np.testing.assert_allclose(norm, 0.1 * 0.25, rtol=1e-5)
 
 
 def test_in_bfloat16_keeps_whole_weights(toy_config, toy_tokenizer, toy_batches):

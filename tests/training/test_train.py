@@ -1,6 +1,8 @@
 """Whole runs: from a recipe beside its corpus to a folder with a model that has learnt it."""
 
+import gzip
 import json
+import pathlib
 import signal
 
 import numpy as np
@@ -10,7 +12,9 @@ import yaml
 import seq2seq
 from seq2seq.config import parse_train_arguments
 from seq2seq.errors import ConfigError, DataError, ModelFileError, TokenizerError
-from seq2seq.training import loop, train
+from seq2seq.training import loop, run_folder, train
+from seq2seq.training.checkpoints import Checkpoints
+from seq2seq.training.corpus import Corpus
 
 RECIPE = """\
 data:
@@ -87,7 +91,8 @@ def watch_steps(monkeypatch, stop=None):
 
 
 def state_of(folder):
-    with np.load(folder / "state" / "state.npz") as stored:
+    """All numbers of the last state of a run."""
+    with np.load(Checkpoints(folder).states()[-1]) as stored:
         return {name: stored[name] for name in stored.files if name != "progress"}
 
 
@@ -123,7 +128,10 @@ class TestRun:
         assert finished.model_path == finished.folder / "model.keras"
         names = {path.name for path in finished.folder.iterdir()}
         assert names == {"model.keras", "recipe.yaml", "history.jsonl", "scores.json", "state"}
-        assert {path.name for path in (finished.folder / "state").iterdir()} == {"state.npz", "joint.model"}
+        names = sorted(path.name[:14] for path in (finished.folder / "state").iterdir())
+        # Of the evaluation at the end, and of that end.
+        states = ["state-00000002", "state-00000003"]
+        assert names == ["data.json", "joint.model", "model-00000000", "model-00000001", *states]
 
     def test_writes_its_scores(self, finished):
         scores = json.loads((finished.folder / "scores.json").read_text(encoding="utf-8"))
@@ -203,6 +211,31 @@ class TestFolder:
         assert out == ""
         assert not (folder / "old").exists()
 
+    def test_of_a_run_before_outlives_a_kill_while_the_new_one_is_made(self, recipe, toy_tokenizer, monkeypatch):
+        config, _ = parse_train_arguments([str(recipe), "--run.folder", str(recipe.parents[1] / "runs")])
+        config = config.replaced(run=config.run.replaced(name="killed").to_dict())
+        corpus, folder = Corpus(config), config.run.path
+        rename, renames = pathlib.Path.rename, []
+
+        def killed(path, target):
+            renames.append(target.name)
+            if len(renames) in (2, 4):
+                raise KeyboardInterrupt
+            return rename(path, target)
+
+        monkeypatch.setattr(pathlib.Path, "rename", killed)
+        run_folder.create_folder(config, corpus, toy_tokenizer)
+        (folder / "old").write_text("")
+        # Killed before the old folder makes way: it stands. Killed before the new one takes its place: none does.
+        for left in (["old", "recipe.yaml", "state"], []):
+            with pytest.raises(KeyboardInterrupt):
+                run_folder.create_folder(config, corpus, toy_tokenizer)
+            assert sorted(path.name for path in folder.glob("*")) == left
+        run_folder.check_folder(config, resume=False)
+        run_folder.create_folder(config, corpus, toy_tokenizer)
+        assert sorted(path.name for path in folder.iterdir()) == ["recipe.yaml", "state"]
+        assert not list(folder.parent.glob(".killed*"))
+
     def test_that_is_no_run_is_left_alone(self, recipe):
         folder = recipe.parents[1] / "runs" / "pictures"
         folder.mkdir(parents=True)
@@ -233,7 +266,7 @@ class TestFolder:
         with pytest.raises(error):
             run(recipe, *flags)
         assert finished.model_path.exists()
-        assert (finished.folder / "state" / "state.npz").exists()
+        assert len(Checkpoints(finished.folder).states()) == 2
 
 
 class TestResume:
@@ -244,9 +277,36 @@ class TestResume:
         assert str(error.value) == f"{folder}: no run to resume. Start it without --resume."
         assert not folder.exists()
 
+    @pytest.mark.parametrize("name", ["train.en", "dev.eo", "test.eo", "agreement.tsv"])
+    def test_on_other_data_is_refused(self, finished, recipe, name):
+        path = recipe.parent / name
+        before = path.read_bytes()
+        try:
+            path.write_bytes(before.replace(b"a", b"u", 1))
+            with pytest.raises(DataError) as error:
+                run(recipe, *LONG, "--resume")
+        finally:
+            path.write_bytes(before)
+        assert str(error.value) == (
+            f"{path}: a run must be resumed with the data it began with, but this has changed since. "
+            "Put it back, or start a run of another name."
+        )
+
+    def test_on_the_same_data_packed_otherwise_is_refused(self, finished, recipe):
+        path = recipe.parent / "test.en"
+        packed = path.with_name("test.en.gz")
+        packed.write_bytes(gzip.compress(path.read_bytes()))
+        hidden = path.rename(path.with_name("hidden"))
+        try:
+            with pytest.raises(DataError, match=rf"^{path}, {packed}: a run must be resumed with the data it began"):
+                run(recipe, *LONG, "--resume")
+        finally:
+            hidden.rename(path)
+            packed.unlink()
+
     def test_of_a_run_that_saved_no_state(self, recipe, monkeypatch):
         monkeypatch.setattr(loop.Trainer, "run", lambda self: pytest.fail("trained"))
         with pytest.raises(pytest.fail.Exception):
             run(recipe, *SHORT, "--run.name", "stateless")
-        with pytest.raises(ModelFileError, match=r"state\.npz: no state to resume from\. Start the run without --res"):
+        with pytest.raises(ModelFileError, match=r"state: no state to resume from\. Start the run without --resume\."):
             run(recipe, *SHORT, "--run.name", "stateless", "--resume")

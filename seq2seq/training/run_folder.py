@@ -1,0 +1,99 @@
+"""The folder of a run: its recipe, its tokenizer, and what its data were when it began."""
+
+import json
+import pathlib
+import shutil
+from typing import Any
+
+import yaml
+
+from seq2seq.config import Config
+from seq2seq.errors import ConfigError, DataError
+from seq2seq.text import Tokenizer
+from seq2seq.training.corpus import Corpus
+from seq2seq.training.files import refusals_explained
+from seq2seq.training.progress import say
+
+RECIPE, STATE, DATA = "recipe.yaml", "state", "data.json"
+
+
+def check_folder(config: Config, resume: bool) -> None:
+    """Refuses a folder that holds something else than a run, and a run that cannot be resumed."""
+    folder = config.run.path
+    recipe = folder / RECIPE
+    if resume and not recipe.is_file():
+        raise ConfigError(f"{folder}: no run to resume. Start it without --resume.")
+    if resume:
+        if changes := recipe_changes(config):
+            raise ConfigError(
+                f"{recipe}: a run must be resumed with the recipe it began with, but {'; '.join(changes)}. "
+                "Put it back, or start a run of another name."
+            )
+    elif folder.is_dir() and any(folder.iterdir()) and not recipe.is_file():
+        raise ConfigError(
+            f"{folder}: the folder of a run must be new or hold a run, but holds other files instead. "
+            "Set run.name to another name."
+        )
+
+
+def check_data(folder: pathlib.Path, corpus: Corpus) -> None:
+    """Refuses to resume a run on other data than it began with: it would be neither that run nor a new one.
+
+    Raises:
+        DataError: A file holds something else than when the run began; the message names it.
+    """
+    path = folder / STATE / DATA
+    before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    now = corpus.fingerprints
+    changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    if changed:
+        raise DataError(
+            f"{', '.join(changed)}: a run must be resumed with the data it began with, but this has changed since. "
+            "Put it back, or start a run of another name."
+        )
+
+
+def create_folder(config: Config, corpus: Corpus, tokenizer: Tokenizer, label: str = "") -> None:
+    """Makes the run's folder, with its tokenizer and recipe, in the place of a run that may stand there.
+
+    It is made under another name, so that a kill leaves the run before, or none, or the new one.
+    """
+    folder = config.run.path
+    unfinished, replaced = (folder.with_name(f".{folder.name}.{what}") for what in ("unfinished", "replaced"))
+    for leftover in (unfinished, replaced):
+        shutil.rmtree(leftover, ignore_errors=True)
+    with refusals_explained(folder):
+        (unfinished / STATE).mkdir(parents=True)
+        for name, content in tokenizer.models.items():
+            (unfinished / STATE / name).write_bytes(content)
+        fingerprints = json.dumps(corpus.fingerprints, indent=2, ensure_ascii=False) + "\n"
+        (unfinished / STATE / DATA).write_text(fingerprints, encoding="utf-8")
+        recipe = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
+        (unfinished / RECIPE).write_text(recipe, encoding="utf-8")
+        if folder.exists():
+            say(f"{folder}: replacing the run that stands there", label)
+            folder.rename(replaced)
+        unfinished.rename(folder)
+    shutil.rmtree(replaced, ignore_errors=True)
+
+
+def read_tokenizer(folder: pathlib.Path) -> Tokenizer:
+    """The tokenizer of a run that is resumed."""
+    return Tokenizer.from_models({path.name: path.read_bytes() for path in (folder / STATE).glob("*.model")})
+
+
+def recipe_changes(config: Config) -> list[str]:
+    """What a run's recipe says otherwise than when it began, a setting each; empty where there is no run yet."""
+    recipe = config.run.path / RECIPE
+    if not recipe.is_file():
+        return []
+    before = _flat(yaml.safe_load(recipe.read_text(encoding="utf-8")))
+    now = _flat(config.to_dict())
+    return [f"{key} was {before.get(key)!r} and is {now.get(key)!r}" for key in now if before.get(key) != now[key]]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in tree.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -13,6 +13,8 @@ VERBS = {
     "translate": "Translate lines of text with a trained model.",
     "evaluate": "Score a trained model on a test set.",
     "compare": "Train variants of a recipe and compare them.",
+    "doctor": "Say what is wrong with a recipe before it is trained.",
+    "benchmark": "Measure how fast this machine trains.",
     "inspect": "Look inside a trained model: its gates, states and gradients.",
 }
 

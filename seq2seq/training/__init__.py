@@ -1,5 +1,6 @@
 """The training room: corpus, step, loop, checkpoints and scores of a run."""
 
+from seq2seq.training.benchmark import TrainingBenchmark, benchmark_training
 from seq2seq.training.comparison import compare
 from seq2seq.training.evaluation import bleu_by_length, evaluate, evaluate_agreement
 from seq2seq.training.loop import Trainer
@@ -8,8 +9,10 @@ from seq2seq.training.train import TrainingResult, train
 
 __all__ = [
     "Trainer",
+    "TrainingBenchmark",
     "TrainingResult",
     "TrainingStep",
+    "benchmark_training",
     "bleu_by_length",
     "compare",
     "evaluate",

@@ -1,0 +1,131 @@
+"""The arithmetic that a training step cannot do without, counted from the model's shapes."""
+
+import math
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from seq2seq.layers import AttentionContext, AttentiveContext, ProjectedContext
+from seq2seq.layers.context import Context
+from seq2seq.model import Seq2Seq
+
+Lengths = Sequence[int] | np.ndarray
+
+THERE_AND_BACK = 6
+"""Operations for each pair of numbers that a product multiplies: a multiplication and an addition forwards, and the
+same again for the gradient of each of its two factors."""
+
+
+class StepFlops(NamedTuple):
+    """Floating-point operations of one training step, by part; their sum is the step's."""
+
+    encoder: int
+    decoder: int
+    attention: int
+    readout_and_loss: int
+
+
+class _ContextFlops(NamedTuple):
+    """What a context costs for each pair of texts, source token, target token, and source token that a target token
+    looks at."""
+
+    sentence: int = 0
+    source: int = 0
+    target: int = 0
+    place: int = 0
+
+
+def step_flops(model: Seq2Seq, source_lengths: Lengths, target_lengths: Lengths) -> StepFlops:
+    """Operations in the matrix products of one step, forwards and backwards, of valid tokens only.
+
+    A product of an (m, k) with a (k, n) matrix is 2 m k n operations, and its two gradients are as many each: 6 m k n.
+    With B pairs of S source and T target tokens in all, P = sum_i s_i t_i over the pairs, and |W| the numbers in a
+    weight matrix:
+
+        encoder           6 S (|W| + |U|), each layer and direction
+        decoder           6 T (|W| + |U|), each layer; 6 B |bridge|; 6 T |hidden layer of the readout|
+        readout and loss  6 T |output matrix|
+        attention         6 P (query size + memory size) for `dot`; other scores and contexts by their own products
+
+    Padding, look-ups, elementwise work and the optimizer count nothing, so this is the least that the step has to do,
+    whatever it does (the model FLOPs of Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
+
+    Args:
+        model: The model.
+        source_lengths: Source tokens of each pair, end tokens counted.
+        target_lengths: Target tokens of each pair.
+
+    Returns:
+        Operations by part.
+
+    >>> from seq2seq.layers import Decoder, Encoder, PooledContext
+    >>> decoder = Decoder(9, embedding_size=2, units=3, cell="rnn", context=PooledContext("mean"), feeds=("readout",))
+    >>> model = Seq2Seq(Encoder(units=3, cell="rnn", bidirectional=False), decoder)
+    >>> step_flops(model, source_lengths=[5], target_lengths=[4])
+    StepFlops(encoder=450, decoder=648, attention=0, readout_and_loss=432)
+    """
+    sources, targets = np.asarray(source_lengths, np.int64), np.asarray(target_lengths, np.int64)
+    source, target, places = int(sources.sum()), int(targets.sum()), int((sources * targets).sum())
+    sentences, encoder, decoder = len(sources), model.encoder, model.decoder
+    context = _context_flops(decoder.context, encoder.memory_units, decoder.units)
+    bridges = sum(_flops_a_row(bridge.kernel) for bridge in decoder.bridges)
+    steps = sum(_recurrent(layer) for layer in decoder.recurrent_layers) + _flops_a_row(decoder.readout.kernel)
+    return StepFlops(
+        encoder=source * sum(_recurrent(layer) for layer in [*encoder.forward_layers, *encoder.backward_layers]),
+        decoder=sentences * bridges + target * steps,
+        attention=sentences * context.sentence
+        + source * context.source
+        + target * context.target
+        + places * context.place,
+        readout_and_loss=target * _flops_a_row(decoder.output_embeddings),
+    )
+
+
+def _flops_a_row(*weights: Any) -> int:
+    """Operations for each row that is multiplied by each of these matrices."""
+    return THERE_AND_BACK * sum(math.prod(weight.shape) for weight in weights)
+
+
+def _recurrent(layer: Any) -> int:
+    return _flops_a_row(layer.cell.kernel, layer.cell.recurrent_kernel)
+
+
+def _context_flops(context: Context, memory_units: int, query_units: int) -> _ContextFlops:
+    if isinstance(context, ProjectedContext):
+        return _ContextFlops(sentence=_flops_a_row(context.kernel))
+    if isinstance(context, AttentiveContext):
+        weighting = THERE_AND_BACK * memory_units
+        return _ContextFlops(source=_flops_a_row(context.kernel, context.vector) + weighting)
+    if isinstance(context, AttentionContext):
+        return _attention_flops(context, memory_units, query_units)
+    return _ContextFlops()
+
+
+def _attention_flops(context: AttentionContext, memory_units: int, query_units: int) -> _ContextFlops:
+    """The scores, and the sum over the memory that they weigh."""
+    weighting, score = THERE_AND_BACK * memory_units, context.score_layer
+    if context.score in ("dot", "scaled_dot"):
+        return _ContextFlops(place=THERE_AND_BACK * query_units + weighting)
+    if context.score in ("general", "local"):
+        window = context.local_window
+        return _ContextFlops(
+            source=_flops_a_row(score.kernel),
+            target=0 if window is None else _flops_a_row(window.kernel, window.vector),
+            place=THERE_AND_BACK * query_units + weighting,
+        )
+    if context.score == "additive":
+        return _ContextFlops(
+            source=_flops_a_row(score.memory_kernel),
+            target=_flops_a_row(score.query_kernel),
+            place=_flops_a_row(score.vector) + weighting,
+        )
+    if context.score == "location":
+        # The sinusoids are no variables: only the query's gradient goes back through that product.
+        return _ContextFlops(target=_flops_a_row(score.kernel), place=4 * score.units + weighting)
+    units = context.output_kernel.shape[0]
+    return _ContextFlops(
+        source=_flops_a_row(context.key_kernel, context.value_kernel),
+        target=_flops_a_row(context.query_kernel, context.output_kernel),
+        place=THERE_AND_BACK * 2 * units,
+    )

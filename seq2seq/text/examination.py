@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator
 
 from seq2seq.errors import DataError
-from seq2seq.text import findings
+from seq2seq.text import findings, token_findings
 from seq2seq.text.audit import (
     Occurrences,
     PairStatistics,
@@ -97,12 +97,12 @@ def examine_tokens(
             max_target_tokens=max_target_tokens,
             words=words,
         )
-        yield findings.tokens_finding(name, statistics)
+        yield token_findings.tokens_finding(name, statistics)
         if name == "train":
-            yield findings.limits_finding(statistics, max_source_tokens, max_target_tokens, stops)
-        yield findings.unknown_finding(name, statistics, words)
+            yield token_findings.limits_finding(statistics, max_source_tokens, max_target_tokens, stops)
+        yield token_findings.unknown_finding(name, statistics, words)
         if name != "train":
-            yield findings.rewritten_finding(name, statistics)
+            yield token_findings.rewritten_finding(name, statistics)
 
 
 def _placed(found: tuple[int, int | None], pairs: Callable[[CorpusReport], Iterable[Pair]]) -> Occurrences:

@@ -10,8 +10,6 @@ from seq2seq.text.audit import (
     RATIO_SMOOTHING,
     Occurrences,
     PairStatistics,
-    SideStatistics,
-    TokenStatistics,
     quantile,
 )
 from seq2seq.text.corpora import CorpusReport
@@ -20,8 +18,7 @@ NOTABLE = 0.01
 """The share of the pairs from which on something that every real corpus has a little of is worth a warning."""
 SPOILED = 0.05
 """The share of the pairs of a test set that, once seen in training, make its scores worthless."""
-SHOWN_PARTS = 12
-_ROW = "(median/95 %/longest)"
+QUANTILES = "(median/95 %/longest)"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +80,9 @@ def lengths_finding(corpus: str, statistics: PairStatistics) -> Finding:
         "source_characters": statistics.source_characters,
         "target_characters": statistics.target_characters,
     }
-    numbers = {name: _quantiles(lengths) for name, lengths in counts.items()}
-    text = f"source {_row(numbers['source_words'])}, target {_row(numbers['target_words'])} words {_ROW}"
-    return Finding(f"{corpus}.lengths", "ok", text, numbers)
+    numbers = {name: quantiles_of(lengths) for name, lengths in counts.items()}
+    source, target = shown_quantiles(numbers["source_words"]), shown_quantiles(numbers["target_words"])
+    return Finding(f"{corpus}.lengths", "ok", f"source {source}, target {target} words {QUANTILES}", numbers)
 
 
 def duplicates_finding(corpus: str, again: Occurrences, pairs: int) -> Finding:
@@ -96,7 +93,7 @@ def duplicates_finding(corpus: str, again: Occurrences, pairs: int) -> Finding:
         again: those that have.
         pairs: how many there are.
     """
-    return _counted(
+    return counted(
         f"{corpus}.duplicates",
         again,
         pairs,
@@ -107,7 +104,7 @@ def duplicates_finding(corpus: str, again: Occurrences, pairs: int) -> Finding:
 
 def copies_finding(corpus: str, statistics: PairStatistics) -> Finding:
     """Pairs whose source is their target."""
-    return _counted(
+    return counted(
         f"{corpus}.copies",
         statistics.copies,
         statistics.pairs,
@@ -120,7 +117,7 @@ def ratios_finding(corpus: str, statistics: PairStatistics) -> Finding:
     """Pairs whose sides do not fit each other in length."""
     outliers, median = statistics.ratio_outliers()
     rule = f"more than {RATIO_FACTOR} times off the median, {median:.2f} target characters to 1 of the source"
-    finding = _counted(
+    finding = counted(
         f"{corpus}.length_ratio",
         outliers,
         statistics.pairs,
@@ -140,7 +137,7 @@ def normal_form_finding(corpus: str, statistics: PairStatistics, normalization: 
         normalization: that of the tokenizer; all but identity compose the text themselves.
     """
     composes = normalization != "identity"
-    return _counted(
+    return counted(
         f"{corpus}.normal_form",
         statistics.not_normalized,
         statistics.pairs,
@@ -154,7 +151,7 @@ def normal_form_finding(corpus: str, statistics: PairStatistics, normalization: 
 
 def control_characters_finding(corpus: str, statistics: PairStatistics) -> Finding:
     """Texts with characters that nobody sees and nobody meant."""
-    return _counted(
+    return counted(
         f"{corpus}.control_characters",
         statistics.control,
         statistics.pairs,
@@ -176,7 +173,7 @@ def overlap_findings(
         same_sources: those whose source training has too.
     """
     share = share_of(same_pairs.count, pairs)
-    of_pairs = _counted(
+    of_pairs = counted(
         f"overlap.{corpus}_pairs",
         same_pairs,
         pairs,
@@ -187,7 +184,7 @@ def overlap_findings(
     if share >= SPOILED:
         text = f"{of_pairs.text} From {100 * SPOILED:.0f} % on, scores say little of new text."
         of_pairs = dataclasses.replace(of_pairs, verdict="problem", text=text)
-    of_sources = _counted(
+    of_sources = counted(
         f"overlap.{corpus}_sources",
         same_sources,
         pairs,
@@ -198,94 +195,17 @@ def overlap_findings(
     return of_pairs, of_sources
 
 
-def tokens_finding(corpus: str, statistics: TokenStatistics) -> Finding:
-    """How long the texts are in tokens."""
-    numbers = {"source": _quantiles(statistics.source.tokens), "target": _quantiles(statistics.target.tokens)}
-    text = f"source {_row(numbers['source'])}, target {_row(numbers['target'])} tokens {_ROW}"
-    return Finding(f"tokens.{corpus}_lengths", "ok", text, numbers)
-
-
-def limits_finding(statistics: TokenStatistics, max_source_tokens: int, max_target_tokens: int, stops: bool) -> Finding:
-    """What the limits of tokens leave out of training.
+def counted(name: str, found: Occurrences, total: int, what: str, advice: str, from_share: float = NOTABLE) -> Finding:
+    """A finding about a number of pairs: a warning where there are some, and they reach a share.
 
     Args:
-        statistics: of the training pairs.
-        max_source_tokens: `data.max_source_tokens`.
-        max_target_tokens: `data.max_target_tokens`.
-        stops: whether the run stops at a pair over a limit.
+        name: of the finding.
+        found: how many pairs, and where the first stands.
+        total: how many pairs there are.
+        what: is said after the number.
+        advice: what to do, said with a warning.
+        from_share: the share.
     """
-    pairs = statistics.source.tokens.total()
-    sides = {
-        "max_source_tokens": (max_source_tokens, statistics.source),
-        "max_target_tokens": (max_target_tokens, statistics.target),
-    }
-    numbers: dict[str, Any] = {"pairs": statistics.over.count, "share": share_of(statistics.over.count, pairs)}
-    numbers |= {
-        name: {
-            "limit": limit,
-            "over": side.over.count,
-            "first": side.over.first,
-            "longest": max(side.tokens, default=0),
-        }
-        for name, (limit, side) in sides.items()
-    }
-    if not statistics.over.count:
-        text = f"none is over data.max_source_tokens {max_source_tokens} or data.max_target_tokens"
-        return Finding("tokens.limits", "ok", f"{text} {max_target_tokens}", numbers)
-    found = "; ".join(
-        f"{side.over.count:,} over data.{name} {limit} (first: {side.over.first}, longest: {max(side.tokens):,})"
-        for name, (limit, side) in sides.items()
-        if side.over.count
-    )
-    text = f"{statistics.over.count:,} pairs ({100 * numbers['share']:.1f} %) are too long: {found}. "
-    if statistics.over.count == pairs:
-        return Finding("tokens.limits", "problem", f"{text}Nothing is left: raise the limits.", numbers)
-    if stops:
-        advice = "The run stops at the first: raise the limit, or set data.on_bad_line to skip."
-        return Finding("tokens.limits", "problem", f"{text}{advice}", numbers)
-    return Finding("tokens.limits", "warning" if numbers["share"] >= NOTABLE else "ok", f"{text}Skipped.", numbers)
-
-
-def unknown_finding(corpus: str, statistics: TokenStatistics, words: bool) -> Finding:
-    """What the tokenizer has no token for.
-
-    Args:
-        corpus: "train", "dev" or "test".
-        statistics: of the corpus.
-        words: whether tokens are words.
-    """
-    sides = {"source": statistics.source, "target": statistics.target}
-    numbers = {side: _unknown_numbers(found) for side, found in sides.items()}
-    name, kind = f"tokens.{corpus}_unknown", "words" if words else "characters"
-    if not any(found.unknown.count for found in sides.values()):
-        return Finding(name, "ok", f"none: the tokenizer has all {kind}", numbers)
-    parts = [
-        f"{side}: {found.unknown_tokens:,} of {_total(found.tokens):,} tokens unknown in {found.unknown.count:,} texts "
-        f"(first: {found.unknown.first}): {_examples(found.unknown_parts)}"
-        for side, found in sides.items()
-        if found.unknown.count
-    ]
-    advice = (
-        "Raise tokenizer.vocabulary_size, or take a tokenizer.kind of subwords."
-        if words
-        else "Set tokenizer.byte_fallback to true, or raise tokenizer.character_coverage."
-    )
-    return Finding(name, "warning", f"{'; '.join(parts)}. The model sees and writes them as ⁇. {advice}", numbers)
-
-
-def rewritten_finding(corpus: str, statistics: TokenStatistics) -> Finding:
-    """References that no output can be equal to, whatever the model writes."""
-    return _counted(
-        f"tokens.{corpus}_rewritten",
-        statistics.rewritten,
-        statistics.target.tokens.total(),
-        "targets come out of the tokenizer otherwise than they went in",
-        "No translation can equal them: set tokenizer.normalization to identity, or normalise the files.",
-    )
-
-
-def _counted(name: str, found: Occurrences, total: int, what: str, advice: str, from_share: float = NOTABLE) -> Finding:
-    """A finding about a number of pairs, a warning where it is more than nothing and reaches a share."""
     share = share_of(found.count, total)
     numbers = {"count": found.count, "share": share, "first": found.first}
     if not found.count:
@@ -296,35 +216,16 @@ def _counted(name: str, found: Occurrences, total: int, what: str, advice: str, 
     return Finding(name, "warning", f"{text}. {advice}", numbers)
 
 
-def _quantiles(lengths: Counter[int]) -> dict[str, int]:
+def quantiles_of(lengths: Counter[int]) -> dict[str, int]:
+    """Median, 95 %, 99 % and longest of lengths that are counted; 0 where there are none."""
     shares = {"median": 0.5, "p95": 0.95, "p99": 0.99, "longest": 1.0}
     return {name: quantile(lengths, share) if lengths else 0 for name, share in shares.items()}
 
 
-def _row(quantiles: Mapping[str, int]) -> str:
+def shown_quantiles(quantiles: Mapping[str, int]) -> str:
+    """Quantiles as `QUANTILES` names them.
+
+    >>> shown_quantiles(quantiles_of(Counter({4: 9, 30: 1})))
+    '4/30/30'
+    """
     return "/".join(f"{quantiles[name]:,}" for name in ("median", "p95", "longest"))
-
-
-def _unknown_numbers(side: SideStatistics) -> dict[str, Any]:
-    return {
-        "texts": side.unknown.count,
-        "first": side.unknown.first,
-        "tokens": side.unknown_tokens,
-        "share": share_of(side.unknown_tokens, _total(side.tokens)),
-        "parts": dict(side.unknown_parts.most_common(SHOWN_PARTS)),
-    }
-
-
-def _total(tokens: Counter[int]) -> int:
-    return sum(length * count for length, count in tokens.items())
-
-
-def _examples(parts: Counter[str]) -> str:
-    shown = ", ".join(_shown(part, count) for part, count in parts.most_common(SHOWN_PARTS))
-    more = len(parts) - SHOWN_PARTS
-    return f"{shown} and {more:,} more" if more > 0 else shown
-
-
-def _shown(part: str, count: int) -> str:
-    point = f" (U+{ord(part):04X})" if len(part) == 1 else ""
-    return f"{part if part.isprintable() else '?'}{point} {count:,} x"

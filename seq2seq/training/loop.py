@@ -15,14 +15,16 @@ from seq2seq.config import Config
 from seq2seq.errors import Seq2SeqError
 from seq2seq.model import Seq2Seq, build_model
 from seq2seq.text import Batch, Batches, Tokenizer
+from seq2seq.training.averaging import Snapshots
 from seq2seq.training.checkpoints import Checkpoints
 from seq2seq.training.corpus import Texts
 from seq2seq.training.evaluation import evaluate
 from seq2seq.training.history import add_to_history, cut_history, tensorboard
 from seq2seq.training.interrupts import interrupts
+from seq2seq.training.optimizers import create_optimizer
 from seq2seq.training.precision import dtype_policy
 from seq2seq.training.progress import Progress, say
-from seq2seq.training.schedules import learning_rate
+from seq2seq.training.schedules import is_plateau, learning_rate
 from seq2seq.training.standing import Standing
 from seq2seq.training.step import StepResult, TrainingStep
 
@@ -53,20 +55,23 @@ class Trainer:
         self.dev = dev
         self.label = label
         self.standing = Standing()
-        optimizers = {"adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
-        decay = {"weight_decay": settings.weight_decay} if settings.optimizer == "adamw" else {}
+        model = build_model(config, tokenizer, dtype=policy)
         self.step = TrainingStep(
-            model=build_model(config, tokenizer, dtype=policy),
+            model=model,
             averaged=build_model(config, tokenizer),
-            optimizer=optimizers[settings.optimizer](settings.learning_rate, **decay),
+            optimizer=create_optimizer(settings, model),
             clip_norm=settings.clip_norm,
             ema=settings.ema,
+            l2=settings.l2,
         )
         self.batches_per_epoch = batches.number_of_batches(0)
         self.updates_per_epoch = math.ceil(self.batches_per_epoch / settings.accumulate)
         self.total_steps = self.updates_per_epoch * settings.epochs
         self.evaluation_interval = max(1, round(settings.evaluate_every * self.updates_per_epoch))
         self.checkpoints = Checkpoints(self.folder)
+        self.snapshots = Snapshots(
+            self.folder / "snapshots", settings.average_checkpoints, settings.monitor in LOWER_IS_BETTER
+        )
         self._updates_saved = 0
 
     @property
@@ -131,8 +136,11 @@ class Trainer:
                 self._go_back(progress)
             if self.standing.evaluated != self.standing.updates or self.standing.best is None:
                 self._evaluate(progress, write_summary)
+            if self.config.training.average_checkpoints and not self.standing.finished:
+                self._try_mean(progress)
             self.standing.finished = True
             self._save()
+            self.snapshots.remove()
             if interrupted():
                 progress.say(f"stopped after the last step; {self._again} scores the model")
                 raise KeyboardInterrupt
@@ -218,6 +226,8 @@ class Trainer:
             peak=settings.learning_rate,
             warmup_steps=settings.warmup_steps,
             total_steps=self.total_steps,
+            plateau_factor=settings.plateau_factor,
+            reductions=standing.rate_reductions,
         )
         *parts, last = [(batch.source_ids, batch.target_ids) for batch in group]
         began = time.monotonic()
@@ -253,22 +263,22 @@ class Trainer:
     def _evaluate(self, progress: Progress, write_summary: Callable[[int, dict[str, float]], None]) -> None:
         standing, settings = self.standing, self.config.training
         self.step.synchronise()
-        count = settings.dev_sentences or len(self.dev.sources)
-        all_scores, _ = evaluate(self.step.averaged, self.dev.sources[:count], self.dev.targets[:count], beam_size=1)
-        scores = {name: all_scores[name] for name in SCORES}
-        gained = self._is_better(scores[settings.monitor])
-        if gained:
-            standing.best, standing.evaluations_without_gain = scores[settings.monitor], 0
-            standing.best_model = self.checkpoints.save_model(self.step.averaged)
-        else:
-            standing.evaluations_without_gain += 1
+        scores = self._score()
+        gained = self._keep_if_better(scores)
+        standing.evaluations_without_gain = 0 if gained else standing.evaluations_without_gain + 1
+        if settings.average_checkpoints:
+            self.snapshots.keep(self.step.averaged, standing.updates, scores[settings.monitor])
         standing.evaluated = standing.updates
         standing.seconds = time.monotonic() - self._started
         progress.say(
-            f"epoch {standing.updates / self.updates_per_epoch:.1f}  {standing.seconds / 60:.1f} min  dev: "
-            + "  ".join(f"{name} {value:.2f}" for name, value in scores.items())
-            + ("  (best)" if gained else "")
+            f"epoch {standing.updates / self.updates_per_epoch:.1f}  {standing.seconds / 60:.1f} min  "
+            + _shown(scores, gained)
         )
+        waited = standing.evaluations_without_gain
+        if settings.schedule == "plateau" and is_plateau(waited, settings.plateau_patience):
+            standing.rate_reductions += 1
+            share = settings.plateau_factor**standing.rate_reductions
+            progress.say(f"{waited} evaluations without improvement: {share:.3g} of the learning rate from here")
         entry = {
             "updates": standing.updates,
             "seconds": round(standing.seconds, 1),
@@ -278,12 +288,42 @@ class Trainer:
         add_to_history(self.history_path, entry)
         write_summary(standing.updates, scores)
 
+    def _try_mean(self, progress: Progress) -> None:
+        """Keeps the mean of the weights at the best evaluations where it is better than the best of them."""
+        averaged = self.step.averaged
+        last = averaged.get_weights()
+        count = self.snapshots.assign_mean(averaged)
+        if count > 1:
+            scores = self._score()
+            if gained := self._keep_if_better(scores):
+                self.standing.averaged = count
+            progress.say(f"mean of the weights at the {count} best evaluations  {_shown(scores, gained)}")
+        averaged.set_weights(last)
+
+    def _score(self) -> dict[str, float]:
+        """Scores of the averaged model on the dev set."""
+        count = self.config.training.dev_sentences or len(self.dev.sources)
+        scores, _ = evaluate(self.step.averaged, self.dev.sources[:count], self.dev.targets[:count], beam_size=1)
+        return {name: scores[name] for name in SCORES}
+
+    def _keep_if_better(self, scores: dict[str, float]) -> bool:
+        score = scores[self.config.training.monitor]
+        gained = self._is_better(score)
+        if gained:
+            self.standing.best = score
+            self.standing.best_model = self.checkpoints.save_model(self.step.averaged)
+        return gained
+
     def _is_better(self, score: float) -> bool:
         best = self.standing.best
         # A score that is no number is better than none, and worse than any other.
         if best is None or math.isnan(best):
             return True
         return score < best if self.config.training.monitor in LOWER_IS_BETTER else score > best
+
+
+def _shown(scores: dict[str, float], gained: bool) -> str:
+    return "dev: " + "  ".join(f"{name} {value:.2f}" for name, value in scores.items()) + "  (best)" * gained
 
 
 def recurrent_parameters(model: Seq2Seq) -> int:

@@ -18,6 +18,8 @@ class Standing:
         best_model: The file of its model, in the state's folder.
         evaluated: Updates at the last evaluation.
         evaluations_without_gain: Evaluations since the best one.
+        rate_reductions: Times that the schedule `plateau` has lowered the learning rate.
+        averaged: Of how many evaluations' weights the best model is the mean; 0: it is that of one.
         finished: Whether there is nothing left to train.
         skipped: Steps left out because their loss or gradient was no finite number.
         skipped_in_a_row: Those since the last update.
@@ -35,6 +37,8 @@ class Standing:
     best_model: str | None = None
     evaluated: int = 0
     evaluations_without_gain: int = 0
+    rate_reductions: int = 0
+    averaged: int = 0
     finished: bool = False
     skipped: int = 0
     skipped_in_a_row: int = 0

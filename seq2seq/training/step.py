@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 
 from seq2seq.model import Seq2Seq
+from seq2seq.training.optimizers import decayed_variables
 
 
 class StepResult(NamedTuple):
@@ -41,16 +42,25 @@ class TrainingStep:
         optimizer: A Keras optimizer; its learning rate is set at every step.
         clip_norm: Largest norm of all gradients together; 0: never clipped.
         ema: Decay of the moving average; 0: `averaged` follows at once, at `synchronise`.
+        l2: What the squares of the weights, biases and embeddings left out, count for in the loss that is followed; the
+            one that is told is without them.
     """
 
     def __init__(
-        self, model: Seq2Seq, averaged: Seq2Seq, optimizer: keras.Optimizer, clip_norm: float, ema: float
+        self,
+        model: Seq2Seq,
+        averaged: Seq2Seq,
+        optimizer: keras.Optimizer,
+        clip_norm: float,
+        ema: float,
+        l2: float = 0.0,
     ) -> None:
         self.model = model
         self.averaged = averaged
         self.optimizer = optimizer
         self.clip_norm = clip_norm
         self.ema = ema
+        self.l2 = l2
         optimizer.build(model.trainable_variables)
         self.synchronise(force=True)
         ids = tf.TensorSpec([None, None], tf.int32)
@@ -136,6 +146,12 @@ class TrainingStep:
                 (total + tokens * gradient) / all_tokens for total, gradient in zip(sums, gradients, strict=True)
             ]
             loss, tokens = loss + other_loss, all_tokens
+        if self.l2:
+            squared = {id(variable) for variable in decayed_variables(self.model)}
+            gradients = [
+                gradient + 2 * self.l2 * variable if id(variable) in squared else gradient
+                for gradient, variable in zip(gradients, variables, strict=True)
+            ]
         norm = tf.linalg.global_norm(gradients)
         is_finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)
         changing = [*variables, *self.optimizer.variables, *followers]

@@ -91,6 +91,7 @@ def finish(
         "skipped_steps": trainer.standing.skipped,
         "monitor": config.training.monitor,
         "best_dev": trainer.standing.best,
+        "averaged_checkpoints": trainer.standing.averaged,
     }
     samples: list[tuple[str, str, str]] = []
     if test is not None:

@@ -11,7 +11,9 @@ from seq2seq.training import TrainingStep
 
 @pytest.fixture(scope="session")
 def make_step(toy_config, toy_tokenizer):
-    def make(seed: int = 1, optimizer=None, clip_norm: float = 1.0, ema: float = 0.0, **changes) -> TrainingStep:
+    def make(
+        seed: int = 1, optimizer=None, clip_norm: float = 1.0, ema: float = 0.0, l2: float = 0.0, **changes
+    ) -> TrainingStep:
         keras.utils.set_random_seed(seed)
         config = toy_config(**changes)
         return TrainingStep(
@@ -20,6 +22,7 @@ def make_step(toy_config, toy_tokenizer):
             optimizer or keras.optimizers.Adam(),
             clip_norm,
             ema,
+            l2,
         )
 
     return make

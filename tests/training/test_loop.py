@@ -5,8 +5,10 @@ import json
 import math
 import signal
 import threading
+from typing import ClassVar
 
 import keras
+import numpy as np
 import pytest
 
 from seq2seq.errors import Seq2SeqError
@@ -42,9 +44,9 @@ def script(monkeypatch):
     script = Script()
 
     class Step:
-        def __init__(self, model, averaged, optimizer, clip_norm, ema):
+        def __init__(self, model, averaged, optimizer, clip_norm, ema, l2):
             self.model, self.averaged = model, averaged
-            self.optimizer, self.clip_norm, self.ema = optimizer, clip_norm, ema
+            self.optimizer, self.clip_norm, self.ema, self.l2 = optimizer, clip_norm, ema, l2
 
         def __call__(self, source_ids, target_ids, rate, parts_before):
             script.rates.append(rate)
@@ -324,6 +326,110 @@ class TestSkipping:
         assert script.saved_models == [6, 12, 18]
 
 
+class TestPlateau:
+    # After every sixth step.
+    SCORES = (5.0, 6.0, 6.0, 4.0, 4.0, 4.0, 4.0, 4.0, 4.0)
+    SETTINGS: ClassVar = {
+        "epochs": 9,
+        "schedule": "plateau",
+        "plateau_factor": 0.5,
+        "learning_rate": 0.8,
+        "warmup_steps": 0,
+    }
+
+    def test_lowers_the_rate_each_time_that_the_score_has_not_improved_for_long_enough(self, make_trainer, script):
+        script.scores = self.SCORES
+        make_trainer(**self.SETTINGS).run()
+        assert script.rates[::6] == pytest.approx([0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2, 0.2, 0.1])
+        assert script.rates[5::6] == pytest.approx(script.rates[::6])
+        said = [line for line in script.lines if "without" in line]
+        assert said == [
+            "2 evaluations without improvement: 0.5 of the learning rate from here",
+            "2 evaluations without improvement: 0.25 of the learning rate from here",
+            "4 evaluations without improvement: 0.125 of the learning rate from here",
+        ]
+
+    def test_is_of_the_rate_that_the_resumed_run_goes_on_with(self, make_trainer, script):
+        script.scores = self.SCORES
+        script.on_step = {20: lambda: signal.raise_signal(signal.SIGINT)}
+        with pytest.raises(KeyboardInterrupt):
+            make_trainer(**self.SETTINGS).run()
+        resumed = make_trainer(**self.SETTINGS)
+        resumed.standing = loop.Standing(**script.saved_states[-1][1])
+        resumed.run()
+        assert script.rates[::6] == pytest.approx([0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2, 0.2, 0.1])
+
+    def test_is_not_looked_for_by_other_schedules(self, make_trainer, script):
+        script.scores = self.SCORES
+        make_trainer(**self.SETTINGS | {"schedule": "constant"}).run()
+        assert set(script.rates) == {0.8}
+
+
+class TestMean:
+    @pytest.fixture
+    def moving(self, script, monkeypatch):
+        """A trainer's model holds the number of its step in every weight when it is evaluated or saved."""
+        seen = []
+
+        def watch(trainer):
+            evaluate, save_model = loop.evaluate, trainer.checkpoints.save_model
+            averaged = trainer.step.averaged
+
+            def synchronise():
+                script.synchronised = script.steps
+                averaged.set_weights([np.full(weight.shape, script.steps) for weight in averaged.get_weights()])
+
+            def evaluate_and_look(model, *texts, **decoding):
+                (weight,) = {weight.flat[0] for weight in model.get_weights()}
+                seen.append(weight)
+                return evaluate(model, *texts, **decoding)
+
+            def save_and_look(model):
+                save_model(model)
+                return f"model-{model.get_weights()[0].flat[0]:g}"
+
+            trainer.step.synchronise, trainer.checkpoints.save_model = synchronise, save_and_look
+            monkeypatch.setattr(loop, "evaluate", evaluate_and_look)
+            return trainer
+
+        return watch, seen
+
+    # Evaluations after 6, 12, 18 and 24 steps, and then that of the mean.
+    @pytest.mark.parametrize(("score", "kept"), [(1.5, True), (2.0, False), (9.0, False)])
+    def test_of_the_best_is_kept_where_it_is_better_than_the_best(
+        self, make_trainer, script, moving, tmp_path, score, kept
+    ):
+        watch, seen = moving
+        script.scores = (5.0, 2.0, 3.0, 4.0, score)
+        trainer = watch(make_trainer(epochs=4, average_checkpoints=2, monitor="loss"))
+        model = trainer.run()
+        assert seen == [6, 12, 18, 24, (12 + 18) / 2]
+        standing = trainer.standing
+        assert (standing.best, standing.best_model) == ((score, "model-15") if kept else (2.0, "model-12"))
+        assert standing.averaged == 2 * kept
+        assert script.saved_states[-1][1]["best_model"] == standing.best_model
+        assert script.lines[-1].startswith(f"mean of the weights at the 2 best evaluations  dev: loss {score:.2f}  ")
+        assert script.lines[-1].endswith("  (best)") == kept
+        # The state and what is handed back are those of the last step.
+        assert {weight.flat[0] for weight in model.get_weights()} == {24}
+        assert len((tmp_path / "run" / "history.jsonl").read_text().splitlines()) == 4
+        assert not (tmp_path / "run" / "snapshots").exists()
+        trainer.run()
+        assert len(seen) == 5
+
+    def test_of_one_evaluation_is_not_looked_at(self, make_trainer, script, moving):
+        watch, seen = moving
+        trainer = watch(make_trainer(epochs=1, average_checkpoints=3))
+        trainer.run()
+        assert seen == [6]
+        assert trainer.standing.averaged == 0
+
+    def test_is_not_made_where_nobody_asks(self, make_trainer, script, monkeypatch):
+        monkeypatch.setattr(loop.Snapshots, "keep", lambda *arguments: pytest.fail("kept"))
+        make_trainer().run()
+        assert len(script.evaluated) == 3
+
+
 class TestInterrupt:
     def press(self):
         signal.raise_signal(signal.SIGINT)
@@ -457,9 +563,9 @@ class TestLabel:
 
 class TestOptimizer:
     def test_is_the_one_of_the_recipe(self, make_trainer):
-        step = make_trainer(clip_norm=0.5, ema=0.99).step
+        step = make_trainer(clip_norm=0.5, ema=0.99, l2=1e-5).step
         assert type(step.optimizer) is keras.optimizers.Adam
-        assert (step.clip_norm, step.ema) == (0.5, 0.99)
+        assert (step.clip_norm, step.ema, step.l2) == (0.5, 0.99, 1e-5)
         step = make_trainer(optimizer="adamw", weight_decay=0.01).step
         assert type(step.optimizer) is keras.optimizers.AdamW
         assert step.optimizer.weight_decay == 0.01

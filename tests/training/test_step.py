@@ -14,6 +14,7 @@ from seq2seq.layers import recurrent
 from seq2seq.model import build_model
 from seq2seq.text import PAD_ID
 from seq2seq.training import TrainingStep
+from seq2seq.training.optimizers import decayed_variables
 
 ROOT = pathlib.Path(__file__).parents[2]
 EPSILON = 1e-4
@@ -50,11 +51,12 @@ def plain_gradients(model, source_ids, target_ids, smoothing):
     return float(loss), [np.array(tf.convert_to_tensor(gradient), np.float64) for gradient in gradients]
 
 
-@pytest.mark.parametrize(("clip_norm", "ema"), [(0.25, 0.4), (0.0, 0.0)])
-def test_equals_numpy(make_step, toy_batches, clip_norm, ema):
+@pytest.mark.parametrize(("clip_norm", "ema", "l2"), [(0.25, 0.4, 0.0), (0.0, 0.0, 0.01)])
+def test_equals_numpy(make_step, toy_batches, clip_norm, ema, l2):
     settings = {"training__label_smoothing": 0.1, "model__tie": "output"}
     adam = keras.optimizers.Adam(epsilon=EPSILON)
-    step = make_step(optimizer=adam, clip_norm=clip_norm, ema=ema, **settings)
+    step = make_step(optimizer=adam, clip_norm=clip_norm, ema=ema, l2=l2, **settings)
+    decayed = {id(variable) for variable in decayed_variables(step.model)}
     # The same weights where every recurrent step is the cell's equation under plain autodiff.
     twin = make_step(training__implementation="raw", **settings).model
     weights = [variable.numpy().astype(np.float64) for variable in step.model.trainable_variables]
@@ -64,6 +66,8 @@ def test_equals_numpy(make_step, toy_batches, clip_norm, ema):
         for variable, weight in zip(twin.trainable_variables, weights, strict=True):
             variable.assign(weight)
         loss, gradients = plain_gradients(twin, source_ids, target_ids, smoothing=0.1)
+        for gradient, variable, weight in zip(gradients, step.model.trainable_variables, weights, strict=True):
+            gradient += 2 * l2 * weight * (id(variable) in decayed)
         norm = np.sqrt(sum(np.sum(gradient**2) for gradient in gradients))
         if clip_norm:
             assert norm > 1.5 * clip_norm

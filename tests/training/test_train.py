@@ -50,6 +50,8 @@ SHORT = (
     "--training.epochs=2",
     "--training.ema=0.9",
     "--model.dropout.embedding=0.2",
+    "--model.dropout.source_word=0.2",
+    "--model.dropout.target_word=0.1",
     "--data.test=null",
     "--data.agreement=null",
 )

@@ -1,0 +1,236 @@
+"""Runs that are killed, at every moment that leaves something on the disk and at random ones, and gone on with: every
+number must be that of the run that was never killed."""
+
+import dataclasses
+import hashlib
+import json
+import os
+import pathlib
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import zipfile
+
+import numpy as np
+import pytest
+
+from seq2seq.text import Batches, EncodedCorpus
+from seq2seq.training import checkpoints, loop
+from seq2seq.training.checkpoints import Checkpoints
+from seq2seq.training.corpus import Texts
+from tests.conftest import toy_sentences
+
+ROOT = pathlib.Path(__file__).parents[2]
+CLOCK = ("seconds", "timed_seconds", "timed_tokens")
+
+
+def without_clock(entry: dict) -> dict:
+    return {name: value for name, value in entry.items() if name not in CLOCK}
+
+
+def left_by(folder: pathlib.Path) -> dict:
+    """What must be the same however often a run was killed: numbers, standing, history, weights of the best model."""
+    state = Checkpoints(folder).states()[-1]
+    with np.load(state) as stored:
+        progress = without_clock(json.loads(str(stored["progress"])))
+        digests = {name: hashlib.sha256(stored[name]).hexdigest() for name in stored.files if name != "progress"}
+    # Its name holds a checksum of the file, and so of the time in it.
+    assert (folder / "state" / progress.pop("best_model")).read_bytes() == (folder / "model.keras").read_bytes()
+    with zipfile.ZipFile(folder / "model.keras") as archive:
+        weights = hashlib.sha256(archive.read("model.weights.h5")).hexdigest()
+    history = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    return digests | {
+        "progress": progress,
+        "best model": weights,
+        "history": [without_clock(json.loads(line)) for line in history],
+    }
+
+
+class Killed(BaseException):
+    """Nothing catches it, and what has been written stays as it is."""
+
+
+class Killer:
+    """Counts the moments of a run that a kill could fall between, and kills at one of them."""
+
+    def __init__(self, monkeypatch):
+        self.moments: list[str] = []
+        self.kill_at: int | None = None
+        replace, fsync, savez = pathlib.Path.replace, os.fsync, np.savez
+        advance, add_to_history = loop.Progress.advance, loop.add_to_history
+
+        def half(write):
+            """A kill in the middle of writing leaves half of it."""
+
+            def before_dying(path, *arguments, **options):
+                write(path, *arguments, **options)
+                path.write_bytes(path.read_bytes()[:-20])
+
+            return before_dying
+
+        def moment(name, function, before_dying=lambda *arguments, **options: None):
+            def noted(*arguments, **options):
+                self.moments.append(name)
+                if len(self.moments) == self.kill_at:
+                    before_dying(*arguments, **options)
+                    raise Killed(name)
+                return function(*arguments, **options)
+
+            return noted
+
+        monkeypatch.setattr(pathlib.Path, "replace", moment("replace", replace))
+        monkeypatch.setattr(os, "fsync", moment("fsync", fsync))
+        monkeypatch.setattr(checkpoints.np, "savez", moment("savez", savez, half(savez)))
+        monkeypatch.setattr(loop, "add_to_history", moment("history", add_to_history, half(add_to_history)))
+        monkeypatch.setattr(loop.Progress, "advance", moment("step", advance))
+
+
+class TestEveryMoment:
+    @pytest.fixture(scope="class")
+    @staticmethod
+    def trainer(toy_config, toy_tokenizer, toy_pairs, tmp_path_factory):
+        """One trainer for all: each run goes on from the state that it finds, as a new process would, and compiling
+        would take longer than all runs."""
+        sources, targets = zip(*toy_pairs[:60], strict=True)
+        corpus = EncodedCorpus.from_lists(toy_tokenizer.encode_source(sources), toy_tokenizer.encode_target(targets))
+        config = toy_config(
+            run__folder=str(tmp_path_factory.mktemp("runs")),
+            training__epochs=2,
+            training__ema=0.9,
+            training__accumulate=2,
+            training__save_every=3,
+            training__batch_tokens=128,
+            model__dropout__embedding=0.3,
+        )
+        dev = Texts(list(sources[:4]), list(targets[:4]))
+        trainer = loop.Trainer(config, toy_tokenizer, Batches(corpus, batch_tokens=128, prefetch=0), dev)
+        trainer._save()
+        shutil.copytree(trainer.folder, trainer.folder.with_name("start"))
+        return trainer
+
+    @staticmethod
+    def begin(trainer):
+        shutil.rmtree(trainer.folder)
+        shutil.copytree(trainer.folder.with_name("start"), trainer.folder)
+        trainer.resume()
+
+    def test_leaves_the_same(self, trainer, monkeypatch):
+        killer = Killer(monkeypatch)
+        self.begin(trainer)
+        killer.moments.clear()
+        trainer.run()
+        moments, right = list(killer.moments), left_by(trainer.folder)
+        assert set(moments) == {"replace", "fsync", "savez", "history", "step"}
+        assert len(right["history"]) == 2
+        assert right["progress"]["updates"] == moments.count("step") > 6
+        for number in range(1, len(moments) + 1):
+            killer.kill_at = None
+            self.begin(trainer)
+            killer.moments.clear()
+            killer.kill_at = number
+            with pytest.raises(Killed, match=moments[number - 1]):
+                trainer.run()
+            trainer.standing = loop.Standing()
+            trainer.resume()
+            trainer.run()
+            assert left_by(trainer.folder) == right, f"killed at moment {number}: {moments[number - 1]}"
+
+    def test_the_newest_state_broken_later_leaves_the_same(self, trainer):
+        self.begin(trainer)
+        trainer.run()
+        right = left_by(trainer.folder)
+        newest = trainer.checkpoints.states()[-1]
+        newest.write_bytes(newest.read_bytes()[:-1])
+        trainer.resume()
+        assert not trainer.standing.finished
+        trainer.run()
+        assert left_by(trainer.folder) == right
+        assert dataclasses.asdict(trainer.standing)["finished"]
+
+
+RECIPE = """\
+data: {source: en, target: eo, test: null}
+tokenizer: {kind: word, vocabulary_size: 100}
+model: {embedding_size: 16, encoder: {units: 16}, decoder: {units: 32}, dropout: {embedding: 0.2}}
+training: {precision: float32, batch_tokens: 512, epochs: 3, ema: 0.9, save_every: 4, dev_sentences: 5}
+"""
+# Runs a recipe, and dies in the middle of a step.
+DYING = """\
+import os, signal, sys
+from seq2seq.training import loop, train
+from seq2seq.config import parse_train_arguments
+done = []
+def advance(progress, tokens, loss):
+    done.append(loss)
+    if len(done) == int(sys.argv[1]):
+        os.kill(os.getpid(), signal.SIGKILL)
+loop.Progress.advance = advance
+train(*parse_train_arguments(sys.argv[2:]))
+"""
+ENVIRONMENT = os.environ | {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+
+
+def train_in_a_process(*arguments: str) -> subprocess.Popen:
+    command = [sys.executable, str(ROOT / "train.py"), *arguments]
+    return subprocess.Popen(command, env=ENVIRONMENT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+
+
+def test_a_process_that_dies_goes_on_in_another(tmp_path):
+    pairs = toy_sentences(200)
+    for name, some in (("train", pairs), ("dev", pairs[:10])):
+        for side, texts in zip(("en", "eo"), zip(*some, strict=True), strict=True):
+            (tmp_path / f"{name}.{side}").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    (tmp_path / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
+    arguments = [str(tmp_path / "recipe.yaml"), "--run.folder", str(tmp_path / "runs"), "--run.name"]
+    whole = train_in_a_process(*arguments, "whole")
+    # A step after the second epoch has begun, and two after a state.
+    dying = subprocess.run([sys.executable, "-c", DYING, "10", *arguments, "killed"], env=ENVIRONMENT, check=False)
+    assert dying.returncode == -signal.SIGKILL
+    assert Checkpoints(tmp_path / "runs" / "killed").states()
+    resumed = train_in_a_process(*arguments, "killed", "--resume")
+    for process in (whole, resumed):
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
+    assert left_by(tmp_path / "runs" / "killed") == left_by(tmp_path / "runs" / "whole")
+
+
+@pytest.mark.slow
+@pytest.mark.real_data
+def test_twenty_kills_at_random_moments_on_multi30k(tmp_path):
+    root = os.environ.get("SEQ2SEQ_DATA")
+    if root is None or not pathlib.Path(root, "multi30k").is_dir():
+        pytest.skip("SEQ2SEQ_DATA names no folder with multi30k")
+    arguments = [
+        str(ROOT / "data" / "multi30k" / "recipe.yaml"),
+        *("--data.folder", str(pathlib.Path(root, "multi30k")), "--run.folder", str(tmp_path)),
+        *("--training.epochs", "1", "--training.evaluate-every", "0.2", "--training.save-every", "20"),
+        *("--training.dev-sentences", "50", "--data.test", "null", "--run.name"),
+    ]
+    began = time.monotonic()
+    whole = train_in_a_process(*arguments, "whole")
+    _, errors = whole.communicate()
+    assert whole.returncode == 0, errors
+    seconds, right = time.monotonic() - began, left_by(tmp_path / "whole")
+    draw, kills, runs = random.Random(0), 0, 0
+    while kills < 20:
+        runs += 1
+        folder = tmp_path / f"killed-{runs}"
+        finished = False
+        while not finished:
+            # Before the first state stands there is nothing to resume.
+            resume = ["--resume"] if Checkpoints(folder).states() else []
+            process = train_in_a_process(*arguments, folder.name, *resume)
+            try:
+                # After the twentieth kill the last run may end.
+                process.communicate(timeout=draw.uniform(0, seconds) if kills < 20 else None)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.communicate()
+                kills += 1
+            else:
+                assert process.returncode == 0
+                finished = True
+        assert left_by(folder) == right, f"run {runs}, {kills} kills"

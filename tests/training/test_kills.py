@@ -117,7 +117,9 @@ class TestEveryMoment:
         shutil.copytree(trainer.folder.with_name("start"), trainer.folder)
         trainer.resume()
 
-    def test_leaves_the_same(self, trainer, monkeypatch):
+    @pytest.fixture
+    def whole(self, trainer, monkeypatch):
+        """The killer, after a run that it left alone, the moments of that run, and what it left."""
         killer = Killer(monkeypatch)
         self.begin(trainer)
         killer.moments.clear()
@@ -126,17 +128,47 @@ class TestEveryMoment:
         assert set(moments) == {"replace", "fsync", "savez", "history", "step"}
         assert len(right["history"]) == 2
         assert right["progress"]["updates"] == moments.count("step") > 6
-        for number in range(1, len(moments) + 1):
-            killer.kill_at = None
-            self.begin(trainer)
-            killer.moments.clear()
-            killer.kill_at = number
-            with pytest.raises(Killed, match=moments[number - 1]):
-                trainer.run()
-            trainer.standing = loop.Standing()
-            trainer.resume()
+        self.begin(trainer)
+        return killer, moments, right
+
+    def live(self, trainer, killer, moments):
+        """One life of so many moments; returns whether the run ended before it did."""
+        killer.kill_at = None
+        trainer.standing = loop.Standing()
+        trainer.resume()
+        killer.moments.clear()
+        killer.kill_at = moments
+        try:
             trainer.run()
-            assert left_by(trainer.folder) == right, f"killed at moment {number}: {moments[number - 1]}"
+        except Killed:
+            return False
+        finally:
+            killer.kill_at = None
+        return True
+
+    def test_of_one_run_after_another_leaves_the_same(self, trainer, whole):
+        """Killed at its first moment, at the second after that, at the third after that, and so on to the end; and runs
+        whose first life is longer, so that the kills fall otherwise."""
+        killer, moments, right = whole
+        killed_at = set()
+        for first in range(1, 10):
+            self.begin(trainer)
+            life = first
+            while not self.live(trainer, killer, life):
+                killed_at.add((trainer.standing.updates, killer.moments[-1]))
+                life += 1
+            assert left_by(trainer.folder) == right, f"first life of {first} moments"
+        assert {name for _, name in killed_at} == set(moments)
+        assert len(killed_at) >= 10
+
+    @pytest.mark.slow
+    def test_alone_leaves_the_same(self, trainer, whole):
+        killer, moments, right = whole
+        for number, name in enumerate(moments, start=1):
+            self.begin(trainer)
+            assert not self.live(trainer, killer, number)
+            assert self.live(trainer, killer, 10_000)
+            assert left_by(trainer.folder) == right, f"killed at moment {number}: {name}"
 
     def test_the_newest_state_broken_later_leaves_the_same(self, trainer):
         self.begin(trainer)

@@ -14,6 +14,7 @@ from seq2seq.config import Decoding
 from seq2seq.errors import ModelFileError
 from seq2seq.layers import Decoder, Encoder, Recurrent
 from seq2seq.layers.dropout import SharedDropout, WordDropout
+from seq2seq.layers.recurrent import KernelChoice
 from seq2seq.model.generation import Generator, Hypothesis
 from seq2seq.model.losses import token_cross_entropy
 from seq2seq.model.twins import twin_of
@@ -129,6 +130,17 @@ class Seq2Seq(keras.Model):
         encoder, decoder = self.encoder, self.decoder
         return {f"encoder.{layer.name}": layer for layer in [*encoder.forward_layers, *encoder.backward_layers]} | {
             f"decoder.{layer.name}": layer for layer in decoder.recurrent_layers
+        }
+
+    def kernel_choices(self) -> dict[str, KernelChoice]:
+        """What each recurrent layer trains on here, by its name, and every reason against cuDNN."""
+        choices = {name: layer.kernel_choice() for name, layer in self.recurrent_layers.items()}
+        if not self.decoder.runs_step_by_step:
+            return choices
+        reason = "the decoder runs step by step, since each step reads the last one's context or readout"
+        return {
+            name: KernelChoice("raw", (reason, *choice.reasons_against_cudnn)) if name.startswith("decoder") else choice
+            for name, choice in choices.items()
         }
 
     def with_raw_cells(self, update_gate: str | None = None) -> "Seq2Seq":

@@ -103,8 +103,8 @@ def machine_findings(
     """
     config, model = trainer.config, trainer.step.model
     settings, vocabulary = config.training, tokenizer.target_vocabulary_size
-    choices = {name: layer.kernel_choice() for name, layer in model.recurrent_layers.items()}
-    kernels = machine.kernels_finding(choices, settings.implementation, model.decoder.runs_step_by_step)
+    step_by_step = model.decoder.runs_step_by_step
+    kernels = machine.kernels_finding(model.kernel_choices(), settings.implementation, step_by_step)
     yield kernels
     yield machine.precision_finding(settings.precision, model.dtype_policy.compute_dtype, multiplies_bfloat16())
     parameters = model.count_params()

@@ -93,7 +93,7 @@ class Trainer:
         ]
         if (parts := self.config.training.accumulate) > 1:
             lines.append(f"{parts} batches make an update, {self.updates_per_epoch:,} updates an epoch")
-        for choice in dict.fromkeys(layer.kernel_choice() for layer in model.recurrent_layers.values()):
+        for choice in dict.fromkeys(model.kernel_choices().values()):
             against = f" ({'; '.join(choice.reasons_against_cudnn)})" if choice.reasons_against_cudnn else ""
             lines.append(f"recurrent kernel: {choice.implementation}{against}")
         return "\n".join(lines)
@@ -333,5 +333,5 @@ def recurrent_parameters(model: Seq2Seq) -> int:
 
 def recurrent_kernels(model: Seq2Seq) -> str:
     """What the recurrent layers run on, on this machine: a speed says nothing of a cell without it."""
-    kernels = dict.fromkeys(layer.kernel_choice().implementation for layer in model.recurrent_layers.values())
+    kernels = dict.fromkeys(choice.implementation for choice in model.kernel_choices().values())
     return " and ".join(kernels)

@@ -101,16 +101,10 @@ def kernels_finding(choices: Mapping[str, KernelChoice], implementation: str, st
     """Which kernel each recurrent layer runs on, and every reason against cuDNN.
 
     Args:
-        choices: of the layers, by name.
+        choices: of the layers, by name, from `Seq2Seq.kernel_choices`.
         implementation: `training.implementation`.
         step_by_step: whether the decoder needs more of the last step than its state, so that no kernel fits it.
     """
-    if step_by_step:
-        reason = "training runs the decoder step by step, since each step reads the last one's context or readout"
-        choices = {
-            name: KernelChoice("raw", (reason, *choice.reasons_against_cudnn)) if name.startswith("decoder") else choice
-            for name, choice in choices.items()
-        }
     numbers = {
         name: {"kernel": choice.implementation, "reasons_against_cudnn": list(choice.reasons_against_cudnn)}
         for name, choice in choices.items()

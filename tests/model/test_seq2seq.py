@@ -221,3 +221,17 @@ class TestConfig:
         ids = np.array([[5, 6, END_ID]], "int32")
         twin = Seq2Seq.from_config(model.get_config())
         assert twin({"source_ids": ids, "target_ids": ids}).shape == (1, 3, 9)
+
+
+def test_a_decoder_that_runs_step_by_step_trains_on_no_kernel(make_model):
+    """Its layers could, but each of its steps waits for the last one."""
+    parallel, stepwise = (make_model(model__decoder__input_feeding=feeding) for feeding in (False, True))
+    assert parallel.kernel_choices() == {
+        name: layer.kernel_choice() for name, layer in parallel.recurrent_layers.items()
+    }
+    choices = stepwise.kernel_choices()
+    assert choices["encoder.forward_0"] == parallel.kernel_choices()["encoder.forward_0"]
+    implementation, reasons = choices["decoder.recurrent_0"]
+    assert implementation == "raw"
+    assert reasons[0] == "the decoder runs step by step, since each step reads the last one's context or readout"
+    assert reasons[1:] == parallel.kernel_choices()["decoder.recurrent_0"].reasons_against_cudnn

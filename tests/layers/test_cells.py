@@ -135,11 +135,16 @@ def test_a_gru_has_three_quarters_of_the_weights_of_an_lstm(features, units):
 
 
 @EVERY_CELL
-def test_who_listens_is_given_every_step_and_changes_nothing(cell):
+def test_who_listens_is_given_every_step_and_may_change_it(cell):
     layer, states = create(cell), first_states(cell)
     expected = layer(INPUTS[:, 0], states)
     records = []
-    layer.on_step = records.append
+
+    def listen(record):
+        records.append(record)
+        return record.step
+
+    layer.on_step = listen
     actual = layer(INPUTS[:, 0], states)
     for one, other in zip(tf.nest.flatten(actual), tf.nest.flatten(expected), strict=True):
         np.testing.assert_array_equal(one, other)
@@ -148,6 +153,10 @@ def test_who_listens_is_given_every_step_and_changes_nothing(cell):
     for recorded, state in zip(record.states, states, strict=True):
         np.testing.assert_array_equal(recorded, state)
     np.testing.assert_array_equal(record.step.state, actual[0])
+    layer.on_step = lambda record: record.step._replace(state=record.step.state + 1)
+    outputs, (state, *_) = layer(INPUTS[:, 0], states)
+    for changed in (outputs, state):
+        np.testing.assert_array_equal(changed, expected[0] + 1)
 
 
 @pytest.mark.parametrize(

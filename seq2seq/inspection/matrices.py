@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from seq2seq.layers.equations import UPDATE_GATES
+
 # What stands after W, U and b in the name of each block, in the order in which Keras packs the blocks.
 BLOCKS = {
     "rnn": ("",),
@@ -12,8 +14,6 @@ BLOCKS = {
     "gru_reset_before": ("_z", "_r", "_n"),
     "gru_simplified": ("_z", "_n"),
 }
-
-UPDATE_GATES = ("keep", "write")
 
 
 def split_weights(

@@ -8,15 +8,16 @@ import numpy as np
 from tqdm import tqdm
 
 from seq2seq.errors import DataError
+from seq2seq.inspection.labelled import WORD_START
 from seq2seq.inspection.matches import Match, matches
 from seq2seq.inspection.trace import Trace, traces
 from seq2seq.inspection.units import UnitSpan, units_on
 from seq2seq.model import Seq2Seq
+from seq2seq.text.ids import END_PIECE, START_PIECE
 
 MATCHED_UNITS = 3
 MOST_MATCHES = 20
-WORD_START = "▁"
-WITHOUT_TEXT = ("<s>", "</s>")
+WITHOUT_TEXT = (START_PIECE, END_PIECE)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,10 +38,15 @@ class DamagedCacheError(Exception):
 class Chunk:
     """Some pairs, side by side: ids of the sources and targets, and their texts where these are kept."""
 
-    source: list[list[int]]
-    target: list[list[int]]
-    source_text: list[bytes] | None = None
-    target_text: list[bytes] | None = None
+    source: Ragged
+    target: Ragged
+    source_text: Ragged | None = None
+    target_text: Ragged | None = None
+
+    def take(self, places: np.ndarray) -> "Chunk":
+        """Some of the pairs."""
+        texts = (None if text is None else text.take(places) for text in (self.source_text, self.target_text))
+        return Chunk(self.source.take(places), self.target.take(places), *texts)
 
 
 class _RaggedWriter:
@@ -54,15 +59,10 @@ class _RaggedWriter:
         self._offsets.write(np.zeros(1, np.int64).tobytes())
         self._length = 0
 
-    def extend(self, rows: list[list[int]] | list[bytes]) -> None:
-        lengths = np.fromiter(map(len, rows), np.int64, len(rows))
-        if rows and isinstance(rows[0], bytes):
-            self._values.write(b"".join(rows))
-        else:
-            flat = (value for row in rows for value in row)
-            self._values.write(np.fromiter(flat, self._dtype, int(lengths.sum())).tobytes())
-        self._offsets.write((self._length + np.cumsum(lengths)).tobytes())
-        self._length += int(lengths.sum())
+    def extend(self, rows: Ragged) -> None:
+        self._values.write(rows.values.astype(self._dtype).tobytes())
+        self._offsets.write((self._length + rows.offsets[1:]).tobytes())
+        self._length += int(rows.offsets[-1])
 
     def description(self) -> dict[str, Any]:
         return {

@@ -1,23 +1,30 @@
 """A corpus of texts becomes a corpus of ids: once, in memory that does not grow; afterwards it is only opened."""
 
+import contextlib
 import hashlib
 import json
 import logging
 import shutil
+import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import numpy as np
 import sentencepiece
 
 from seq2seq.errors import DataError
 from seq2seq.text.cache import LAYOUT, Chunk, DamagedCacheError, open_cache, write_cache
 from seq2seq.text.corpora import CorpusReport, Pair
 from seq2seq.text.encoded import EncodedCorpus
-from seq2seq.text.prefetch import prefetch
+from seq2seq.text.parallel import parallel_map
+from seq2seq.text.ragged import Ragged
 from seq2seq.text.tokenizer import Tokenizer
 
-CHUNK_PAIRS, CHUNK_CHARACTERS = 20_000, 4_000_000
+CHUNK_PAIRS, CHUNK_CHARACTERS = 4_000, 1_000_000
+SECONDS_BETWEEN_NOTICES = 10.0
+
+LOG = logging.getLogger(__name__)
 
 
 def fingerprint_files(paths: Iterable[str | Path], *settings: object) -> str:
@@ -61,11 +68,13 @@ def encode_corpus(
     on_bad_line: str = "error",
     keep_text: bool = False,
     report: CorpusReport | None = None,
+    expected_pairs: Callable[[], int | None] = lambda: None,
     notify: Callable[[str], None] | None = None,
 ) -> EncodedCorpus:
     """The pairs as ids, mapped from disk: encoded there by the first call, only opened by those that follow.
 
-    `pairs` is not touched where the cache stands, so pass the iterator that `read_pairs` gives.
+    `pairs` is not touched where the cache stands, so pass the iterator that `read_pairs` gives. All cores cut texts,
+    and the ids are the same however many there are.
 
     Args:
         pairs: the pairs of texts.
@@ -77,7 +86,10 @@ def encode_corpus(
         on_bad_line: `error` stops at such a pair; `skip` leaves it out and counts it.
         keep_text: keep the texts beside the ids, for subword sampling and for scoring.
         report: the report that `pairs` fills in while it is read; the corpus and its cache take it over.
-        notify: is told, in a sentence, when a damaged cache is made anew; None: the log.
+        expected_pairs: how many pairs there are about, None where nobody knows; asked only where they are encoded, for
+            the time that is left.
+        notify: is told, in a sentence, when a damaged cache is made anew, and of long work every few seconds how far it
+            is; None: the log.
 
     Returns:
         The corpus; its `report` says what was skipped, also when it comes from the cache.
@@ -101,12 +113,12 @@ def encode_corpus(
             try:
                 return open_cache(folder)
             except DamagedCacheError as damage:
-                notify = logging.getLogger(__name__).warning if notify is None else notify
-                notify(f"{folder}: the cached corpus is damaged ({damage}); it is encoded again.")
+                (notify or LOG.warning)(f"{folder}: the cached corpus is damaged ({damage}); it is encoded again.")
                 shutil.rmtree(folder)
+        chunks = _chunks(pairs, tokenizer, limits, on_bad_line, keep_text, report)
         write_cache(
             folder,
-            _chunks(pairs, tokenizer, limits, on_bad_line, keep_text, report),
+            _told(chunks, expected_pairs, notify or LOG.info),
             vocabulary_sizes=(tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size),
             keep_text=keep_text,
             report=report,
@@ -119,6 +131,25 @@ def encode_corpus(
     return open_cache(folder)
 
 
+def _told(
+    chunks: Iterator[Chunk], expected_pairs: Callable[[], int | None], notify: Callable[[str], None]
+) -> Iterator[Chunk]:
+    """The same chunks, with a line every few seconds: pairs so far, pairs a second, minutes left."""
+    began = last = time.monotonic()
+    expected = expected_pairs()
+    done = 0
+    for chunk in chunks:
+        yield chunk
+        done += len(chunk.source)
+        now = time.monotonic()
+        if now - last >= SECONDS_BETWEEN_NOTICES:
+            last = now
+            rate = done / (now - began)
+            left = "" if expected is None else f"  {max(0, expected - done) / rate / 60:.1f} minutes left"
+            total = "" if expected is None else f"/{expected:,}"
+            notify(f"encoding pair {done:,}{total}  {rate:,.0f} pairs/s{left}")
+
+
 def _chunks(
     pairs: Iterable[Pair],
     tokenizer: Tokenizer,
@@ -127,30 +158,46 @@ def _chunks(
     keep_text: bool,
     report: CorpusReport,
 ) -> Iterator[Chunk]:
-    kept = 0
-    # The next group is read while SentencePiece, in threads of its own, cuts this one.
-    for group in prefetch(_groups(pairs), depth=1):
-        source = tokenizer.encode_source([pair.source for pair in group])
-        target = tokenizer.encode_target([pair.target for pair in group])
-        usable = []
-        for place, pair in enumerate(group):
-            problem = _too_long("source", len(source[place]), limits[0])
-            problem = problem or _too_long("target", len(target[place]), limits[1])
-            if not problem:
-                usable.append(place)
-            elif on_bad_line == "skip":
-                report.skip("too many tokens", pair.where)
-            else:
-                raise DataError(f"{pair.where}: {problem}")
-        kept += len(usable)
-        chunk = Chunk([source[i] for i in usable], [target[i] for i in usable])
+    def encoded(group: list[Pair]) -> tuple[list[Pair], Chunk]:
+        sources, targets = [pair.source for pair in group], [pair.target for pair in group]
+        chunk = Chunk(
+            Ragged.from_lists(tokenizer.encode_source(sources)), Ragged.from_lists(tokenizer.encode_target(targets))
+        )
         if keep_text:
-            chunk.source_text = [group[i].source.encode() for i in usable]
-            chunk.target_text = [group[i].target.encode() for i in usable]
-        yield chunk
+            chunk.source_text, chunk.target_text = Ragged.from_texts(sources), Ragged.from_texts(targets)
+        return group, chunk
+
+    kept = 0
+    with contextlib.closing(parallel_map(encoded, _groups(pairs))) as groups:
+        for group, chunk in groups:
+            usable = _usable(group, chunk, limits, on_bad_line, report)
+            if len(usable) < len(group):
+                chunk = chunk.take(usable)
+            kept += len(usable)
+            yield chunk
     report.pairs = kept
     if kept == 0:
         raise DataError(f"The corpus must hold a pair that can be used, but holds none instead: {report.summary()}")
+
+
+def _usable(
+    group: list[Pair], chunk: Chunk, limits: tuple[int | None, int | None], on_bad_line: str, report: CorpusReport
+) -> np.ndarray:
+    """The places of the pairs that are not too long; the others are counted, or the first of them is an error."""
+    source, target = chunk.source.lengths(), chunk.target.lengths()
+    most_source, most_target = (np.inf if limit is None else limit for limit in limits)
+    is_too_long = (source > most_source) | (target > most_target)
+    for place in np.flatnonzero(is_too_long):
+        if on_bad_line == "skip":
+            report.skip("too many tokens", group[place].where)
+            continue
+        of_source = source[place] > most_source
+        side, length, limit = ("source", source, limits[0]) if of_source else ("target", target, limits[1])
+        raise DataError(
+            f"{group[place].where}: the {side} must have at most {limit} tokens, but has {length[place]} instead. "
+            f"Raise max_{side}_tokens, or set on_bad_line to skip."
+        )
+    return np.flatnonzero(~is_too_long)
 
 
 def _groups(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
@@ -164,12 +211,3 @@ def _groups(pairs: Iterable[Pair]) -> Iterator[list[Pair]]:
             group, characters = [], 0
     if group:
         yield group
-
-
-def _too_long(side: str, length: int, limit: int | None) -> str:
-    if limit is None or length <= limit:
-        return ""
-    return (
-        f"the {side} must have at most {limit} tokens, but has {length} instead. "
-        f"Raise max_{side}_tokens, or set on_bad_line to skip."
-    )

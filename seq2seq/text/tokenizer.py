@@ -11,9 +11,6 @@ from seq2seq.errors import TokenizerError
 from seq2seq.text.ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 from seq2seq.text.sampling import Sampler, Sampling
 
-# Below this number of texts, starting threads costs more than they save.
-THREADS_FROM = 512
-
 
 class Tokenizer:
     """Turns texts into ids that end with `END_ID`, and ids into texts; never changes once made.
@@ -214,8 +211,8 @@ def _check_texts(texts: Sequence[str]) -> None:
 
 def _encode(processor: sentencepiece.SentencePieceProcessor, texts: Sequence[str]) -> list[list[int]]:
     _check_texts(texts)
-    threads = -1 if len(texts) >= THREADS_FROM else 1
-    return processor.encode(list(texts), add_eos=True, num_threads=threads)
+    # Whoever has texts for many threads, as `encode_corpus` has, shares them out itself.
+    return processor.encode(list(texts), add_eos=True, num_threads=1)
 
 
 def _draw(sampler: Sampler, texts: Sequence[str], sampling: Sampling, seeds: Sequence[int] | None) -> list[list[int]]:

@@ -1,9 +1,11 @@
 import dataclasses
 import errno
+import itertools
 import json
 import logging
 import os
 import time
+import types
 
 import numpy as np
 import pytest
@@ -14,6 +16,7 @@ from seq2seq.text import (
     CorpusReport,
     EncodedCorpus,
     Pair,
+    Ragged,
     Tokenizer,
     cache,
     encode_corpus,
@@ -78,6 +81,40 @@ def test_ids_are_those_of_the_tokenizer_whatever_the_size_of_the_pieces(encode, 
         assert encoded.report == CorpusReport(pairs=len(corpus))
 
 
+def test_the_first_bad_pair_is_named_whatever_is_read_or_cut_first(encode, corpus, tmp_path, monkeypatch):
+    monkeypatch.setattr(encoding, "CHUNK_PAIRS", 3)
+    lines = [f"{source}\t{target}\n" for source, target in corpus[:12]]
+    lines[7] = f"{'word ' * 200}\tun\n"
+    lines[9] = "no tab\n"
+    (tmp_path / "a.tsv").write_text("".join(lines), encoding="utf-8")
+    for cores in (1, 2, 8):
+        monkeypatch.setattr("os.cpu_count", lambda cores=cores: cores)
+        with pytest.raises(DataError, match=rf"^{tmp_path}/a.tsv:8: the source must have at most 150 tokens"):
+            encode(read_pairs(tmp_path / "a.tsv", format="tsv"), max_source_tokens=150)
+        with pytest.raises(DataError, match=rf"^{tmp_path}/a.tsv:10: must have 2 tab-separated columns"):
+            encode(read_pairs(tmp_path / "a.tsv", format="tsv"))
+
+
+def test_long_work_tells_how_far_it_is(encode, corpus, monkeypatch):
+    monkeypatch.setattr(encoding, "CHUNK_PAIRS", 100)
+    notices = []
+    encode(as_pairs(corpus), fingerprint="quick", notify=notices.append)
+    assert notices == []
+    monkeypatch.setattr(encoding, "SECONDS_BETWEEN_NOTICES", 0)
+    clock = itertools.count(50, 0.5)
+    monkeypatch.setattr(encoding, "time", types.SimpleNamespace(monotonic=lambda: next(clock)))
+    encode(as_pairs(corpus), fingerprint="known", expected_pairs=lambda: 700, notify=notices.append)
+    assert notices[:2] == [
+        "encoding pair 100/700  200 pairs/s  0.1 minutes left",
+        "encoding pair 200/700  200 pairs/s  0.0 minutes left",
+    ]
+    encode(as_pairs(corpus), fingerprint="unknown", notify=notices.append)
+    assert notices[-1] == "encoding pair 400  200 pairs/s"
+    assert len(notices) == 8
+    encode(untouchable(), fingerprint="known", expected_pairs=lambda: next(untouchable()), notify=notices.append)
+    assert len(notices) == 8
+
+
 def test_the_second_call_maps_what_the_first_has_written(encode, corpus, monkeypatch):
     first = encode(as_pairs(corpus))
     monkeypatch.setattr(Tokenizer, "encode_source", None)
@@ -119,7 +156,11 @@ def test_ids_take_two_bytes_where_they_fit_and_four_where_not(tmp_path, size):
     rows = [[size - 1, 3], [4, 65_535, 3]]
     report = CorpusReport(pairs=2)
     write_cache(
-        tmp_path / "c", [Chunk(rows, rows[::-1])], vocabulary_sizes=(size, 10**6), keep_text=False, report=report
+        tmp_path / "c",
+        [Chunk(Ragged.from_lists(rows), Ragged.from_lists(rows[::-1]))],
+        vocabulary_sizes=(size, 10**6),
+        keep_text=False,
+        report=report,
     )
     found = open_cache(tmp_path / "c")
     assert found.source.values.dtype == (np.uint16 if size == 65_536 else np.int32)
@@ -384,8 +425,9 @@ def test_an_error_of_the_reader_comes_out_as_it_is(encode, tmp_path):
 
 
 def test_memory_does_not_grow_with_the_corpus(encode, corpus, monkeypatch):
-    """The most pairs that exist at one time: two groups being made, encoded or waiting, and the one in work."""
+    """The most pairs that exist at one time: a group each in the threads, waiting, being written, and being read."""
     monkeypatch.setattr(encoding, "CHUNK_PAIRS", 50)
+    monkeypatch.setattr("os.cpu_count", lambda: 2)
     alive = peak = 0
 
     class Counted(str):

@@ -4,6 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from seq2seq.text import Ragged, pad
+from seq2seq.text.ragged import Joined
 
 ROWS = st.lists(st.lists(st.integers(1, 60_000), max_size=9), min_size=1, max_size=9)
 
@@ -34,6 +35,18 @@ def test_any_rows_in_any_order_as_one_rectangle(rows, data, multiple, dtype):
     assert len(ragged) == len(rows)
     assert ragged.lengths().tolist() == [len(row) for row in rows]
     assert [ragged[place].tolist() for place in range(len(rows))] == rows
+
+
+@given(st.lists(ROWS, min_size=1, max_size=4), st.data())
+def test_joined_parts_are_as_one(parts, data):
+    rows = [row for part in parts for row in part]
+    places = data.draw(st.lists(st.integers(0, len(rows) - 1), max_size=12))
+    joined = Joined([Ragged.from_lists(part) for part in parts])
+    taken = joined.take(np.array(places, np.int64))
+    assert [taken[place].tolist() for place in range(len(taken))] == [rows[place] for place in places]
+    assert joined.padded(np.array(places, np.int64), 3).tolist() == naive_pad([rows[place] for place in places], 3)
+    assert len(joined) == len(rows)
+    assert joined.lengths().tolist() == [len(row) for row in rows]
 
 
 def test_no_rows():

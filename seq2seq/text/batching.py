@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seq2seq.text.encoded import EncodedCorpus
+from seq2seq.text.mixing import Share, deal
 from seq2seq.text.prefetch import prefetch
 from seq2seq.text.ragged import pad, rounded_up
 from seq2seq.text.sampling import Sampling, sentence_seeds
@@ -33,13 +34,13 @@ class Batches:
     A batch holds as many pairs as its budget allows, padding counted: rows * (longest source + longest target) <=
     `batch_tokens`, and one pair at least, however long. The corpus is shuffled as a whole, cut into pools, each pool
     sorted by length, cut into batches, and its batches shuffled. An epoch is a function of `seed` and its number, so
-    that it can be gone on with from any batch.
+    that it can be gone on with from any batch. Of a mixture an epoch holds what the weights say, see `deal`.
 
     Args:
         corpus: the encoded pairs.
         batch_tokens: the budget of a batch.
         bucket_pool: pairs that are sorted together; more gives less padding, fewer more variety.
-        shuffle: False: the whole corpus in order of length, the same in every epoch, for scoring.
+        shuffle: False: the whole corpus in order of length, each pair once, the same in every epoch, for scoring.
         seed: what the order depends on, and the segmentations where they are drawn.
         multiple: widths are rounded up to a multiple of this, for fewer distinct shapes.
         sampling: draw another segmentation of every text in every epoch. The budget counts the plain one, so a batch
@@ -133,9 +134,9 @@ class Batches:
             `(batches, 3)` int64, in the order of the epoch; where segmentations are drawn, of the plain ones.
         """
         shapes = [
-            (len(indices), self._source_lengths[indices].max(), self._target_lengths[indices].max())
+            (len(dealt), *(lengths.max() for lengths in self._lengths(dealt)))
             for batches in self._plan(number)
-            for indices in batches
+            for dealt in batches
         ]
         found = np.array(shapes, np.int64).reshape(-1, 3)
         found[:, 1:] = rounded_up(found[:, 1:], self._multiple)
@@ -146,32 +147,36 @@ class Batches:
         for batches in self._plan(number):
             first = min(max(skip - passed, 0), len(batches))
             passed += len(batches)
-            for indices in batches[first:]:
-                yield self._batch(number, indices)
+            for dealt in batches[first:]:
+                yield self._batch(number, dealt)
         if passed < skip:
             raise ValueError(
                 f"skip must be at most {passed}, the number of batches of epoch {number}, but is {skip} instead. "
                 "Resume with the corpus, batch_tokens and seed of the run that was stopped."
             )
 
-    def _batch(self, number: int, indices: np.ndarray) -> Batch:
+    def _batch(self, number: int, dealt: np.ndarray) -> Batch:
+        indices = dealt % len(self.corpus)
         if self._sampling is None or self._tokenizer is None:
             source = self.corpus.source.padded(indices, self._multiple)
             target = self.corpus.target.padded(indices, self._multiple)
             return Batch(source, target, indices)
-        source_seeds = sentence_seeds(self._seed, number, indices, side=0)
-        target_seeds = sentence_seeds(self._seed, number, indices, side=1)
+        # A pair that comes twice in an epoch is cut in two ways.
+        source_seeds = sentence_seeds(self._seed, number, dealt, side=0)
+        target_seeds = sentence_seeds(self._seed, number, dealt, side=1)
         source_texts, target_texts = self.corpus.source_texts(indices), self.corpus.target_texts(indices)
         source_rows = self._tokenizer.encode_source(source_texts, self._sampling, source_seeds)
         target_rows = self._tokenizer.encode_target(target_texts, self._sampling, target_seeds)
         return Batch(pad(source_rows, self._multiple), pad(target_rows, self._multiple), indices)
 
     def _plan(self, number: int) -> Iterator[list[np.ndarray]]:
-        """The batches of an epoch as indices, pool by pool, so that the first does not wait for the last."""
+        """The batches of an epoch as `deal` numbers the pairs, pool by pool, so that the first does not wait for the
+        last."""
         if not self.shuffle:
             yield self._cut(np.arange(len(self.corpus)))
             return
-        order = np.random.default_rng([self._seed, number]).permutation(len(self.corpus))
+        dealt = deal(self.corpus.shares or [Share(len(self.corpus), 1)], number, self._seed)
+        order = np.random.default_rng([self._seed, number]).permutation(dealt)
         pools = np.array_split(order, math.ceil(len(order) / self._bucket_pool)) if len(order) else []
         for place, pool in enumerate(pools):
             batches = self._cut(pool)
@@ -180,7 +185,7 @@ class Batches:
 
     def _cut(self, pool: np.ndarray) -> list[np.ndarray]:
         """Sort a pool by length and cut it where the budget is spent."""
-        source, target = self._source_lengths[pool], self._target_lengths[pool]
+        source, target = self._lengths(pool)
         # Sources run up within one target length and down within the next, so that the longest of one meet the
         # longest of the next: a jump from long to short in the middle of a batch would pad half of it.
         order = np.lexsort((np.where(target % 2, source, -source), target))
@@ -191,6 +196,10 @@ class Batches:
             batches.append(pool[start:stop])
             start = stop
         return batches
+
+    def _lengths(self, dealt: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        indices = dealt % len(self.corpus)
+        return self._source_lengths[indices], self._target_lengths[indices]
 
     def _rows(self, source: np.ndarray, target: np.ndarray) -> int:
         """How many of the first pairs fit the budget together."""

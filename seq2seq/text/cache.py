@@ -166,7 +166,8 @@ def open_cache(folder: Path) -> EncodedCorpus:
             if problem:
                 raise DamagedCacheError(problem)
     rows = {name: Ragged(*_mapped(folder, name, part["dtype"])) for name, part in parts.items()}
-    return EncodedCorpus(**rows, report=CorpusReport(**content["report"]))
+    texts = rows.get("source_text"), rows.get("target_text")
+    return EncodedCorpus(rows["source"], rows["target"], *texts, CorpusReport(**content["report"]))
 
 
 def _description(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -51,6 +51,17 @@ class CorpusReport:
         """Count one pair that is not used."""
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         self.first.setdefault(reason, where)
+
+    @classmethod
+    def total(cls, reports: Iterable["CorpusReport"]) -> "CorpusReport":
+        """The counts of several corpora together."""
+        total = cls()
+        for report in reports:
+            total.pairs += report.pairs
+            for reason, count in report.skipped.items():
+                total.skipped[reason] = total.skipped.get(reason, 0) + count
+                total.first.setdefault(reason, report.first[reason])
+        return total
 
     def summary(self) -> str:
         """The counts in words: one line, and one more for every reason."""

@@ -16,6 +16,9 @@ class Rows(abc.ABC):
     @abc.abstractmethod
     def __len__(self) -> int: ...
 
+    def __getitem__(self, index: int) -> np.ndarray:
+        return self.take(np.array([index])).values
+
     @abc.abstractmethod
     def lengths(self) -> np.ndarray:
         """Length of every row, `(rows,)` int32, in memory."""
@@ -77,9 +80,6 @@ class Ragged(Rows):
     def __len__(self) -> int:
         return len(self.offsets) - 1
 
-    def __getitem__(self, index: int) -> np.ndarray:
-        return self.values[self.offsets[index] : self.offsets[index + 1]]
-
     def lengths(self) -> np.ndarray:
         return np.diff(self.offsets).astype(np.int32)
 
@@ -103,7 +103,7 @@ class Joined(Rows):
         array([[6, 7, 3], [5, 3, 0]], dtype=int32)
     """
 
-    def __init__(self, parts: Sequence[Ragged]) -> None:
+    def __init__(self, parts: Sequence[Rows]) -> None:
         self._parts = tuple(parts)
         self._starts = np.cumsum([0, *map(len, self._parts)])
 

@@ -58,8 +58,9 @@ class Training(Section):
     start_anew: tuple[str, ...] = ()
     """Layers or weights that start at random all the same, such as decoder/readout: those that the other model has not,
     or in another shape, must be named here."""
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
-    """Numbers of the matrix products; auto: bfloat16 where the machine multiplies it faster."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    """Numbers of the matrix products; auto: those that the machine multiplies fastest, bfloat16 before float16, whose
+    loss is scaled. Weights, losses and attention scores are float32 in any case."""
     evaluate_every: PositiveFloat = 1.0
     """Epochs between two evaluations on the dev set; 0.5 is twice an epoch."""
     monitor: Literal["loss", "perplexity", "bleu", "chrf", "exact_match"] = "loss"

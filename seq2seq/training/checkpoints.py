@@ -62,7 +62,7 @@ class Checkpoints:
         """Writes a state, makes its best model `model.keras`, and removes the states before the last two.
 
         Args:
-            step: Weights, optimizer, moving average and random streams.
+            step: Weights, optimizer, moving average, random streams and loss scale.
             progress: Where the run stands, as JSON can hold it; its `best_model` is what `save_model` gave, or None.
 
         Raises:
@@ -70,6 +70,8 @@ class Checkpoints:
         """
         self.folder.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {f"variable_{index}": np.asarray(value) for index, value in enumerate(variables(step))}
+        if step.loss_scale:
+            arrays["loss_scale"] = np.array(step.loss_scale.variables)
         arrays["progress"] = np.array(json.dumps(progress))
         start = self.folder / f"state-{_next_number(self.states())}"
         write_with_checksum(start, ".npz", lambda path: np.savez(path, **arrays))
@@ -150,7 +152,8 @@ def variables(step: TrainingStep) -> list[Any]:
 def _assign(state: pathlib.Path, step: TrainingStep) -> dict[str, Any]:
     current = variables(step)
     with np.load(state, allow_pickle=False) as stored:
-        arrays = [stored[f"variable_{index}"] for index in range(len(stored.files) - 1)]
+        arrays = [stored[f"variable_{index}"] for index in range(sum("variable_" in name for name in stored.files))]
+        loss_scale = stored.get("loss_scale")
     shapes = [tuple(variable.shape) for variable in current]
     if [array.shape for array in arrays] != shapes:
         raise ModelFileError(
@@ -159,6 +162,10 @@ def _assign(state: pathlib.Path, step: TrainingStep) -> dict[str, Any]:
         )
     for variable, array in zip(current, arrays, strict=True):
         variable.assign(array)
+    # Where precision is auto, a run may go on from another machine's state, which has none.
+    if step.loss_scale and loss_scale is not None:
+        for variable, number in zip(step.loss_scale.variables, loss_scale, strict=True):
+            variable.assign(number)
     return _progress(state)
 
 

@@ -14,7 +14,7 @@ from seq2seq.training.corpus import Corpus, Texts, create_batches, create_tokeni
 from seq2seq.training.fine_tuning import read_start, start_from
 from seq2seq.training.loop import Trainer, recurrent_parameters
 from seq2seq.training.memory import available_memory, peak_memory
-from seq2seq.training.precision import multiplies_bfloat16
+from seq2seq.training.precision import fastest_precision
 from seq2seq.training.rehearsal import rehearse
 from seq2seq.training.run_folder import check_folder
 
@@ -106,7 +106,7 @@ def machine_findings(
     step_by_step = model.decoder.runs_step_by_step
     kernels = machine.kernels_finding(model.kernel_choices(), settings.implementation, step_by_step)
     yield kernels
-    yield machine.precision_finding(settings.precision, model.dtype_policy.compute_dtype, multiplies_bfloat16())
+    yield machine.precision_finding(settings.precision, fastest_precision())
     parameters = model.count_params()
     yield machine.parameters_finding(
         parameters, recurrent_parameters(model), tokenizer.source_vocabulary_size, vocabulary

@@ -22,7 +22,7 @@ from seq2seq.training.evaluation import evaluate
 from seq2seq.training.history import add_to_history, cut_history, tensorboard
 from seq2seq.training.interrupts import interrupts
 from seq2seq.training.optimizers import create_optimizer
-from seq2seq.training.precision import dtype_policy
+from seq2seq.training.precision import choose_precision
 from seq2seq.training.progress import Progress, say
 from seq2seq.training.schedules import is_plateau, learning_rate
 from seq2seq.training.standing import Standing
@@ -48,14 +48,14 @@ class Trainer:
     def __init__(self, config: Config, tokenizer: Tokenizer, batches: Batches, dev: Texts, label: str = "") -> None:
         settings = config.training
         keras.utils.set_random_seed(config.run.seed)
-        policy = dtype_policy(settings.precision)
+        self.precision = choose_precision(settings.precision)
         self.config = config
         self.folder = config.run.path
         self.batches = batches
         self.dev = dev
         self.label = label
         self.standing = Standing()
-        model = build_model(config, tokenizer, dtype=policy)
+        model = build_model(config, tokenizer, dtype=self.precision.policy)
         self.step = TrainingStep(
             model=model,
             averaged=build_model(config, tokenizer),
@@ -89,7 +89,8 @@ class Trainer:
         model = self.step.model
         lines = [
             f"{model.count_params():,} parameters, {recurrent_parameters(model):,} of them recurrent, "
-            f"computing in {model.dtype_policy.compute_dtype}, {self.batches_per_epoch:,} batches an epoch"
+            f"{self.batches_per_epoch:,} batches an epoch",
+            f"computing in {self.precision.name}: {self.precision.reason}",
         ]
         if (parts := self.config.training.accumulate) > 1:
             lines.append(f"{parts} batches make an update, {self.updates_per_epoch:,} updates an epoch")
@@ -161,7 +162,12 @@ class Trainer:
         with contextlib.closing(self._remaining_groups()) as groups:
             for group in groups:
                 result = self._train_on(group, progress)
-                if not result.is_finite:
+                if result.has_overflowed:
+                    progress.say(
+                        f"step {standing.updates} left out, epoch {standing.epoch}, batch {standing.batch}: loss scale "
+                        f"{result.loss_scale:,.0f} is too large for float16, {result.loss_scale / 2:,.0f} from here"
+                    )
+                elif not result.is_finite:
                     self._tell_of_skipping(result, progress)
                     if standing.skipped_in_a_row >= settings.max_skips:
                         return False
@@ -243,6 +249,8 @@ class Trainer:
             standing.updates += 1
             standing.skipped_in_a_row = 0
             progress.advance(result.tokens, result.loss / result.tokens)
+        elif result.has_overflowed:
+            standing.overflows += 1
         else:
             standing.skipped += 1
             standing.skipped_in_a_row += 1

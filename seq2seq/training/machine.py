@@ -12,6 +12,7 @@ from seq2seq.config import Config
 from seq2seq.errors import ConfigError
 from seq2seq.layers.recurrent import KernelChoice
 from seq2seq.text import Finding
+from seq2seq.training.precision import Precision
 from seq2seq.training.rehearsal import Rehearsal
 
 BYTES_OF_FLOAT = 4
@@ -75,26 +76,23 @@ def disk_finding(folder: pathlib.Path, parameters: int, snapshots: int) -> Findi
     return Finding("machine.disk", "ok", text, numbers)
 
 
-def precision_finding(asked: str, compute_dtype: str, bfloat16_is_fast: bool) -> Finding:
+def precision_finding(asked: str, fastest: Precision) -> Finding:
     """In which numbers the products are computed, and why.
 
     Args:
         asked: `training.precision`.
-        compute_dtype: what the model computes in.
-        bfloat16_is_fast: whether the machine has instructions for bfloat16.
+        fastest: what `auto` takes on this machine.
     """
-    numbers = {"asked": asked, "compute_dtype": compute_dtype, "bfloat16_is_fast": bfloat16_is_fast}
-    machine = (
-        "this machine has instructions for bfloat16"
-        if bfloat16_is_fast
-        else "this machine has no instructions for bfloat16, which would be slower than float32"
-    )
-    text = f"{compute_dtype}, since training.precision is {asked}; {machine}"
-    if asked == "bfloat16" and not bfloat16_is_fast:
-        return Finding("machine.precision", "warning", f"{text}. Set training.precision to auto.", numbers)
-    if asked == "float32" and bfloat16_is_fast:
-        return Finding("machine.precision", "ok", f"{text}: auto is faster", numbers)
-    return Finding("machine.precision", "ok", text, numbers)
+    numbers = {"asked": asked, "fastest": fastest.name, "reason": fastest.reason}
+    name, against = "machine.precision", f"training.precision is {asked}, but {fastest.reason}: {fastest.name} is"
+    if asked in ("auto", fastest.name):
+        return Finding(name, "ok", f"{fastest.name}: {fastest.reason}", numbers)
+    if asked == "float32":
+        return Finding(name, "ok", f"{against} faster, and auto takes it", numbers)
+    if (asked, fastest.name) == ("float16", "bfloat16"):
+        advice = "at least as fast and has no overflows to skip steps for. Set it to auto."
+        return Finding(name, "warning", f"{against} {advice}", numbers)
+    return Finding(name, "warning", f"{against} faster. Set it to auto.", numbers)
 
 
 def kernels_finding(choices: Mapping[str, KernelChoice], implementation: str, step_by_step: bool) -> Finding:

@@ -23,6 +23,7 @@ class Standing:
         finished: Whether there is nothing left to train.
         skipped: Steps left out because their loss or gradient was no finite number.
         skipped_in_a_row: Those since the last update.
+        overflows: Steps left out only because the loss was scaled too much for float16; they are not among the skipped.
         returns: Times that the run went back to a state because too many were skipped in a row.
         rate_factor: What every learning rate is multiplied by, lower after each return.
     """
@@ -42,6 +43,7 @@ class Standing:
     finished: bool = False
     skipped: int = 0
     skipped_in_a_row: int = 0
+    overflows: int = 0
     returns: int = 0
     rate_factor: float = 1.0
 
@@ -66,6 +68,7 @@ class Standing:
             timed_tokens=self.timed_tokens,
             timed_seconds=self.timed_seconds,
             skipped=self.skipped,
+            overflows=self.overflows,
             returns=self.returns + 1,
             rate_factor=self.rate_factor * factor,
         )

@@ -8,20 +8,28 @@ import keras
 import tensorflow as tf
 
 from seq2seq.model import Seq2Seq
+from seq2seq.training.loss_scale import LOWEST, LossScale
 from seq2seq.training.optimizers import decayed_variables
 
 
 class StepResult(NamedTuple):
-    """Summed loss and number of target tokens of a step, and the norm of the gradients before clipping."""
+    """Summed loss and number of target tokens of a step, the norm of the gradients before clipping, and the factor that
+    the loss was scaled by while they were computed."""
 
     loss: Any
     tokens: Any
     gradient_norm: Any
+    loss_scale: Any = 1.0
 
     @property
     def is_finite(self) -> bool:
         """Whether the step changed anything: where its loss or gradient is infinite or no number, it does not."""
         return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
+
+    @property
+    def has_overflowed(self) -> bool:
+        """Whether the scale of the loss, which was halved then, may be all that made the gradient infinite."""
+        return math.isfinite(self.loss) and not math.isfinite(self.gradient_norm) and self.loss_scale > LOWEST
 
 
 class TrainingStep:
@@ -35,6 +43,8 @@ class TrainingStep:
     the step is that of the whole batch, however it is cut; clipping, optimizer and moving average run once.
 
     A loss or gradient that is infinite or no number changes neither weights nor optimizer nor moving average.
+
+    Where the model computes in float16 the gradients are those of a scaled loss, `loss_scale`; elsewhere that is None.
 
     Args:
         model: What is trained.
@@ -61,6 +71,7 @@ class TrainingStep:
         self.clip_norm = clip_norm
         self.ema = ema
         self.l2 = l2
+        self.loss_scale = LossScale() if model.compute_dtype == "float16" else None
         optimizer.build(model.trainable_variables)
         self.synchronise(force=True)
         ids = tf.TensorSpec([None, None], tf.int32)
@@ -93,7 +104,8 @@ class TrainingStep:
         for number, part in enumerate(parts_before):
             self._run_part(*part, tf.constant(number > 0))
         run = self._run_last_part if parts_before else self._run
-        return run(source_ids, target_ids, tf.constant(learning_rate, tf.float32), tf.constant(decay, tf.float32))
+        rates = tf.constant(learning_rate, tf.float32), tf.constant(decay, tf.float32)
+        return StepResult(*run(source_ids, target_ids, *rates))
 
     def trace(self) -> tf.Graph:
         """The step's graph, for whoever wants to see what will run."""
@@ -107,10 +119,10 @@ class TrainingStep:
             ):
                 follower.assign(variable)
 
-    def _step(self, source_ids: Any, target_ids: Any, learning_rate: Any, decay: Any) -> StepResult:
+    def _step(self, source_ids: Any, target_ids: Any, learning_rate: Any, decay: Any) -> tuple[Any, ...]:
         return self._update(*self._gradients(source_ids, target_ids), learning_rate, decay)
 
-    def _step_on_last_part(self, source_ids: Any, target_ids: Any, learning_rate: Any, decay: Any) -> StepResult:
+    def _step_on_last_part(self, source_ids: Any, target_ids: Any, learning_rate: Any, decay: Any) -> tuple[Any, ...]:
         return self._update(*self._gradients(source_ids, target_ids), learning_rate, decay, with_sums=True)
 
     def _step_on_part(self, source_ids: Any, target_ids: Any, is_more: Any) -> None:
@@ -123,8 +135,13 @@ class TrainingStep:
             inputs = {"source_ids": source_ids, "target_ids": target_ids}
             loss, tokens = self.model.loss_and_tokens(inputs, training=True)
             mean = loss / tokens
+            if self.loss_scale:
+                mean *= self.loss_scale.value
         gradients = tape.gradient(mean, [variable.value for variable in variables])
-        return [tf.convert_to_tensor(gradient) for gradient in gradients], loss, tokens
+        gradients = [tf.convert_to_tensor(gradient) for gradient in gradients]
+        if self.loss_scale:
+            gradients = [gradient / self.loss_scale.value for gradient in gradients]
+        return gradients, loss, tokens
 
     @tf.function(jit_compile=True, autograph=False)
     def _add_to_sums(self, gradients: list[Any], loss: Any, tokens: Any, is_more: Any) -> None:
@@ -135,7 +152,7 @@ class TrainingStep:
     @tf.function(jit_compile=True, autograph=False)
     def _update(
         self, gradients: list[Any], loss: Any, tokens: Any, learning_rate: Any, decay: Any, with_sums: bool = False
-    ) -> StepResult:
+    ) -> tuple[Any, ...]:
         """Clipping, optimizer and moving average, fused by XLA, so that each weight is passed over once."""
         variables = self.model.trainable_variables
         followers = self.averaged.trainable_variables if self.ema else []
@@ -166,4 +183,8 @@ class TrainingStep:
         # Choosing number by number happens in the same pass, where a branch would need one of its own.
         for variable, old in zip(changing, before, strict=True):
             variable.assign(tf.where(is_finite, variable, old))
-        return StepResult(loss, tokens, norm)
+        if not self.loss_scale:
+            return loss, tokens, norm
+        loss_scale = tf.identity(self.loss_scale.value)
+        self.loss_scale.adapt(tf.math.is_finite(loss), tf.math.is_finite(norm))
+        return loss, tokens, norm, loss_scale

@@ -89,6 +89,7 @@ def finish(
         "recurrent_parameters": recurrent_parameters(model),
         "recurrent_kernel": recurrent_kernels(trainer.step.model),
         "skipped_steps": trainer.standing.skipped,
+        "overflowed_steps": trainer.standing.overflows,
         "monitor": config.training.monitor,
         "best_dev": trainer.standing.best,
         "averaged_checkpoints": trainer.standing.averaged,

@@ -125,17 +125,32 @@ def test_queries_do_not_see_each_other(score):
 
 
 @ALL_SCORES
-def test_bfloat16_keeps_scores_and_weights_in_float32(score):
-    context, (memory, queries) = create(score, "mixed_bfloat16"), sample(score)
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_mixed_precision_keeps_scores_and_weights_in_float32(score, dtype):
+    context, (memory, queries) = create(score, f"mixed_{dtype}"), sample(score)
     found, weights = context(memory, queries, mask=RAGGED)
     expected, expected_weights = expected_of(context, memory, RAGGED, queries)
-    assert found.dtype == "bfloat16"
+    assert found.dtype == dtype
     assert weights.dtype == "float32"
     close(tf.cast(found, "float32"), expected, 0.1)
     close(weights, expected_weights, 0.05)
     if context.score_layer is not None:
-        keys = context.score_layer.keys(tf.cast(memory, "bfloat16"))
-        assert context.score_layer(tf.cast(queries, "bfloat16"), keys=keys).dtype == "float32"
+        keys = context.score_layer.keys(tf.cast(memory, dtype))
+        assert context.score_layer(tf.cast(queries, dtype), keys=keys).dtype == "float32"
+
+
+@pytest.mark.parametrize("score", ["dot", "scaled_dot", "general", "multi_head"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_mixed_precision_tells_large_scores_apart(score, dtype):
+    """Of two places that score 131,072 and half more: float16 ends at 65,504, bfloat16 steps by 1,024 there."""
+    context = AttentionContext(score, num_heads=1, dtype=f"mixed_{dtype}")
+    memory = np.array([[[512.0, 0.0], [512.0, 1.0]]], "float32")
+    query = np.array([[[256.0, 0.5]]], "float32")
+    context(memory, query)
+    context.set_weights([np.eye(2).reshape(weight.shape) for weight in context.get_weights()])
+    _, weights = context(memory, query)
+    difference = 0.5 / (2**0.5 if score in ("scaled_dot", "multi_head") else 1)
+    close(weights[0, 0], oracles.softmax(np.array([0.0, difference])), 2e-3)
 
 
 @pytest.mark.parametrize("units", [None, 8])

@@ -152,6 +152,20 @@ def all_close(actual, expected, tolerance):
         close(one, other, tolerance)
 
 
+def outputs_and_gradients(layer, inputs):
+    """All outputs, and the gradients to every weight; where there is none, to the first input of real numbers."""
+    watched = [variable.value for variable in layer.trainable_variables]
+    if not watched:
+        first = tf.constant(next(value for value in inputs.values() if value.dtype.kind == "f"))
+        watched = [first]
+        inputs = inputs | {next(iter(inputs)): first}
+    with tf.GradientTape() as tape:
+        tape.watch(watched)
+        outputs = tf.nest.flatten(call(layer, inputs))
+        loss = sum(tf.reduce_sum(tf.cast(output, "float32") * normal(6, *output.shape)) for output in outputs)
+    return flat(outputs), [tf.convert_to_tensor(gradient).numpy() for gradient in tape.gradient(loss, watched)]
+
+
 def open_shape(value):
     """Any number of rows and of steps; a state has no steps."""
     open_axes = 1 if value is STATE else 2
@@ -238,20 +252,8 @@ def test_what_stands_at_masked_steps_changes_nothing(case):
 
 @EVERY_LAYER
 def test_gradients_reach_every_weight(case):
-    layer = built(case)
-    watched = [variable.value for variable in layer.trainable_variables]
-    inputs = dict(case.inputs)
-    if not watched:
-        first = tf.constant(next(value for value in case.inputs.values() if value.dtype.kind == "f"))
-        watched = [first]
-        inputs[next(iter(inputs))] = first
-    with tf.GradientTape() as tape:
-        tape.watch(watched)
-        outputs = tf.nest.flatten(call(layer, inputs))
-        loss = sum(tf.reduce_sum(output * normal(6, *output.shape)) for output in outputs)
-    for gradient in tape.gradient(loss, watched):
-        assert gradient is not None
-        gradient = tf.convert_to_tensor(gradient).numpy()
+    _, gradients = outputs_and_gradients(built(case), case.inputs)
+    for gradient in gradients:
         assert np.isfinite(gradient).all()
         assert gradient.any()
 
@@ -269,14 +271,19 @@ def test_eager_and_graph_agree_for_any_number_of_rows_and_steps(case):
 
 
 @EVERY_LAYER
-def test_bfloat16_is_close_to_float32(case):
-    layer, low = built(case), built(case, dtype="mixed_bfloat16")
+@pytest.mark.parametrize(("policy", "tolerance"), [("mixed_bfloat16", 0.15), ("mixed_float16", 0.02)])
+def test_mixed_precision_is_close_to_float32(case, policy, tolerance):
+    layer, low = built(case), built(case, dtype=policy)
     low.set_weights(layer.get_weights())
     assert all(variable.dtype == "float32" for variable in low.trainable_variables)
-    outputs, low_outputs = call(layer, case.inputs), call(low, case.inputs)
-    for output, expected in zip(flat(low_outputs), flat(outputs), strict=True):
-        close(output, expected, 0.15)
-        assert np.abs(output - expected).mean() < 0.03
+    outputs, gradients = outputs_and_gradients(layer, case.inputs)
+    low_outputs, low_gradients = outputs_and_gradients(low, case.inputs)
+    for output, expected in zip(low_outputs, outputs, strict=True):
+        close(output, expected, tolerance)
+        assert np.abs(output - expected).mean() < tolerance / 5
+    for gradient, expected in zip(low_gradients, gradients, strict=True):
+        assert gradient.dtype == "float32"
+        assert np.linalg.norm(gradient - expected) <= tolerance * np.linalg.norm(expected) + tolerance / 5
 
 
 @EVERY_LAYER

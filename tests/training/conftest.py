@@ -12,12 +12,18 @@ from seq2seq.training import TrainingStep
 @pytest.fixture(scope="session")
 def make_step(toy_config, toy_tokenizer):
     def make(
-        seed: int = 1, optimizer=None, clip_norm: float = 1.0, ema: float = 0.0, l2: float = 0.0, **changes
+        seed: int = 1,
+        dtype: str = "float32",
+        optimizer=None,
+        clip_norm: float = 1.0,
+        ema: float = 0.0,
+        l2: float = 0.0,
+        **changes,
     ) -> TrainingStep:
         keras.utils.set_random_seed(seed)
         config = toy_config(**changes)
         return TrainingStep(
-            build_model(config, toy_tokenizer),
+            build_model(config, toy_tokenizer, dtype),
             build_model(config, toy_tokenizer),
             optimizer or keras.optimizers.Adam(),
             clip_norm,

@@ -26,7 +26,7 @@ class Script:
     """What the parts around the loop do, and what the loop did with them."""
 
     def __init__(self):
-        self.losses, self.norms, self.states = {}, {}, []
+        self.losses, self.norms, self.loss_scales, self.states = {}, {}, {}, []
         self.scores = []
         self.rates, self.sources, self.saved_models, self.saved_states = [], [], [], []
         self.evaluated, self.lines = [], []
@@ -53,7 +53,7 @@ def script(monkeypatch):
             script.sources.append([source_ids, *(source for source, _ in parts_before)])
             script.seconds += script.seconds_a_step
             loss, norm = script.losses.get(script.steps, 2.0), script.norms.get(script.steps, 1.0)
-            return StepResult(10.0 * loss, 10.0, norm)
+            return StepResult(10.0 * loss, 10.0, norm, script.loss_scales.get(script.steps, 1.0))
 
         def synchronise(self):
             script.synchronised = script.steps
@@ -282,6 +282,27 @@ class TestSkipping:
         make_trainer(max_skips=2, save_every=3).run()
         assert script.lines[3].endswith("back to the state of step 3, with 0.5 of the learning rate")
         assert script.steps == 8 + 15
+
+    def test_for_the_loss_scale_of_float16_is_no_trouble(self, make_trainer, script):
+        script.norms = dict.fromkeys(range(1, 14), math.inf)
+        script.loss_scales = {number: 2.0 ** (15 - number) for number in range(1, 12)}
+        trainer = make_trainer(max_skips=3, precision="float16")
+        trainer.run()
+        # Eleven while the scale falls to 16, two that it cannot be blamed for, and never three of these in a row.
+        standing = trainer.standing
+        assert (standing.updates, standing.overflows, standing.skipped, standing.returns) == (5, 11, 2, 0)
+        assert script.lines[:2] == [
+            "step 0 left out, epoch 0, batch 1: loss scale 16,384 is too large for float16, 8,192 from here",
+            "step 0 left out, epoch 0, batch 2: loss scale 8,192 is too large for float16, 4,096 from here",
+        ]
+        said = [line.partition(",")[0] for line in script.lines[:13]]
+        assert said == ["step 0 left out"] * 11 + ["step 0 skipped"] * 2
+        # It does not hide trouble that was there before it, either.
+        script.loss_scales, script.norms = {2: 4.0}, {1: math.nan, 2: math.nan, 3: math.nan}
+        script.rates.clear()
+        trainer = make_trainer(max_skips=2)
+        trainer.run()
+        assert (trainer.standing.skipped, trainer.standing.overflows, trainer.standing.returns) == (2, 1, 1)
 
     def test_without_end_ends_the_run(self, make_trainer, script):
         script.losses = dict.fromkeys(range(9, 100), math.nan)
@@ -570,9 +591,10 @@ class TestOptimizer:
         assert type(step.optimizer) is keras.optimizers.AdamW
         assert step.optimizer.weight_decay == 0.01
 
-    def test_computes_in_the_precision_of_the_recipe(self, make_trainer):
-        step = make_trainer(precision="bfloat16").step
-        assert step.model.decoder.compute_dtype == step.model.embedding.compute_dtype == "bfloat16"
+    @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
+    def test_computes_in_the_precision_of_the_recipe(self, make_trainer, precision):
+        step = make_trainer(precision=precision).step
+        assert step.model.decoder.compute_dtype == step.model.embedding.compute_dtype == precision
         # The file that a run leaves is of whole numbers.
         assert step.averaged.decoder.compute_dtype == step.averaged.embedding.compute_dtype == "float32"
 
@@ -583,9 +605,10 @@ def gru_numbers(features, units):
 
 def test_describes_model_and_kernel(make_trainer, script):
     trainer = make_trainer()
-    first, second = trainer.describe().splitlines()
+    first, second, third = trainer.describe().splitlines()
     count = keras.Model.count_params(trainer.step.model)
     # Of the toy language's model: both directions of the encoder, and the decoder, whose input is the embedding alone.
     recurrent = 2 * gru_numbers(features=16, units=16) + gru_numbers(features=16, units=32)
-    assert first == (f"{count:,} parameters, {recurrent:,} of them recurrent, computing in float32, 6 batches an epoch")
-    assert second == "recurrent kernel: scan (TensorFlow sees no GPU)"
+    assert first == f"{count:,} parameters, {recurrent:,} of them recurrent, 6 batches an epoch"
+    assert second == "computing in float32: training.precision says so"
+    assert third == "recurrent kernel: scan (TensorFlow sees no GPU)"

@@ -10,6 +10,7 @@ import pytest
 from seq2seq.errors import ConfigError
 from seq2seq.layers.recurrent import KernelChoice
 from seq2seq.training import machine
+from seq2seq.training.precision import Precision
 from seq2seq.training.rehearsal import Rehearsal
 
 
@@ -75,24 +76,34 @@ def test_disk(tmp_path, monkeypatch, free, verdict, end):
     assert finding.numbers == {"needed_mb": 1_900.0, "free_mb": free}
 
 
-FAST = "this machine has instructions for bfloat16"
-SLOW = "this machine has no instructions for bfloat16, which would be slower than float32"
+PLAIN, NEW = Precision("float32", "the processor is old"), Precision("bfloat16", "the processor has amx_bf16")
+TURING = Precision("float16", "the GPU has compute capability 7.5")
 
 
 @pytest.mark.parametrize(
-    ("asked", "dtype", "fast", "verdict", "text"),
+    ("asked", "fastest", "verdict", "text"),
     [
-        ("auto", "bfloat16", True, "ok", f"bfloat16, since training.precision is auto; {FAST}"),
-        ("auto", "float32", False, "ok", f"float32, since training.precision is auto; {SLOW}"),
-        ("float32", "float32", True, "ok", f"float32, since training.precision is float32; {FAST}: auto is faster"),
-        ("bfloat16", "bfloat16", False, "warning",
-         f"bfloat16, since training.precision is bfloat16; {SLOW}. Set training.precision to auto."),
+        ("auto", NEW, "ok", "bfloat16: the processor has amx_bf16"),
+        ("auto", TURING, "ok", "float16: the GPU has compute capability 7.5"),
+        ("auto", PLAIN, "ok", "float32: the processor is old"),
+        ("bfloat16", NEW, "ok", "bfloat16: the processor has amx_bf16"),
+        ("float32", NEW, "ok",
+         "training.precision is float32, but the processor has amx_bf16: bfloat16 is faster, and auto takes it"),
+        ("bfloat16", PLAIN, "warning",
+         "training.precision is bfloat16, but the processor is old: float32 is faster. Set it to auto."),
+        ("float16", PLAIN, "warning",
+         "training.precision is float16, but the processor is old: float32 is faster. Set it to auto."),
+        ("bfloat16", TURING, "warning",
+         "training.precision is bfloat16, but the GPU has compute capability 7.5: float16 is faster. Set it to auto."),
+        ("float16", NEW, "warning",
+         "training.precision is float16, but the processor has amx_bf16: bfloat16 is at least as fast and has no "
+         "overflows to skip steps for. Set it to auto."),
     ],
 )  # fmt: skip
-def test_precision(asked, dtype, fast, verdict, text):
-    finding = machine.precision_finding(asked, dtype, fast)
+def test_precision(asked, fastest, verdict, text):
+    finding = machine.precision_finding(asked, fastest)
     assert said(finding) == ("machine.precision", verdict, text)
-    assert finding.numbers == {"asked": asked, "compute_dtype": dtype, "bfloat16_is_fast": fast}
+    assert finding.numbers == {"asked": asked, "fastest": fastest.name, "reason": fastest.reason}
 
 
 NO_GPU = ("TensorFlow sees no GPU",)

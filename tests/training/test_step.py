@@ -2,7 +2,7 @@
 
 import math
 import pathlib
-from collections import Counter
+from collections import Counter, defaultdict
 
 import keras
 import numpy as np
@@ -285,3 +285,32 @@ class TestGraph:
         assert found["CudnnRNNV3"] == 0
         # Forwards and backwards, for each of the three layers: the count sees loops where there are some.
         assert found["While"] + found["StatelessWhile"] == 6
+
+    @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+    def test_of_mixed_precision_keeps_variables_scores_normalisers_and_losses_in_float32(self, toy_tokenizer, dtype):
+        config = merge(ROOT / "data" / "en-fr" / "recipe.yaml", {})
+        models = build_model(config, toy_tokenizer, f"mixed_{dtype}"), build_model(config, toy_tokenizer)
+        graph = TrainingStep(*models, keras.optimizers.Adam(), clip_norm=1.0, ema=0.99).trace()
+        definition = graph.as_graph_def()
+        types = defaultdict(set)
+        for node in (*definition.node, *(node for one in definition.library.function for node in one.node_def)):
+            for name in {"T", "dtype"} & set(node.attr):
+                types[node.op].add(node.attr[name].type)
+        assert tf.as_dtype(dtype).as_datatype_enum in types["MatMul"]
+        float32 = tf.float32.as_datatype_enum
+        for operation in ("Softmax", "Exp", "Log", "Sqrt", "L2Loss"):
+            assert types[operation] == {float32}, operation
+        integers = {tf.int32.as_datatype_enum, tf.int64.as_datatype_enum, tf.uint32.as_datatype_enum}
+        for operation in ("ReadVariableOp", "AssignVariableOp"):
+            assert types[operation] - integers == {float32}, operation
+        softmaxes = [operation for operation in graph.get_operations() if operation.type == "Softmax"]
+        assert softmaxes
+        for operation in softmaxes:
+            assert {product.outputs[0].dtype for product in products_behind(operation)} == {tf.float32}
+
+
+def products_behind(operation):
+    """The nearest products that an operation's inputs come from."""
+    if operation.type in ("Einsum", "MatMul", "BatchMatMulV2"):
+        return [operation]
+    return [product for value in operation.inputs for product in products_behind(value.op)]

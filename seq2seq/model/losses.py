@@ -1,17 +1,23 @@
-"""Cross entropy over a large vocabulary, without work on padding and with its gradient made on the way forward.
+"""Cross entropy over a large vocabulary: no work on padding, and no logits that outlive their chunk of tokens.
 
-The output product and the softmax over the vocabulary are the largest part of a training step. They run here over the
-valid tokens only; the elementwise part is one function compiled by XLA, which writes the gradient where it reads the
-logits. XLA compiles anew for each shape, so the tokens are filled up to a multiple of `ROWS`: a run then has a
-handful of shapes.
+The output product and the softmax over the vocabulary are the largest part of a training step, and what they make its
+largest arrays. Both run here over the valid tokens only, one chunk of them after the other. A chunk leaves its loss and
+its share of the gradients behind, so that memory does not grow with the number of tokens; and what XLA does to each
+logit, it does while the chunk is in the processor's cache.
 """
 
 from typing import Any
 
 import tensorflow as tf
 
-ROWS = 512
-"""The number of tokens is filled up to a multiple of this."""
+CHUNK = 512
+"""Tokens in a chunk: enough for products at full rate, few enough for the logits of 8,000 words to stay in a cache."""
+
+ROWS = 64
+"""The last chunk is filled up to a multiple of this, since XLA compiles anew for each number of tokens it meets."""
+
+SLICES = 8
+"""The vocabulary is cut into so many for its maximum."""
 
 
 def token_cross_entropy(
@@ -22,7 +28,9 @@ def token_cross_entropy(
         loss = - sum_k t_k log softmax(E f + b)_k,   t = (1 - smoothing) onehot(label) + smoothing / vocabulary
 
     Label smoothing: Szegedy et al. 2016 (arXiv 1512.00567). The gradient is computed on the way forward, since that of
-    a sum needs nothing from behind.
+    a sum needs nothing from behind; so no chunk is computed twice, as in Wijmans et al. 2024 (arXiv 2411.09009), who
+    save the same memory. Products are in the features' type; the softmax, the loss and all sums over tokens outside a
+    product in float32, or in float64 for features in float64.
 
     Args:
         features: Readout vectors, `(batch, steps, units)`.
@@ -40,51 +48,105 @@ def token_cross_entropy(
     >>> round(float(loss), 4)
     1.3863
     """
-    dtype = features.dtype
-    valid = tf.boolean_mask(features, mask)
-    labels = tf.boolean_mask(tf.cast(labels, tf.int32), mask)
-    return _summed(valid, tf.cast(embeddings, dtype), tf.cast(bias, tf.float32), labels, label_smoothing)
 
-
-def _summed(features: Any, embeddings: Any, bias: Any, labels: Any, label_smoothing: float) -> Any:
     @tf.custom_gradient
     def summed(features: Any, embeddings: Any, bias: Any) -> Any:
-        loss, gradients = _loss_and_gradients(features, embeddings, bias, labels, label_smoothing)
+        shape, units = tf.shape(features), features.shape[-1]
+        places = tf.where(tf.reshape(mask, [-1]))
+        valid = tf.gather_nd(tf.reshape(features, [-1, units]), places)
+        valid_labels = tf.gather_nd(tf.reshape(tf.cast(labels, tf.int32), [-1]), places)
+        loss, of_valid, *of_output = _loss_and_gradients(valid, valid_labels, embeddings, bias, label_smoothing)
+        dtypes = features.dtype, embeddings.dtype, bias.dtype
 
         def gradient(upstream: Any) -> list[Any]:
-            return [gradient * tf.cast(upstream, gradient.dtype) for gradient in gradients]
+            of_features = tf.reshape(tf.scatter_nd(places, of_valid, [shape[0] * shape[1], units]), shape)
+            return [
+                tf.cast(tf.cast(gradient, loss.dtype) * tf.cast(upstream, loss.dtype), dtype)
+                for gradient, dtype in zip((of_features, *of_output), dtypes, strict=True)
+            ]
 
-        return loss, gradient
+        return tf.cast(loss, tf.float32), gradient
 
     return summed(features, embeddings, bias)
 
 
 def _loss_and_gradients(
-    features: Any, embeddings: Any, bias: Any, labels: Any, label_smoothing: float
-) -> tuple[Any, tuple[Any, Any, Any]]:
-    tokens = tf.shape(features)[0]
-    missing = -tokens % ROWS
-    filled = tf.pad(features, [[0, missing], [0, 0]])
-    counts = tf.pad(tf.ones([tokens]), [[0, missing]])
-    logits = tf.matmul(filled, embeddings, transpose_b=True)
-    loss, of_logits, of_bias = _softmax_loss(logits, bias, tf.pad(labels, [[0, missing]]), counts, label_smoothing)
-    of_features = tf.matmul(of_logits, embeddings)[:tokens]
-    of_embeddings = tf.matmul(of_logits, filled, transpose_a=True)
-    return loss, (of_features, of_embeddings, of_bias)
+    features: Any, labels: Any, embeddings: Any, bias: Any, label_smoothing: float
+) -> tuple[Any, Any, Any, Any]:
+    """The loss of tokens, `(tokens, units)`, and its gradients by features, embeddings and bias."""
+    tokens, units, dtype = tf.shape(features)[0], features.shape[1], features.dtype
+    wide = tf.float64 if dtype == tf.float64 else tf.float32
+    filled = tf.maximum((tokens + ROWS - 1) // ROWS, 1) * ROWS
+    filling = [0, filled - tokens]
+    # A column of ones makes the gradient by the bias a column of that by the embeddings. Its zeros tell the filling.
+    extended = tf.pad(tf.pad(features, [[0, 0], [0, 1]], constant_values=1), [filling, [0, 0]])
+    labels = tf.pad(labels, [filling])
+    bias = tf.cast(bias, wide)
+    embeddings, transposed, summed_embeddings = _views(embeddings, dtype, wide)
+
+    def add_chunk(start: Any, loss: Any, collected: Any, of_embeddings: Any, of_bias: Any) -> tuple[Any, ...]:
+        end = start + CHUNK
+        chunk = extended[start:end]
+        logits = tf.matmul(embeddings, chunk[:, :units], transpose_b=True)
+        of_loss, of_logits = _softmax_loss(logits, bias, labels[start:end], chunk, summed_embeddings, label_smoothing)
+        # Of the large matrices none is transposed by a product: oneDNN takes up to a third longer then.
+        collected = collected.write(start // CHUNK, tf.transpose(tf.matmul(transposed, of_logits)))
+        of_embeddings, of_bias = _added(of_embeddings, of_bias, tf.matmul(of_logits, chunk))
+        return end, loss + of_loss, collected, of_embeddings, of_bias
+
+    collected = tf.TensorArray(dtype, (filled + CHUNK - 1) // CHUNK, infer_shape=False, element_shape=[None, units])
+    sums = tf.zeros([], wide), collected, tf.zeros(embeddings.shape, wide), tf.zeros(bias.shape, wide)
+    # One chunk at a time: the logits of a second one would take its memory, and its place in the cache.
+    _, loss, collected, of_embeddings, of_bias = tf.while_loop(
+        lambda start, *_: start < filled, add_chunk, (0, *sums), parallel_iterations=1
+    )
+    return loss, collected.concat()[:tokens], of_embeddings, of_bias
 
 
 @tf.function(jit_compile=True, autograph=False)
-def _softmax_loss(logits: Any, bias: Any, labels: Any, counts: Any, label_smoothing: float) -> tuple[Any, Any, Any]:
-    """The loss and its gradients by logits and bias, in float32 inside; `counts` is zero where a row is filling."""
-    scores = tf.cast(logits, tf.float32) + bias
-    vocabulary = scores.shape[1]
-    shifted = scores - tf.reduce_max(scores, axis=1, keepdims=True)
-    exponentials = tf.exp(shifted)
-    total = tf.reduce_sum(exponentials, axis=1, keepdims=True)
-    is_label = tf.range(vocabulary)[None, :] == labels[:, None]
-    at_label = tf.reduce_sum(tf.where(is_label, shifted, 0.0), axis=1)
-    expected = (1 - label_smoothing) * at_label + label_smoothing / vocabulary * tf.reduce_sum(shifted, axis=1)
-    loss = tf.reduce_sum(counts * (tf.math.log(total[:, 0]) - expected))
-    target = tf.where(is_label, 1 - label_smoothing, 0.0) + label_smoothing / vocabulary
-    of_scores = (exponentials / total - target) * counts[:, None]
-    return loss, tf.cast(of_scores, logits.dtype), tf.reduce_sum(of_scores, axis=0)
+def _views(embeddings: Any, dtype: Any, wide: Any) -> tuple[Any, Any, Any]:
+    """The embeddings in the type of the products, the same transposed, and their sum over the vocabulary."""
+    embeddings = tf.cast(embeddings, dtype)
+    return embeddings, tf.transpose(embeddings), tf.reduce_sum(tf.cast(embeddings, wide), axis=0)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _softmax_loss(
+    logits: Any, bias: Any, labels: Any, chunk: Any, summed_embeddings: Any, label_smoothing: float
+) -> tuple[Any, Any]:
+    """The loss of a chunk and its gradient by the logits, both `(vocabulary, tokens)`."""
+    wide, vocabulary = bias.dtype, logits.shape[0]
+    everywhere = label_smoothing / vocabulary
+    features, counts = tf.cast(chunk[:, :-1], wide), tf.cast(chunk[:, -1], wide)
+    scores = tf.cast(logits, wide) + bias[:, None]
+    highest = _maximum(scores)
+    # Written once and read for sum and gradient, which takes less time than a second pass of exponentials.
+    exponentials = tf.exp(scores - highest)
+    total = tf.reduce_sum(exponentials, axis=0)
+    places = tf.stack([labels, tf.range(tf.shape(labels)[0])], axis=1)
+    at_label = tf.cast(tf.gather_nd(logits, places), wide) + tf.gather(bias, labels)
+    # The sum of all scores is that of the logits before they were rounded, for no pass over them.
+    summed = tf.linalg.matvec(features, summed_embeddings) + tf.reduce_sum(bias)
+    expected = (1 - label_smoothing) * at_label + everywhere * summed
+    loss = tf.reduce_sum(counts * (highest + tf.math.log(total) - expected))
+    is_label = tf.range(vocabulary)[:, None] == labels
+    target = tf.where(is_label, tf.constant(1 - label_smoothing + everywhere, wide), tf.constant(everywhere, wide))
+    return loss, tf.cast(exponentials * (counts / total) - counts * target, logits.dtype)
+
+
+def _maximum(scores: Any) -> Any:
+    """The maximum over the vocabulary: of slices first, which XLA makes in the pass that makes the scores."""
+    vocabulary = scores.shape[0]
+    size = -(-vocabulary // SLICES)
+    slices = [scores[end - size : end] for end in (min((number + 1) * size, vocabulary) for number in range(SLICES))]
+    highest = slices[0]
+    for other in slices[1:]:
+        highest = tf.maximum(highest, other)
+    return tf.reduce_max(highest, axis=0)
+
+
+@tf.function(jit_compile=True, autograph=False)
+def _added(of_embeddings: Any, of_bias: Any, product: Any) -> tuple[Any, Any]:
+    """Both sums with a chunk's share, which the product holds side by side."""
+    product = tf.cast(product, of_bias.dtype)
+    return of_embeddings + product[:, :-1], of_bias + product[:, -1]

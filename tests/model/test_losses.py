@@ -1,12 +1,15 @@
 """The cross entropy of a batch against its definition, written out in float64."""
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from seq2seq.model import losses
 
-UNITS, VOCABULARY, ROWS = 5, 11, 8
+UNITS, VOCABULARY, CHUNK, ROWS = 5, 11, 8, 4
 
 
 def oracle(features, labels, mask, embeddings, bias, smoothing):
@@ -38,20 +41,22 @@ def tokens(lengths, seed=0, vocabulary=VOCABULARY):
 
 
 def loss_and_gradients(features, labels, mask, embeddings, bias, smoothing, scale=1.0):
-    weights = [tf.Variable(array) for array in (features, embeddings, bias)]
+    weights = [tf.convert_to_tensor(array) for array in (features, embeddings, bias)]
     with tf.GradientTape() as tape:
+        tape.watch(weights)
         loss = losses.token_cross_entropy(weights[0], labels, mask, weights[1], weights[2], smoothing)
         scaled = scale * loss
     return loss, tape.gradient(scaled, weights)
 
 
 @pytest.fixture(autouse=True)
-def few_rows(monkeypatch):
+def small_chunks(monkeypatch):
+    monkeypatch.setattr(losses, "CHUNK", CHUNK)
     monkeypatch.setattr(losses, "ROWS", ROWS)
 
 
-# Fewer tokens than rows, just as many, one more, just twice as many, three times and some; holes of padding.
-@pytest.mark.parametrize("lengths", [[1], [3, 0, 2], [8], [4, 4], [9], [5, 3, 1], [8, 8], [6, 1, 9, 2, 7]])
+# Fewer tokens than rows, a last chunk of one row count and the other, full chunks alone; holes of padding.
+@pytest.mark.parametrize("lengths", [[1], [3, 0, 2], [4, 4], [5, 3, 1], [8, 8], [6, 1, 9, 2, 7]])
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_equals_its_definition(lengths, smoothing):
     arguments = tokens(lengths)
@@ -61,6 +66,40 @@ def test_equals_its_definition(lengths, smoothing):
     np.testing.assert_allclose(loss, expected_loss, rtol=1e-6)
     for gradient, right in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(gradient, right, rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("vocabulary", [3, 16])
+def test_gradients_are_exact_in_float64_for_any_vocabulary(vocabulary):
+    features, labels, mask, *output = tokens([6, 1, 9], vocabulary=vocabulary)
+    arguments = features.astype(np.float64), labels, mask, *(array.astype(np.float64) for array in output)
+    _, *expected = oracle(*arguments, 0.1)
+    _, gradients = loss_and_gradients(*arguments, 0.1)
+    for gradient, right in zip(gradients, expected, strict=True):
+        assert gradient.dtype == tf.float64
+        np.testing.assert_allclose(gradient, right, rtol=0, atol=1e-13)
+
+
+def test_chunks_change_nothing_but_the_rounding(monkeypatch):
+    arguments = tokens([6, 1, 9, 2, 7])
+    loss, gradients = loss_and_gradients(*arguments, 0.1)
+    monkeypatch.setattr(losses, "CHUNK", 1000)
+    whole_loss, whole = loss_and_gradients(*arguments, 0.1)
+    np.testing.assert_allclose(loss, whole_loss, rtol=1e-6)
+    for gradient, right in zip(gradients, whole, strict=True):
+        np.testing.assert_allclose(gradient, right, rtol=1e-5, atol=1e-6)
+
+
+def test_has_the_same_bits_again(monkeypatch):
+    """Of tokens enough for several threads; a resumed run builds its graph anew, as the second time here."""
+    monkeypatch.setattr(losses, "CHUNK", 128)
+    results = []
+    for _ in range(2):
+        arguments = tokens([90, 86, 80], vocabulary=500)
+        compiled = tf.function(loss_and_gradients, autograph=False)
+        loss, gradients = compiled(*(tf.constant(array) for array in arguments), 0.1)
+        results.append([loss, *gradients])
+    for first, second in zip(*results, strict=True):
+        np.testing.assert_array_equal(first, second)
 
 
 def test_of_no_token_is_nothing():
@@ -99,16 +138,29 @@ def test_stands_large_scores():
     assert all(np.all(np.isfinite(gradient)) for gradient in gradients)
 
 
-def test_in_bfloat16_comes_close():
-    features, labels, mask, embeddings, bias = tokens([9, 8, 3], vocabulary=40)
+@pytest.mark.parametrize("dtype", [tf.bfloat16, tf.float16])
+def test_in_half_precision_comes_close(dtype):
+    features, labels, mask, embeddings, bias = tokens([9, 4, 3])
     expected_loss, *expected = oracle(features, labels, mask, embeddings, bias, 0.1)
-    halved = tf.cast(features, tf.bfloat16)
+    halved = tf.cast(features, dtype)
     loss, gradients = loss_and_gradients(halved, labels, mask, embeddings, bias, 0.1)
     assert loss.dtype == tf.float32
-    assert [gradient.dtype for gradient in gradients] == [tf.bfloat16, tf.float32, tf.float32]
+    assert [gradient.dtype for gradient in gradients] == [dtype, tf.float32, tf.float32]
     np.testing.assert_allclose(loss, expected_loss, rtol=0.01)
     for gradient, right in zip(gradients, expected, strict=True):
         np.testing.assert_allclose(tf.cast(gradient, tf.float32), right, atol=0.02 * np.max(np.abs(right)))
+
+
+def test_the_normaliser_is_exact_in_bfloat16():
+    """Where products need no rounding, neither does the loss: all numbers here are small and whole."""
+    random = np.random.default_rng(0)
+    features, embeddings = (random.integers(-2, 3, size=size).astype(np.float32) for size in ((1, 32, 5), (300, 5)))
+    labels, mask = random.integers(300, size=(1, 32)), np.ones((1, 32), bool)
+    bias = random.normal(size=300).astype(np.float32)
+    right, *_, of_bias = oracle(features, labels, mask, embeddings, bias, 0.1)
+    loss, gradients = loss_and_gradients(tf.cast(features, tf.bfloat16), labels, mask, embeddings, bias, 0.1)
+    np.testing.assert_allclose(loss, right, rtol=1e-6)
+    np.testing.assert_allclose(gradients[2], of_bias, atol=0.01 * np.max(np.abs(of_bias)))
 
 
 def test_compiles_once_for_all_shapes():
@@ -131,3 +183,36 @@ def test_compiles_once_for_all_shapes():
         right, *_ = oracle(*part, embeddings, bias, 0.1)
         np.testing.assert_allclose(compiled(*part), right, rtol=1e-6)
     assert len(traces) == 1
+
+
+PEAK_OF_A_LARGE_VOCABULARY = """
+import resource
+import tensorflow as tf
+from seq2seq.model.losses import token_cross_entropy
+
+def peak():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+@tf.function(autograph=False)
+def gradients(features, labels, embeddings, bias):
+    loss = token_cross_entropy(features, labels, tf.ones(labels.shape, bool), embeddings, bias, 0.1)
+    return tf.gradients(loss, [features, embeddings, bias])
+
+def run(tokens):
+    arguments = tf.ones([1, tokens, 8]), tf.zeros([1, tokens], tf.int32), tf.ones([64_000, 8]), tf.zeros([64_000])
+    return sum(float(tf.norm(gradient)) for gradient in gradients(*arguments))
+
+run(1)
+before = peak()
+run(4_096)
+print((peak() - before) / 1024)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems count the memory in other units")
+def test_memory_is_bounded_whatever_the_number_of_tokens():
+    """All logits of 4,096 tokens and 64,000 words would be 1,000 MB in float32; in a chunk they are 125 MB."""
+    done = subprocess.run(
+        [sys.executable, "-c", PEAK_OF_A_LARGE_VOCABULARY], capture_output=True, text=True, check=True, timeout=300
+    )
+    assert float(done.stdout) < 500

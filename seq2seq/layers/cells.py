@@ -43,7 +43,7 @@ class Cell(keras.Layer):
     num_states = 1
     """How many states a step hands to the next; they are the first fields of what `step` returns."""
     kernel_name = ""
-    """The cell's name in `kernels.KERNELS`; empty: the cell runs step by step only."""
+    """The cell's name in `kernels.CELLS`; empty: the cell runs step by step only."""
     cudnn_mode = ""
     """cuDNN's name of the cell; empty: cuDNN has no kernel for it."""
 

@@ -250,7 +250,7 @@ class Decoder(ExplicitMaskLayer):
 
             features, _ = scan(one_step, state, embedded, self.readout_size)
         else:
-            features, _, _ = self._advance(embedded, state, prepared, dropout_masks)
+            features, _, _ = self._advance(embedded, state, prepared, dropout_masks, training)
         return self.readout_dropout_layer(features, training=training)
 
     def logits(self, features: Any) -> Any:
@@ -271,6 +271,7 @@ class Decoder(ExplicitMaskLayer):
         state: DecoderState,
         prepared: PreparedContext,
         dropout_masks: list[Any] | None = None,
+        training: bool | None = None,
     ) -> tuple[Any, DecoderState, Any]:
         """All steps of `embedded`, `(rows, steps, embedding_size)`, from `state` on: one step or a whole target."""
         context, weights = None, None
@@ -287,7 +288,7 @@ class Decoder(ExplicitMaskLayer):
             if index == 1 and self.attend == "between":
                 context, weights = self.context.read(prepared, outputs)
                 layer_inputs = ops.concatenate([outputs, context], axis=-1)
-            new_outputs, new_state = layer(layer_inputs, initial_state=state.layers[index])
+            new_outputs, new_state = layer(layer_inputs, initial_state=state.layers[index], training=training)
             outputs = new_outputs + outputs if self.residual and index > 0 else new_outputs
             if dropout_masks is not None:
                 outputs *= dropout_masks[index]

@@ -96,9 +96,9 @@ class Encoder(ExplicitMaskLayer):
         outputs = inputs
         for index in range(self.num_layers):
             layer_inputs = self.dropout_layers[index](outputs, training=training)
-            outputs, _ = self.forward_layers[index](layer_inputs, mask=mask)
+            outputs, _ = self.forward_layers[index](layer_inputs, mask=mask, training=training)
             if self.bidirectional:
-                backward, _ = self.backward_layers[index](layer_inputs, mask=mask)
+                backward, _ = self.backward_layers[index](layer_inputs, mask=mask, training=training)
                 outputs = ops.concatenate([outputs, backward], axis=-1)
             if self.residual and index > 0:
                 outputs += layer_inputs

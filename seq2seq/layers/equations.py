@@ -3,6 +3,8 @@
 The cells, the kernels and the inspection of a trained model all call these functions, so what is read
 gate by gate is what was trained. The product of the inputs with their weights comes in ready made
 (`projected_inputs`), because it does not depend on the state and is best done for all steps at once.
+What is left of a step once its recurrent product is there too is element by element, and stands in a function of
+its own (`gru_gates` beside `gru`), which the kernels compile.
 
 In all of them h is the previous state, x the input, sigma the logistic function and `*` element by element.
 Half of the literature writes the update of a GRU the other way round, h' = (1 - z) * h + z * n; that is
@@ -70,7 +72,12 @@ def rnn(projected_inputs: Any, state: Any, recurrent_kernel: Any) -> RNNStep:
     >>> rnn(np.zeros((1, 1), "float32"), np.ones((1, 1), "float32"), np.eye(1, dtype="float32")).state.numpy().round(3)
     array([[0.762]], dtype=float32)
     """
-    return RNNStep(ops.tanh(projected_inputs + ops.matmul(state, recurrent_kernel)))
+    return rnn_gates([projected_inputs], [ops.matmul(state, recurrent_kernel)], state)
+
+
+def rnn_gates(inputs: list[Any], recurrent: list[Any], _state: Any) -> RNNStep:
+    """`rnn` from the blocks of its two products, `W x + b` and `U h`: one of `(batch, units)` each."""
+    return RNNStep(ops.tanh(inputs[0] + recurrent[0]))
 
 
 def lstm(projected_inputs: Any, state: Any, cell_state: Any, recurrent_kernel: Any) -> LSTMStep:
@@ -99,9 +106,13 @@ def lstm(projected_inputs: Any, state: Any, cell_state: Any, recurrent_kernel: A
     >>> step.forget_gate.numpy().tolist(), step.cell_state.numpy().tolist()
     ([[0.5]], [[0.5]])
     """
-    input_gate, forget_gate, candidate, output_gate = ops.split(
-        projected_inputs + ops.matmul(state, recurrent_kernel), 4, axis=-1
-    )
+    recurrent = ops.matmul(state, recurrent_kernel)
+    return lstm_gates(_blocks(projected_inputs, 4), _blocks(recurrent, 4), state, cell_state)
+
+
+def lstm_gates(inputs: list[Any], recurrent: list[Any], _state: Any, cell_state: Any) -> LSTMStep:
+    """`lstm` from the blocks of its two products, `W x + b` and `U h`: four of `(batch, units)` each."""
+    input_gate, forget_gate, candidate, output_gate = (sum(pair) for pair in zip(inputs, recurrent, strict=True))
     input_gate, forget_gate, output_gate = (ops.sigmoid(gate) for gate in (input_gate, forget_gate, output_gate))
     candidate = ops.tanh(candidate)
     cell_state = forget_gate * cell_state + input_gate * candidate
@@ -138,8 +149,13 @@ def gru(
     ([[0.5, 0.5]], [[0.5, 0.5]])
     """
     recurrent = ops.matmul(state, recurrent_kernel) + recurrent_bias
-    update_input, reset_input, candidate_input = ops.split(projected_inputs, 3, axis=-1)
-    update_state, reset_state, recurrent_candidate = ops.split(recurrent, 3, axis=-1)
+    return gru_gates(_blocks(projected_inputs, 3), _blocks(recurrent, 3), state, update_gate)
+
+
+def gru_gates(inputs: list[Any], recurrent: list[Any], state: Any, update_gate: str = "keep") -> GRUStep:
+    """`gru` from the blocks of its two products, `W x + b` and `U h + c`: three of `(batch, units)` each."""
+    update_input, reset_input, candidate_input = inputs
+    update_state, reset_state, recurrent_candidate = recurrent
     update = ops.sigmoid(update_input + update_state)
     reset = ops.sigmoid(reset_input + reset_state)
     candidate = ops.tanh(candidate_input + reset * recurrent_candidate)
@@ -171,9 +187,9 @@ def gru_reset_before(projected_inputs: Any, state: Any, recurrent_kernel: Any, u
     (0.731, 0.731)
     """
     units = state.shape[-1]
-    update_input, reset_input, candidate_input = ops.split(projected_inputs, 3, axis=-1)
+    update_input, reset_input, candidate_input = _blocks(projected_inputs, 3)
     gates = ops.matmul(state, recurrent_kernel[:, : 2 * units])
-    update_state, reset_state = ops.split(gates, 2, axis=-1)
+    update_state, reset_state = _blocks(gates, 2)
     update = ops.sigmoid(update_input + update_state)
     reset = ops.sigmoid(reset_input + reset_state)
     recurrent_candidate = ops.matmul(reset * state, recurrent_kernel[:, 2 * units :])
@@ -206,8 +222,15 @@ def gru_simplified(
     >>> step.update.numpy().tolist(), step.state.numpy().tolist()
     ([[0.5]], [[0.5]])
     """
-    update, candidate = ops.split(projected_inputs + ops.matmul(state, recurrent_kernel), 2, axis=-1)
-    update, candidate = ops.sigmoid(update), ops.tanh(candidate)
+    recurrent = ops.matmul(state, recurrent_kernel)
+    return gru_simplified_gates(_blocks(projected_inputs, 2), _blocks(recurrent, 2), state, update_gate)
+
+
+def gru_simplified_gates(
+    inputs: list[Any], recurrent: list[Any], state: Any, update_gate: str = "keep"
+) -> GRUSimplifiedStep:
+    """`gru_simplified` from the blocks of its two products, `W x + b` and `U h`: two of `(batch, units)` each."""
+    update, candidate = ops.sigmoid(inputs[0] + recurrent[0]), ops.tanh(inputs[1] + recurrent[1])
     return GRUSimplifiedStep(_updated(update, state, candidate, update_gate), update, candidate)
 
 
@@ -215,3 +238,7 @@ def _updated(update: Any, state: Any, candidate: Any, update_gate: str) -> Any:
     if update_gate == "keep":
         return update * state + (1 - update) * candidate
     return (1 - update) * state + update * candidate
+
+
+def _blocks(values: Any, count: int) -> list[Any]:
+    return list(ops.split(values, count, axis=-1))

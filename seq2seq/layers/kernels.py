@@ -2,19 +2,36 @@
 
 Keras multiplies the inputs by their weights inside the loop, and its gradient adds up weight gradients step by step.
 Here only the recurrent product stays in the loops: the input product before, and the weight gradients after, are each
-one product over the whole sequence (Appleyard et al. 2016, arXiv 1604.01946).
+one product over the whole sequence (Appleyard et al. 2016, arXiv 1604.01946). What a loop does beside its product is
+element by element, and is one function of `CELLS` forwards and one backwards, which XLA can compile into one pass;
+`inspection.bptt` has the derivation at length.
 
-Backwards, every gate's gradient is dL/dh' times a factor known from the forward pass, so the factors of all steps are
-computed together, and the loop holds one product and a few sums; `inspection.bptt` has the derivation at length.
 TensorFlow proper is used here because Keras has no loop whose gradient we may write.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from seq2seq.layers import equations
+
+COMPILED_UNITS = 128
+"""Layers of fewer units are not worth the time that XLA takes for each number of rows."""
+
+
+class StepGradients(NamedTuple):
+    """What a step hands on of the gradients of its new states, past its products and into them.
+
+    `states`: gradients of the states before, past the recurrent product, `(batch, units)` each.
+    `recurrent`: of the blocks of the recurrent product, `(batch, units)` each.
+    `inputs`: of those of the input product.
+    """
+
+    states: list[Any]
+    recurrent: list[Any]
+    inputs: list[Any]
 
 
 def run(
@@ -24,245 +41,210 @@ def run(
     initial_states: list[Any],
     weights: tuple[Any, Any, Any],
     reverse: bool,
+    compiled: bool = False,
 ) -> tuple[Any, list[Any]]:
     """One direction of one layer.
 
     Args:
-        kernel_name: One of `KERNELS`.
+        kernel_name: One of `CELLS`.
         inputs: `(batch, steps, features)`.
         mask: `(batch, steps)`, True keeps; a padded step carries the states over unchanged. None: all are valid.
         initial_states: `(batch, units)` each, as many as the cell has.
         weights: kernel, recurrent kernel and bias, in the layout of the Keras layer.
         reverse: Whether to read the sequence from its last step to its first.
+        compiled: Whether XLA compiles what is element by element, anew for each number of rows: for training, where
+            batches come in few shapes.
 
     Returns:
         States at every step `(batch, steps, units)` in the order of the inputs, and the final states.
     """
-    kernel, recurrent_kernel, bias = weights
-    has_recurrent_bias = len(bias.shape) == 2
-    recurrent_weights = (recurrent_kernel, bias[1]) if has_recurrent_bias else (recurrent_kernel,)
-    projected = tf.tensordot(tf.transpose(inputs, [1, 0, 2]), kernel, 1) + (bias[0] if has_recurrent_bias else bias)
+    cell = CELLS[kernel_name]
+    units = weights[1].shape[0]
     keep = None if mask is None else tf.transpose(mask)[:, :, None]
-    if reverse:
-        projected = tf.reverse(projected, [0])
-        keep = None if keep is None else tf.reverse(keep, [0])
-    states, *final_states = KERNELS[kernel_name](projected, keep, initial_states, recurrent_weights)
-    if reverse:
-        states = tf.reverse(states, [0])
-    return tf.transpose(states, [1, 0, 2]), final_states
+    steps = tf.shape(inputs)[1]
+    last_step = steps - 1
+    forward_step, backward_step = cell.steps(compiled and units >= COMPILED_UNITS)
 
+    def place(time: Any) -> Any:
+        return last_step - time if reverse else time
 
-class Factors(NamedTuple):
-    """What dL/dh' is multiplied by at each step of a cell with one state.
-
-    `carried` `(steps, batch, units)`: on the way to h past all products; None: nothing goes that way.
-    `recurrent` `(steps, batch, blocks, units)`: on the way to each block of the recurrent product.
-    `last_input` `(steps, batch, units)`: on the way to the last block of the input product, where that differs.
-    """
-
-    carried: Any
-    recurrent: Any
-    last_input: Any = None
-
-
-def _rnn_factors(_previous: Any, step: equations.RNNStep) -> Factors:
-    return Factors(None, (1 - step.state * step.state)[:, :, None])
-
-
-def _gru_factors(previous: Any, step: equations.GRUStep) -> Factors:
-    candidate = (1 - step.update) * (1 - step.candidate * step.candidate)
-    update = (previous - step.candidate) * step.update * (1 - step.update)
-    reset = candidate * step.recurrent_candidate * step.reset * (1 - step.reset)
-    return Factors(step.update, tf.stack([update, reset, candidate * step.reset], 2), candidate)
-
-
-def _gru_simplified_factors(previous: Any, step: equations.GRUSimplifiedStep) -> Factors:
-    candidate = (1 - step.update) * (1 - step.candidate * step.candidate)
-    update = (previous - step.candidate) * step.update * (1 - step.update)
-    return Factors(step.update, tf.stack([update, candidate], 2))
-
-
-def _one_state(equation: Callable[..., Any], step_class: Any, factors_of: Callable[[Any, Any], Factors]) -> Any:
-    """The kernel of a cell with one state: its equation forwards, its factors backwards."""
-
-    def kernel(projected: Any, keep: Any, initial_states: list[Any], recurrent_weights: tuple[Any, ...]) -> Any:
-        steps = tf.shape(projected)[0]
-        units = recurrent_weights[0].shape[0]
-
-        @tf.custom_gradient
-        def states_of(projected: Any, initial_state: Any, *recurrent_weights: Any) -> Any:
-            def forward(time: Any, state: Any, *stored: tf.TensorArray) -> tuple[Any, ...]:
-                step = equation(projected[time], state, *recurrent_weights)
-                step = step._replace(state=_kept(keep, time, step.state, state))
-                written = (array.write(time, value) for array, value in zip(stored, step, strict=True))
-                return (time + 1, step.state, *written)
-
-            stored = [_rows(projected.dtype, steps, units) for _ in step_class._fields]
-            _, _, *stored = tf.while_loop(lambda time, *_: time < steps, forward, (0, initial_state, *stored))
-            states = tf.ensure_shape(stored[0].stack(), [None, None, units])
-
-            def gradient(gradient_of_states: Any) -> tuple[Any, ...]:
-                previous = tf.concat([initial_state[None], states[:-1]], 0)
-                values = step_class(states, *(array.stack() for array in stored[1:]))
-                factors = _with_padding(factors_of(previous, values), keep)
-                transposed_kernel = tf.transpose(recurrent_weights[0])
-
-                def backward(time: Any, carried: Any, collected: tf.TensorArray) -> tuple[Any, ...]:
-                    total = carried + gradient_of_states[time]
-                    through_product = _flat(total[:, None, :] * factors.recurrent[time])
-                    carried = tf.matmul(through_product, transposed_kernel)
-                    if factors.carried is not None:
-                        carried += total * factors.carried[time]
-                    return time - 1, carried, collected.write(time, total)
-
-                _, gradient_of_initial_state, collected = tf.while_loop(
-                    lambda time, *_: time >= 0,
-                    backward,
-                    (steps - 1, tf.zeros_like(initial_state), _rows(projected.dtype, steps, units)),
-                )
-                totals = collected.stack()
-                blocks = totals[:, :, None, :] * factors.recurrent
-                through_product = tf.reshape(blocks, tf.shape(projected))
-                gradient_of_projected = through_product
-                if factors.last_input is not None:
-                    others = through_product[:, :, :-units]
-                    gradient_of_projected = tf.concat([others, totals * factors.last_input], 2)
-                return (
-                    gradient_of_projected,
-                    gradient_of_initial_state,
-                    *_weight_gradients(previous, through_product, recurrent_weights),
-                )
-
-            return states, gradient
-
-        states = states_of(projected, initial_states[0], *recurrent_weights)
-        return states, states[-1]
-
-    return kernel
-
-
-def _lstm(projected: Any, keep: Any, initial_states: list[Any], recurrent_weights: tuple[Any, ...]) -> Any:
-    """The kernel of the LSTM. Backwards, with d = dL/dh' and e = dL/dc' of a step:
-
-    e += d * o (1 - tanh(c')^2)                                                     c' shows in h'
-    [di | df | dg | do] before the sigmoids = [e g i (1-i) | e c f (1-f) | e i (1-g^2) | d tanh(c') o (1-o)]
-    dL/dh = [di | df | dg | do] U^T,   dL/dc = e * f
-    """
-    steps = tf.shape(projected)[0]
-    units = recurrent_weights[0].shape[0]
+    def kept(time: Any) -> Any:
+        return None if keep is None else keep[time]
 
     @tf.custom_gradient
-    def states_of(projected: Any, initial_state: Any, initial_cell_state: Any, recurrent_kernel: Any) -> Any:
-        def forward(time: Any, state: Any, cell_state: Any, *stored: tf.TensorArray) -> tuple[Any, ...]:
-            step = equations.lstm(projected[time], state, cell_state, recurrent_kernel)
-            step = step._replace(
-                state=_kept(keep, time, step.state, state),
-                cell_state=_kept(keep, time, step.cell_state, cell_state),
-            )
-            written = (array.write(time, value) for array, value in zip(stored, step, strict=True))
-            return (time + 1, step.state, step.cell_state, *written)
+    def states_of(inputs: Any, kernel: Any, recurrent_kernel: Any, bias: Any, *initial_states: Any) -> Any:
+        projected = tf.reshape(tf.matmul(_rows(inputs), kernel), [steps, -1, kernel.shape[1]])
 
-        stored = [_rows(projected.dtype, steps, units) for _ in equations.LSTMStep._fields]
-        _, _, final_cell_state, *stored = tf.while_loop(
-            lambda time, *_: time < steps, forward, (0, initial_state, initial_cell_state, *stored)
+        def forward(count: Any, states: list[Any], stored: list[tf.TensorArray]) -> tuple[Any, list[Any], list[Any]]:
+            time = place(count)
+            recurrent = tf.matmul(states[0], recurrent_kernel)
+            step = forward_step(projected[time], recurrent, bias, states, kept(time))
+            stored = [array.write(time, value) for array, value in zip(stored, step, strict=True)]
+            return count + 1, list(step[: len(states)]), stored
+
+        stored = [_array(projected, steps, units) for _ in cell.step_class._fields]
+        _, final_states, stored = tf.while_loop(
+            lambda count, *_: count < steps, forward, (0, list(initial_states), stored)
         )
         states = tf.ensure_shape(stored[0].stack(), [None, None, units])
 
-        def gradient(gradient_of_states: Any, gradient_of_final_cell_state: Any) -> tuple[Any, ...]:
-            _, cell_states, input_gate, forget_gate, candidate, output_gate = (array.stack() for array in stored)
-            previous = tf.concat([initial_state[None], states[:-1]], 0)
-            previous_cell = tf.concat([initial_cell_state[None], cell_states[:-1]], 0)
-            shown = tf.tanh(cell_states)
-            through_cell = tf.stack(
-                [
-                    candidate * input_gate * (1 - input_gate),
-                    previous_cell * forget_gate * (1 - forget_gate),
-                    input_gate * (1 - candidate * candidate),
-                ],
-                2,
-            )
-            through_output = shown * output_gate * (1 - output_gate)
-            exposed = output_gate * (1 - shown * shown)
-            passed, kept_cell = None, forget_gate
-            if keep is not None:
-                valid = tf.cast(keep, projected.dtype)
-                passed = 1 - valid
-                through_cell, through_output, exposed = (
-                    through_cell * valid[:, :, None],
-                    through_output * valid,
-                    exposed * valid,
-                )
-                kept_cell = forget_gate * valid + passed
+        def gradient(of_states: Any, *of_other_final_states: Any) -> tuple[Any, ...]:
+            all_states = [states, *(array.stack() for array in stored[1 : len(initial_states)])]
+            previous = [
+                tf.concat([values[1:], initial[None]] if reverse else [initial[None], values[:-1]], 0)
+                for values, initial in zip(all_states, initial_states, strict=True)
+            ]
             transposed_kernel = tf.transpose(recurrent_kernel)
 
-            def backward(time: Any, carried: Any, carried_cell: Any, collected: tf.TensorArray) -> tuple[Any, ...]:
-                total = carried + gradient_of_states[time]
-                total_cell = carried_cell + total * exposed[time]
-                through_product = tf.concat(
-                    [_flat(total_cell[:, None, :] * through_cell[time]), total * through_output[time]], 1
-                )
-                carried = tf.matmul(through_product, transposed_kernel)
-                if passed is not None:
-                    carried += total * passed[time]
-                return time - 1, carried, total_cell * kept_cell[time], collected.write(time, through_product)
+            def backward(count: Any, product: Any, of_carried: list[Any], collected: list[tf.TensorArray]) -> Any:
+                time = place(count)
+                before = [values[time] for values in previous]
+                step = cell.step_class(*(array.read(time) for array in stored))
+                of_step = backward_step(of_states[time], product, of_carried, before, step, kept(time))
+                of_products = [tf.concat(blocks, 1) for blocks in of_step[1:]]
+                collected = [array.write(time, rows) for array, rows in zip(collected, of_products, strict=True)]
+                return count - 1, tf.matmul(of_products[0], transposed_kernel), of_step.states, collected
 
-            _, gradient_of_initial_state, gradient_of_initial_cell_state, collected = tf.while_loop(
-                lambda time, *_: time >= 0,
+            collected = [_array(projected, steps, kernel.shape[1]) for _ in range(2)]
+            nothing = tf.zeros_like(initial_states[0])
+            _, product, of_initial, collected = tf.while_loop(
+                lambda count, *_: count >= 0,
                 backward,
-                (
-                    steps - 1,
-                    tf.zeros_like(initial_state),
-                    gradient_of_final_cell_state,
-                    _rows(projected.dtype, steps, 4 * units),
-                ),
+                (last_step, nothing, [nothing, *of_other_final_states], collected),
             )
-            through_product = collected.stack()
+            of_initial[0] += product
+            of_recurrent, of_projected = (_rows(array.stack()) for array in collected)
+            of_bias = _column_sums(of_projected)
+            if len(bias.shape) == 2:
+                of_bias = tf.stack([of_bias, _column_sums(of_recurrent)])
             return (
-                through_product,
-                gradient_of_initial_state,
-                gradient_of_initial_cell_state,
-                *_weight_gradients(previous, through_product, (recurrent_kernel,)),
+                tf.reshape(tf.matmul(of_projected, kernel, transpose_b=True), tf.shape(inputs)),
+                tf.matmul(_rows(inputs), of_projected, transpose_a=True),
+                tf.matmul(_rows(previous[0]), of_recurrent, transpose_a=True),
+                of_bias,
+                *of_initial,
             )
 
-        return (states, final_cell_state), gradient
+        return (states, *final_states[1:]), gradient
 
-    states, final_cell_state = states_of(projected, *initial_states, *recurrent_weights)
-    return states, states[-1], final_cell_state
+    states, *other_final_states = states_of(tf.transpose(inputs, [1, 0, 2]), *weights, *initial_states)
+    final_state = states[0] if reverse else states[-1]
+    return tf.transpose(states, [1, 0, 2]), [final_state, *other_final_states]
 
 
-KERNELS = {
-    "rnn": _one_state(equations.rnn, equations.RNNStep, _rnn_factors),
-    "lstm": _lstm,
-    "gru": _one_state(equations.gru, equations.GRUStep, _gru_factors),
-    "gru_simplified": _one_state(equations.gru_simplified, equations.GRUSimplifiedStep, _gru_simplified_factors),
+def _rnn_gradients(totals: list[Any], _previous: list[Any], step: equations.RNNStep) -> StepGradients:
+    through = [totals[0] * (1 - step.state * step.state)]
+    return StepGradients([tf.zeros_like(totals[0])], through, through)
+
+
+def _gru_gradients(totals: list[Any], previous: list[Any], step: equations.GRUStep) -> StepGradients:
+    candidate = totals[0] * (1 - step.update) * (1 - step.candidate * step.candidate)
+    update = totals[0] * (previous[0] - step.candidate) * step.update * (1 - step.update)
+    reset = candidate * step.recurrent_candidate * step.reset * (1 - step.reset)
+    return StepGradients([totals[0] * step.update], [update, reset, candidate * step.reset], [update, reset, candidate])
+
+
+def _gru_simplified_gradients(
+    totals: list[Any], previous: list[Any], step: equations.GRUSimplifiedStep
+) -> StepGradients:
+    candidate = totals[0] * (1 - step.update) * (1 - step.candidate * step.candidate)
+    update = totals[0] * (previous[0] - step.candidate) * step.update * (1 - step.update)
+    through = [update, candidate]
+    return StepGradients([totals[0] * step.update], through, through)
+
+
+def _lstm_gradients(totals: list[Any], previous: list[Any], step: equations.LSTMStep) -> StepGradients:
+    shown = tf.tanh(step.cell_state)
+    of_cell_state = totals[1] + totals[0] * step.output_gate * (1 - shown * shown)
+    through = [
+        of_cell_state * step.candidate * step.input_gate * (1 - step.input_gate),
+        of_cell_state * previous[1] * step.forget_gate * (1 - step.forget_gate),
+        of_cell_state * step.input_gate * (1 - step.candidate * step.candidate),
+        totals[0] * shown * step.output_gate * (1 - step.output_gate),
+    ]
+    return StepGradients([tf.zeros_like(shown), of_cell_state * step.forget_gate], through, through)
+
+
+class KernelCell:
+    """What the kernel must know of a cell: its gates, and the gradients of one step.
+
+    Args:
+        gates: `(projected_inputs, recurrent, *states)` to the cell's step, from `equations`.
+        step_class: The named tuple of that step; its first fields are the new states.
+        gradients: `(totals, previous, step)` to `StepGradients`, where `totals` are dL/dh' (and dL/dc'), all ways
+            together, and `previous` the states before the step.
+    """
+
+    def __init__(self, gates: Callable[..., Any], step_class: Any, gradients: Callable[..., StepGradients]) -> None:
+        self.gates = gates
+        self.step_class = step_class
+        self.gradients = gradients
+
+    @functools.cache  # noqa: B019 - the cells live as long as the module
+    def steps(self, compiled: bool) -> tuple[Callable[..., Any], Callable[..., StepGradients]]:
+        """What one step does beside its product, forwards and backwards."""
+        if not compiled:
+            return self._forward, self._backward
+        forward, backward = (
+            tf.function(function, jit_compile=True, autograph=False) for function in (self._forward, self._backward)
+        )
+        return forward, backward
+
+    def _forward(self, projected: Any, recurrent: Any, bias: Any, states: list[Any], keep: Any) -> Any:
+        units = states[0].shape[1]
+        products = [_blocks(projected, units), _blocks(recurrent, units)]
+        for blocks, row in zip(products, tf.unstack(bias) if len(bias.shape) == 2 else [bias], strict=False):
+            blocks[:] = [block + addend for block, addend in zip(blocks, _blocks(row, units), strict=True)]
+        step = self.gates(*products, *map(_wide, states))
+        if keep is not None:
+            new_states = [tf.where(keep, new, _wide(old)) for new, old in zip(step, states, strict=False)]
+            step = self.step_class(*new_states, *step[len(states) :])
+        return tf.nest.map_structure(lambda value: tf.cast(value, projected.dtype), step)
+
+    def _backward(
+        self, of_outputs: Any, product: Any, of_carried: list[Any], previous: list[Any], step: Any, keep: Any
+    ) -> StepGradients:
+        totals = list(map(_wide, of_carried))
+        totals[0] += _wide(of_outputs) + _wide(product)
+        of_step = self.gradients(totals, list(map(_wide, previous)), self.step_class(*map(_wide, step)))
+        if keep is not None:
+            # At a padded step h' = h: the gradient passes it whole, and reaches no weight.
+            of_step = StepGradients(
+                [tf.where(keep, passed, total) for passed, total in zip(of_step.states, totals, strict=True)],
+                *([tf.where(keep, block, 0) for block in blocks] for blocks in of_step[1:]),
+            )
+        return tf.nest.map_structure(lambda value: tf.cast(value, product.dtype), of_step)
+
+
+CELLS = {
+    "rnn": KernelCell(equations.rnn_gates, equations.RNNStep, _rnn_gradients),
+    "lstm": KernelCell(equations.lstm_gates, equations.LSTMStep, _lstm_gradients),
+    "gru": KernelCell(equations.gru_gates, equations.GRUStep, _gru_gradients),
+    "gru_simplified": KernelCell(
+        equations.gru_simplified_gates, equations.GRUSimplifiedStep, _gru_simplified_gradients
+    ),
 }
 
 
-def _rows(dtype: Any, steps: Any, width: int) -> tf.TensorArray:
-    return tf.TensorArray(dtype, steps, element_shape=[None, width])
+def _wide(values: Any) -> Any:
+    """Numbers of two bytes as float32: what is stored is rounded, what is computed is not."""
+    return tf.cast(values, tf.float32) if values.dtype.size < 4 else values
 
 
-def _flat(blocks: Any) -> Any:
-    return tf.reshape(blocks, [-1, blocks.shape[1] * blocks.shape[2]])
+def _blocks(values: Any, units: int) -> list[Any]:
+    """The blocks of the last axis, each widened by itself: XLA then reads it where it is needed, and stores nothing."""
+    return [_wide(block) for block in tf.split(values, values.shape[-1] // units, axis=-1)]
 
 
-def _kept(keep: Any, time: Any, new: Any, old: Any) -> Any:
-    return new if keep is None else tf.where(keep[time], new, old)
+def _rows(values: Any) -> Any:
+    """`(steps, batch, width)` as `(steps * batch, width)`."""
+    return tf.reshape(values, [-1, values.shape[-1]])
 
 
-def _with_padding(factors: Factors, keep: Any) -> Factors:
-    """At a padded step h' = h: the gradient passes it whole, and reaches no weight."""
-    if keep is None:
-        return factors
-    valid = tf.cast(keep, factors.recurrent.dtype)
-    carried = 1 - valid if factors.carried is None else tf.where(keep, factors.carried, 1)
-    last_input = None if factors.last_input is None else factors.last_input * valid
-    return Factors(carried, factors.recurrent * valid[:, :, None], last_input)
+def _array(like: Any, steps: Any, width: int) -> tf.TensorArray:
+    return tf.TensorArray(like.dtype, steps, element_shape=[None, width])
 
 
-def _weight_gradients(previous: Any, through_product: Any, recurrent_weights: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Gradients of the recurrent kernel and, where there is one, of its bias."""
-    units = previous.shape[-1]
-    rows = tf.reshape(through_product, [-1, through_product.shape[-1]])
-    kernel = tf.matmul(tf.reshape(previous, [-1, units]), rows, transpose_a=True)
-    return (kernel, tf.reduce_sum(rows, 0))[: len(recurrent_weights)]
+def _column_sums(rows: Any) -> Any:
+    # As a product: it adds up in float32, with all cores, and is done in half the time of a reduction.
+    return tf.matmul(tf.ones([1, tf.shape(rows)[0]], rows.dtype), rows)[0]

@@ -49,6 +49,7 @@ class Recurrent(ExplicitMaskLayer):
         inputs: `(batch, steps, features)`.
         mask: `(batch, steps)`, True keeps; valid steps come first. None: all steps are valid.
         initial_state: List of `(batch, units)`, two for an LSTM (h and c); None: zeros.
+        training: Whether the batches come in few shapes, so that compiling for each pays (`kernels.run`).
 
     Returns:
         Outputs `(batch, steps, units)`, in the order of the inputs, and the list of final states.
@@ -111,7 +112,13 @@ class Recurrent(ExplicitMaskLayer):
         """One time step: `(batch, features)` and states to outputs `(batch, units)` and new states."""
         return self.cell(inputs, states)
 
-    def call(self, inputs: Any, mask: Any = None, initial_state: list[Any] | None = None) -> tuple[Any, list[Any]]:
+    def call(
+        self,
+        inputs: Any,
+        mask: Any = None,
+        initial_state: list[Any] | None = None,
+        training: bool | None = None,
+    ) -> tuple[Any, list[Any]]:
         states = self.initial_state(ops.shape(inputs)[0]) if initial_state is None else initial_state
         states = [ops.cast(state, self.compute_dtype) for state in states]
         mask = None if mask is None else ops.cast(mask, "bool")
@@ -127,7 +134,9 @@ class Recurrent(ExplicitMaskLayer):
             if choice.implementation == "cudnn":
                 outputs, states = cudnn.run(self.cell.cudnn_mode, inputs, mask, states, weights, self.reverse)
             else:
-                outputs, states = kernels.run(self.cell.kernel_name, inputs, mask, states, weights, self.reverse)
+                outputs, states = kernels.run(
+                    self.cell.kernel_name, inputs, mask, states, weights, self.reverse, compiled=bool(training)
+                )
         if mask is not None:
             outputs *= ops.expand_dims(ops.cast(mask, outputs.dtype), -1)
         # The loops know the number of steps only when they run.

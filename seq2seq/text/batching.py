@@ -13,6 +13,11 @@ from seq2seq.text.ragged import pad, rounded_up
 from seq2seq.text.sampling import Sampling, sentence_seeds
 from seq2seq.text.tokenizer import Tokenizer
 
+ROW_MULTIPLE = 8
+"""Large batches have a multiple of this many rows: products are prepared anew for every shape, and so shapes recur."""
+MULTIPLE_FROM_ROWS = 64
+"""Batches of fewer rows keep what fits, since leaving rows out would cost them more."""
+
 
 class Batch(NamedTuple):
     """Some pairs of a corpus, padded on the right with `PAD_ID`; every row ends with `END_ID` before its padding.
@@ -32,7 +37,8 @@ class Batches:
     """The batches of a corpus, epoch by epoch, the same on every run.
 
     A batch holds as many pairs as its budget allows, padding counted: rows * (longest source + longest target) <=
-    `batch_tokens`, and one pair at least, however long. The corpus is shuffled as a whole, cut into pools, each pool
+    `batch_tokens`, and one pair at least, however long; large batches are cut to a multiple of `ROW_MULTIPLE` rows. The
+    corpus is shuffled as a whole, cut into pools, each pool
     sorted by length, cut into batches, and its batches shuffled. An epoch is a function of `seed` and its number, so
     that it can be gone on with from any batch. Of a mixture an epoch holds what the weights say, see `deal`.
 
@@ -208,4 +214,5 @@ class Batches:
         longest = [np.maximum.accumulate(lengths[:most]).astype(np.int64) for lengths in (source, target)]
         widths = rounded_up(longest[0], self._multiple) + rounded_up(longest[1], self._multiple)
         costs = np.arange(1, len(widths) + 1) * widths
-        return max(1, int(np.searchsorted(costs, self.batch_tokens, side="right")))
+        fitting = max(1, int(np.searchsorted(costs, self.batch_tokens, side="right")))
+        return fitting if fitting < MULTIPLE_FROM_ROWS else fitting - fitting % ROW_MULTIPLE

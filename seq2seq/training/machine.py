@@ -11,6 +11,7 @@ import numpy as np
 from seq2seq.config import Config
 from seq2seq.errors import ConfigError
 from seq2seq.layers.recurrent import KernelChoice
+from seq2seq.model.losses import CHUNK
 from seq2seq.text import Finding
 from seq2seq.training.precision import Precision
 from seq2seq.training.rehearsal import Rehearsal
@@ -26,6 +27,9 @@ COPIES_IN_MEMORY = 5
 COPIES_ON_DISK = 3 * 4 + 4
 # What a recurrent layer keeps for its gradient at each step, in states: projected inputs, gates and their factors.
 KEPT_STATES = 12
+# Of the output matrix the loss holds, beside its gradient: as it is multiplied, transposed, a chunk's share of the
+# gradient and the sum before it.
+OUTPUT_COPIES = 4
 
 LESS_MEMORY = "Lower training.batch_tokens, data.max_target_tokens or tokenizer.vocabulary_size."
 
@@ -246,10 +250,11 @@ def estimated_memory(config: Config, parameters: int, vocabulary: int, batch: tu
     encoder, decoder = model.encoder, model.decoder
     source = 3 * model.embedding_size + KEPT_STATES * encoder.num_layers * encoder.memory_size
     target = 3 * model.embedding_size + KEPT_STATES * decoder.num_layers * decoder.units
-    # Scores, weights and their gradient; logits, probabilities and their gradient.
+    # Scores, weights and their gradient; in a chunk of tokens logits, probabilities and their gradient.
     attention = 3 * source_steps * (model.attention.num_heads if model.attention.score == "multi_head" else 1)
-    numbers = rows * (source_steps * source + target_steps * (target + attention + 3 * vocabulary))
-    return BYTES_OF_FLOAT * (COPIES_IN_MEMORY * parameters + numbers)
+    numbers = rows * (source_steps * source + target_steps * (target + attention))
+    loss = vocabulary * (3 * min(rows * target_steps, CHUNK) + OUTPUT_COPIES * model.embedding_size)
+    return BYTES_OF_FLOAT * (COPIES_IN_MEMORY * parameters + numbers + loss)
 
 
 def largest_batch(

@@ -232,8 +232,8 @@ def test_estimated_memory(toy_config):
     """Worked out by hand for one small model; more of anything takes more."""
     config = toy_config()
     found = machine.estimated_memory(config, 1_000, vocabulary=100, batch=(2, 5, 7))
-    source, target = 5 * (3 * 16 + 12 * 32), 7 * (3 * 16 + 12 * 32 + 3 * 5 + 3 * 100)
-    assert found == 4 * (5 * 1_000 + 2 * (source + target))
+    source, target = 5 * (3 * 16 + 12 * 32), 7 * (3 * 16 + 12 * 32 + 3 * 5)
+    assert found == 4 * (5 * 1_000 + 2 * (source + target) + 100 * (3 * 2 * 7 + 4 * 16))
     for changed, changes in [
         (toy_config(model__encoder__num_layers=2), {}),
         (toy_config(model__attention__score="multi_head"), {}),
@@ -245,6 +245,11 @@ def test_estimated_memory(toy_config):
     ]:
         settings = {"parameters": 1_000, "vocabulary": 100, "batch": (2, 5, 7)} | changes
         assert machine.estimated_memory(changed, **settings) > found
+
+
+def test_logits_need_no_more_memory_than_a_chunk(toy_config):
+    small, large = (machine.estimated_memory(toy_config(), 1_000, 64_000, (rows, 5, 64)) for rows in (8, 64))
+    assert large - small == 4 * 56 * (5 * (3 * 16 + 12 * 32) + 64 * (3 * 16 + 12 * 32 + 3 * 5))
 
 
 def test_the_largest_batch(toy_config):

@@ -253,7 +253,8 @@ def estimated_memory(config: Config, parameters: int, vocabulary: int, batch: tu
     # Scores, weights and their gradient; in a chunk of tokens logits, probabilities and their gradient.
     attention = 3 * source_steps * (model.attention.num_heads if model.attention.score == "multi_head" else 1)
     numbers = rows * (source_steps * source + target_steps * (target + attention))
-    loss = vocabulary * (3 * min(rows * target_steps, CHUNK) + OUTPUT_COPIES * model.embedding_size)
+    width = model.readout_size or model.embedding_size
+    loss = vocabulary * (3 * min(rows * target_steps, CHUNK) + OUTPUT_COPIES * width)
     return BYTES_OF_FLOAT * (COPIES_IN_MEMORY * parameters + numbers + loss)
 
 

@@ -237,6 +237,7 @@ def test_estimated_memory(toy_config):
     for changed, changes in [
         (toy_config(model__encoder__num_layers=2), {}),
         (toy_config(model__attention__score="multi_head"), {}),
+        (toy_config(model__tie="none", model__readout_size=32), {}),
         (config, {"parameters": 2_000}),
         (config, {"vocabulary": 101}),
         (config, {"batch": (3, 5, 7)}),

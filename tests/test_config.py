@@ -80,6 +80,27 @@ class TestTexts:
         assert config.tokenizer.user_symbols == ("<a>", "<b>")
         assert config.model.feeds == ("input", "readout")
 
+    @pytest.mark.parametrize(
+        ("text", "train"),
+        [
+            ("news", "news"),
+            ("[news]", "news"),
+            ("[news, web]", {"news": 1.0, "web": 1.0}),
+            ("{news: 2, web: 5e-1}", {"news": 2.0, "web": 0.5}),
+            ("{2024: 1, a=b: 3}", {"2024": 1.0, "a=b": 3.0}),
+            ("k=v", "k=v"),
+        ],
+    )
+    def test_names_with_weights(self, recipe, text, train):
+        config = load_config(recipe(f"data:\n  train: {text}\n"))
+        assert config.data.train == train
+        assert config.data.corpora == (train if isinstance(train, dict) else {train: 1.0})
+        again = yaml.safe_dump(config.to_dict(), sort_keys=False)
+        assert load_config(recipe(again)) == config == Config.from_dict(yaml.safe_load(again))
+        flags = [f"{name}={weight}" for name, weight in train.items()] if isinstance(train, dict) else ["x"]
+        expected = train if isinstance(train, dict) else "x"
+        assert load_config(recipe("data:\n  train: other\n"), ["--data.train", *flags]).data.train == expected
+
     @pytest.mark.parametrize(("text", "value"), [("true", True), ("false", False), ("True", True)])
     def test_booleans(self, text, value):
         assert load_config(None, ["--model.encoder.residual", text]).model.encoder.residual is value
@@ -126,6 +147,18 @@ class TestRecipeMistakes:
             ("training:\n  epochs: 3\n  epochs: 4\n", 3, "training.epochs is given twice, first at"),
             ("training:\n  epochs: [\n", 3, "the recipe must be YAML, but"),
             ("data:\n  dev: null\n  held_out: 0\n", 3, "data.held_out must be at least 1 where data.dev is null"),
+            ("data:\n  train: {a: 1, b: 0}\n", 2, "data.train.b must be greater than 0, but is 0.0 instead."),
+            ("data:\n  train:\n    a: 1\n    b: nan\n", 2, "data.train.b must be a finite number, but is nan instead."),
+            ("data:\n  train: {a: 1, b: inf}\n", 2, "data.train.b must be a finite number, but is inf instead."),
+            ("data:\n  train: {a: 1, b: many}\n", 2, "data.train.b must be a number, but is 'many' instead."),
+            (
+                "data:\n  train: {a: 1, a: 2}\n",
+                2,
+                "data.train must name each once, but names a twice instead. Keep one.",
+            ),
+            ("data:\n  train: {a: [1]}\n", 2, "must be a name, or names with a number each, but holds a list or a"),
+            ("data:\n  train: {}\n", 2, "data.train must be a name, but is {} instead."),
+            ("data:\n  train: null\n", 2, "data.train must be one value, but is null instead."),
         ],
     )
     def test_message_names_the_line_and_the_way_out(self, recipe, text, line, words):
@@ -166,6 +199,8 @@ class TestFlagMistakes:
             (["--training.epochs", "x"], "training.epochs must be a whole number, but is 'x' instead."),
             (["--training.schedule", "cosin"], "but is 'cosin' instead. Did you mean cosine?"),
             (["--training.epochs"], "--training.epochs requires an argument"),
+            (["--data.train", "a=1", "b=x"], "data.train.b must be a number, but is 'x' instead."),
+            (["--data.train", "a=1", "a"], "data.train must name each once, but names a twice instead."),
             (["--training.epochs", "3", "--training.epochs", "4"], "--training.epochs specified multiple times"),
             (["--model.feeds"], "model.feeds must hold at least one of state, input, readout, but is empty instead."),
         ],
@@ -218,6 +253,10 @@ CONTRADICTIONS = [
     (Tokenizer, {"character_coverage": 0.5}, "tokenizer.character_coverage must be between 0.98 and 1"),
     (Data, {"source": "en", "target": "en"}, "data.target must be other than data.source"),
     (Data, {"train": ""}, "data.train must be a name, but is '' instead."),
+    (Data, {"train": {"": 1}}, "data.train must be a name, but is {'': 1.0} instead."),
+    (Data, {"train": {"a": "1"}}, "data.train.a must be a number, but is '1' instead."),
+    (Data, {"train": {1: 1}}, "data.train must be text, but is 1 instead."),
+    (Data, {"train": None}, "data.train must be text, but is null instead."),
     (Data, {"format": "tsv"}, "data.source must be a column's number from 1 where data.format is tsv"),
     (Data, {"columns": 3}, "data.columns must be 0 where data.format is parallel, but is 3 instead"),
     (

@@ -121,13 +121,17 @@ def checked(value: Any, kind: Any, key: str) -> Any:
         return value
     if origin in (types.UnionType, typing.Union):
         inner = next(argument for argument in arguments if argument is not type(None))
-        return None if value is None else checked(value, inner, key)
+        if isinstance(value, Mapping):
+            inner = next((argument for argument in arguments if typing.get_origin(argument) is dict), inner)
+        return None if value is None and type(None) in arguments else checked(value, inner, key)
     if origin is Literal:
         if value not in arguments:
             raise must_be(key, f"one of {', '.join(arguments)}", value, suggestion(value, arguments))
         return value
     if origin is tuple:
         return _checked_tuple(value, arguments[0], key)
+    if origin is dict:
+        return _checked_numbers(value, arguments[1], key)
     if kind is float and type(value) is int:
         value = float(value)
     if type(value) is not kind:
@@ -146,16 +150,28 @@ def _checked_tuple(value: Any, kind: Any, key: str) -> tuple[Any, ...]:
     return items
 
 
+def _checked_numbers(value: Mapping[Any, Any], kind: Any, key: str) -> dict[str, Any]:
+    try:
+        return {checked(name, str, key): checked(number, kind, f"{key}.{name}") for name, number in value.items()}
+    except ConfigError as error:
+        # A recipe knows in which line the setting is, and not its names.
+        raise ConfigError(str(error), key) from None
+
+
 def read_text(text: str | list[str] | None, kind: Any, key: str) -> Any:
     """What somebody wrote in a recipe or a flag, as the setting's type means it; ranges are `checked`'s business.
 
     Examples:
         >>> read_text("no", str, "data.target"), read_text("1e-3", float, "training.learning_rate")
         ('no', 0.001)
+        >>> read_text(["news", "web=0.5"], str | dict[str, float], "data.train")
+        {'news': 1.0, 'web': 0.5}
         >>> read_text("yes", bool, "model.encoder.bidirectional")
         Traceback (most recent call last):
         seq2seq.errors.ConfigError: model.encoder.bidirectional must be true or false, but is 'yes' instead.
     """
+    if takes_numbers(kind) and isinstance(text, list):
+        return _read_numbers(text, key)
     kind, optional = bare(kind)
     if text is None and optional:
         return None
@@ -175,13 +191,33 @@ def read_text(text: str | list[str] | None, kind: Any, key: str) -> Any:
     return text
 
 
+def _read_numbers(items: list[str], key: str) -> str | dict[str, float]:
+    if len(items) == 1 and "=" not in items[0]:
+        return items[0]
+    numbers: dict[str, float] = {}
+    for item in items:
+        name, _, number = item.rpartition("=") if "=" in item else (item, "", "1")
+        if name in numbers:
+            raise ConfigError(f"{key} must name each once, but names {name} twice instead. Keep one.", key)
+        try:
+            numbers[name] = float(number)
+        except ValueError:
+            raise ConfigError(f"{key}.{name} must be {WORDS[float]}, but is {number!r} instead.", key) from None
+    return numbers
+
+
+def takes_numbers(kind: Any) -> bool:
+    """Whether a setting may be several names with a number each."""
+    return any(typing.get_origin(argument) is dict for argument in typing.get_args(kind))
+
+
 def bare(kind: Any) -> tuple[Any, bool]:
     """A setting's type without its range, and whether it may be null."""
     if typing.get_origin(kind) is Annotated:
         return bare(typing.get_args(kind)[0])
     if typing.get_origin(kind) in (types.UnionType, typing.Union):
         inner = next(argument for argument in typing.get_args(kind) if argument is not type(None))
-        return bare(inner)[0], True
+        return bare(inner)[0], type(None) in typing.get_args(kind)
     return kind, False
 
 

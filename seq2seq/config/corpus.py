@@ -8,6 +8,7 @@ from seq2seq.config.checks import (
     NonNegative,
     NonNegativeFloat,
     Positive,
+    PositiveFloat,
     Section,
     must_be,
 )
@@ -31,8 +32,9 @@ class Data(Section):
     """What to translate into, named in the same way."""
     columns: NonNegative = 0
     """Columns of every line of a tsv file; 0: no more than source and target need."""
-    train: str = "train"
-    """Name of the training files, without their ending."""
+    train: str | dict[str, PositiveFloat] = "train"
+    """Name of the training files, without their ending; or several names, each with its weight, which is how many
+    times an epoch holds each of its pairs: {news: 2, web: 0.5}, as a flag news=2 web=0.5."""
     dev: str | None = "dev"
     """Name of the files that choose the best checkpoint; null: take `held_out` pairs from the training files."""
     test: str | None = "test"
@@ -52,10 +54,17 @@ class Data(Section):
     origin: str = ""
     """Where the files can be had, in a sentence: shown when they are absent."""
 
+    @property
+    def corpora(self) -> dict[str, float]:
+        """Names of the training files, with the weight of each."""
+        return {self.train: 1.0} if isinstance(self.train, str) else self.train
+
     def check(self) -> None:
-        for name in ("folder", "source", "target", "train"):
+        for name in ("folder", "source", "target"):
             if not getattr(self, name):
                 raise must_be(self.key(name), "a name", getattr(self, name))
+        if not self.corpora or not all(self.corpora):
+            raise must_be(self.key("train"), "a name", self.train)
         if self.source == self.target:
             raise must_be(self.key("target"), f"other than {self.key('source')}", self.target)
         if self.columns and self.format != "tsv":

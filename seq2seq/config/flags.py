@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 import cyclopts
 
-from seq2seq.config.checks import bare
+from seq2seq.config.checks import bare, takes_numbers
 from seq2seq.config.reading import merge
 from seq2seq.config.run import Config
 from seq2seq.config.settings import Setting, known_settings
@@ -149,8 +149,9 @@ def _group(section: str) -> cyclopts.Group:
 
 def _flag(name: str, setting: Setting) -> inspect.Parameter:
     kind, _ = bare(setting.kind)
-    is_list = typing.get_origin(kind) is tuple
-    item = typing.get_args(kind)[0] if is_list else kind
+    is_tuple = typing.get_origin(kind) is tuple
+    is_list = is_tuple or takes_numbers(setting.kind)
+    item = typing.get_args(kind)[0] if is_tuple else kind
     parameter = cyclopts.Parameter(
         name=f"--{setting.key}",
         help=" ".join([setting.help, *_choices(item), f"(default: {_shown(setting.default)})"]),

@@ -11,7 +11,7 @@ from typing import Any
 
 import yaml
 
-from seq2seq.config.checks import bare, read_text, unknown_setting
+from seq2seq.config.checks import bare, read_text, takes_numbers, unknown_setting
 from seq2seq.config.run import Config
 from seq2seq.config.settings import known_sections, known_settings
 from seq2seq.errors import ConfigError
@@ -90,11 +90,20 @@ def leaves(node: yaml.Node | None, path: pathlib.Path, prefix: str) -> Iterator[
 
 
 def node_text(node: yaml.Node, key: str) -> str | list[str] | None:
-    """What a recipe says of one setting, as text, so that the setting's type may say what it means."""
+    """What a recipe says of one setting, as text, so that the setting's type may say what it means.
+
+    Names with a number each are written as a flag writes them, `name=number`.
+    """
     if isinstance(node, yaml.ScalarNode):
         return None if node.tag == "tag:yaml.org,2002:null" else str(node.value)
     if isinstance(node, yaml.SequenceNode) and all(isinstance(item, yaml.ScalarNode) for item in node.value):
         return [str(item.value) for item in node.value]
+    if isinstance(node, yaml.MappingNode) and takes_numbers(kind_of(key)):
+        if all(isinstance(number, yaml.ScalarNode) for _, number in node.value):
+            return [f"{name.value}={number.value}" for name, number in node.value]
+        raise ConfigError(
+            f"{key} must be a name, or names with a number each, but holds a list or a section instead.", key
+        )
     raise ConfigError(f"{key} must be one value or a list of values, but is {shown(node)} instead.", key)
 
 

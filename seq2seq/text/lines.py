@@ -81,6 +81,26 @@ def scan_stream(file: BinaryIO, name: str, max_line_characters: int = MAX_LINE_C
         yield _checked(f"{name}:{number}", text, max_line_characters)
 
 
+def count_lines(path: str | Path) -> int | None:
+    """How many lines a file has, without looking at them; None where it would have to be unpacked for that.
+
+    Raises:
+        DataError: where the file cannot be read.
+    """
+    path = Path(path)
+    if path.name.endswith(".gz"):
+        return None
+    try:
+        with open(path, "rb") as file:
+            count, last = 0, b"\n"
+            while block := file.read(1 << 20):
+                count, last = count + block.count(b"\n"), block
+    except OSError as error:
+        raise DataError(f"{path}: the file cannot be read ({error.strerror}).") from error
+    # The last line may lack its end.
+    return count + (not last.endswith(b"\n"))
+
+
 def _open(path: Path) -> BinaryIO:
     if path.name.endswith(".gz"):
         return cast(BinaryIO, io.BufferedReader(gzip.open(path, "rb"), buffer_size=1 << 20))

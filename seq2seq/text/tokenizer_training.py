@@ -5,7 +5,7 @@ import io
 import random
 import re
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import sentencepiece
 
@@ -26,6 +26,10 @@ from seq2seq.text.tokenizer import Tokenizer
 KINDS = ("unigram", "bpe", "char", "word")
 NORMALIZATIONS = ("nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity")
 
+MAX_TRAINING_LINES = 400_000
+
+Item = TypeVar("Item")
+
 _TOO_LARGE = re.compile(r"Vocabulary size too high .*<= (\d+)")
 _TOO_SMALL = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")
 
@@ -42,7 +46,7 @@ def train_tokenizer(
     byte_fallback: bool = False,
     user_symbols: Sequence[str] = (),
     normalization: str = "nmt_nfkc",
-    max_training_lines: int | None = 400_000,
+    max_training_lines: int | None = MAX_TRAINING_LINES,
     seed: int = 0,
 ) -> Tokenizer:
     """Train SentencePiece on a corpus (Kudo and Richardson 2018); the same lines always give the same tokenizer.
@@ -85,14 +89,16 @@ def train_tokenizer(
             f"target_vocabulary_size must be None where shared is True, but is {target_vocabulary_size} instead."
         )
     settings = _settings(kind, character_coverage, byte_fallback, user_symbols, normalization)
-    source, target = LineSample(max_training_lines, seed), LineSample(max_training_lines, seed)
-    source.extend(source_lines, "source")
-    (source if shared else target).extend(target_lines, "target")
-    source_model = _train(source.lines, "vocabulary_size", vocabulary_size, settings)
+    if max_training_lines is not None and max_training_lines < 1:
+        raise ValueError(f"max_training_lines must be at least 1 or None, but is {max_training_lines} instead.")
+    source, target = Reservoir[str](max_training_lines, seed), Reservoir[str](max_training_lines, seed)
+    _add_lines(source, source_lines, "source")
+    _add_lines(source if shared else target, target_lines, "target")
+    source_model = _train(source.items, "vocabulary_size", vocabulary_size, settings)
     if shared:
         return Tokenizer(source_model)
     target_size = vocabulary_size if target_vocabulary_size is None else target_vocabulary_size
-    return Tokenizer(source_model, _train(target.lines, "target_vocabulary_size", target_size, settings))
+    return Tokenizer(source_model, _train(target.items, "target_vocabulary_size", target_size, settings))
 
 
 def _settings(
@@ -139,37 +145,39 @@ def _check_user_symbols(user_symbols: Sequence[str]) -> None:
         raise ValueError(f"user_symbols must be without repetition, but are {list(user_symbols)} instead.")
 
 
-class LineSample:
-    """Up to `limit` lines of a stream of any length, each equally likely to be kept (Vitter 1985, algorithm R).
+class Reservoir(Generic[Item]):
+    """Up to `limit` items of a stream of any length, each equally likely to be kept (Vitter 1985, algorithm R).
 
     Args:
-        limit: lines to keep at most; None: all.
-        seed: what the choice depends on, beside the number of lines.
+        limit: items to keep at most; None: all.
+        seed: what the choice depends on, beside the number of items.
     """
 
     def __init__(self, limit: int | None, seed: int) -> None:
-        if limit is not None and limit < 1:
-            raise ValueError(f"max_training_lines must be at least 1 or None, but is {limit} instead.")
-        self.lines: list[str] = []
+        self.items: list[Item] = []
         self._limit = limit
         self._random = random.Random(seed)
         self._seen = 0
 
-    def extend(self, lines: Iterable[str], side: str) -> None:
-        """Take the lines of one side; blank ones teach nothing and are passed over."""
-        for number, line in enumerate(lines, start=1):
-            # SentencePiece marks unknown characters with this one, and leaves out a line that has it without a word.
-            text = line.replace("▅", " ").strip()
-            _check_line(text, side, number)
-            if not text:
-                continue
-            self._seen += 1
-            if self._limit is None or len(self.lines) < self._limit:
-                self.lines.append(text)
-                continue
-            place = self._random.randrange(self._seen)
-            if place < self._limit:
-                self.lines[place] = text
+    def add(self, item: Item) -> None:
+        """Take an item, and drop another, or itself, where there are too many."""
+        self._seen += 1
+        if self._limit is None or len(self.items) < self._limit:
+            self.items.append(item)
+            return
+        place = self._random.randrange(self._seen)
+        if place < self._limit:
+            self.items[place] = item
+
+
+def _add_lines(sample: Reservoir[str], lines: Iterable[str], side: str) -> None:
+    """Blank lines teach nothing and are passed over."""
+    for number, line in enumerate(lines, start=1):
+        # SentencePiece marks unknown characters with this one, and leaves out a line that has it without a word.
+        text = line.replace("▅", " ").strip()
+        _check_line(text, side, number)
+        if text:
+            sample.add(text)
 
 
 def _check_line(text: str, side: str, number: int) -> None:

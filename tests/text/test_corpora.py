@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from seq2seq.errors import DataError
 from seq2seq.text import CorpusReport, read_columns, read_lines, read_pairs
+from seq2seq.text.lines import count_lines, scan_lines
 
 GOOD = [("a cat", "un chat"), ("two dogs", "deux chiens"), ("a naïve 🙂", "une naïve 🙂")]
 
@@ -363,3 +364,16 @@ def test_a_report_counts_by_reason():
         "  1 NUL character (first: b:9)",
         "  3 blank source (first: a:0)",
     ]
+
+
+@pytest.mark.parametrize(
+    ("content", "lines"), [(b"", 0), (b"\n", 1), (b"a\nb\n", 2), (b"a\nb", 2), (b"x" * 3_000_000 + b"\ny", 2)]
+)
+def test_lines_are_counted_unseen(tmp_path, content, lines):
+    path = tmp_path / "a.en"
+    path.write_bytes(content)
+    assert count_lines(path) == lines == sum(1 for _ in scan_lines(path, 10))
+    (tmp_path / "a.en.gz").write_bytes(gzip.compress(content))
+    assert count_lines(tmp_path / "a.en.gz") is None
+    with pytest.raises(DataError, match=rf"^{tmp_path}/none: the file cannot be read \(No such file"):
+        count_lines(tmp_path / "none")

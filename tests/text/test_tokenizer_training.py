@@ -4,7 +4,7 @@ import pytest
 
 from seq2seq.errors import TokenizerError
 from seq2seq.text import Tokenizer, tokenizer_training, train_tokenizer
-from seq2seq.text.tokenizer_training import LineSample
+from seq2seq.text.tokenizer_training import Reservoir
 
 RARE = [
     "naïve café déjà vu",
@@ -268,25 +268,26 @@ def test_lower_coverage_gives_up_rare_characters():
     assert 1 in covering.encode_source(["ж"])[0]
 
 
-def test_a_sample_of_lines_holds_every_line_equally_often():
+def test_a_sample_holds_every_item_equally_often():
     counts = dict.fromkeys(range(20), 0)
     for seed in range(2000):
-        sample = LineSample(5, seed)
-        sample.extend((str(i) for i in range(12)), "source")
-        sample.extend((str(i) for i in range(12, 20)), "target")
-        assert len(sample.lines) == len(set(sample.lines)) == 5
-        for line in sample.lines:
-            counts[int(line)] += 1
+        sample = Reservoir(5, seed)
+        for number in range(20):
+            sample.add(number)
+        assert len(sample.items) == len(set(sample.items)) == 5
+        for number in sample.items:
+            counts[number] += 1
     # 2000 draws of 5 in 20: 500 each, give or take 19.4; five deviations.
     assert all(abs(count - 500) < 97 for count in counts.values()), counts
 
 
 def test_training_on_a_sample_is_training_on_those_lines(corpus):
     lines = [source for source, _ in corpus]
-    sample = LineSample(60, seed=3)
-    sample.extend(lines, "source")
+    sample = Reservoir(60, seed=3)
+    for line in lines:
+        sample.add(line)
     sampled = train_tokenizer(lines, [], vocabulary_size=60, max_training_lines=60, seed=3)
-    assert sampled == train_tokenizer(sample.lines, [], vocabulary_size=60)
+    assert sampled == train_tokenizer(sample.items, [], vocabulary_size=60)
     assert sampled != train_tokenizer(lines, [], vocabulary_size=60, max_training_lines=60, seed=4)
     assert train_tokenizer(lines, [], vocabulary_size=60, max_training_lines=None) == train_tokenizer(
         lines, [], vocabulary_size=60

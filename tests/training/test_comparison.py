@@ -265,7 +265,8 @@ class TestRealRuns:
     def test_have_one_tokenizer_and_one_encoded_corpus(self, story):
         one, other = ((story.folder / f"context={name}" / "state" / "joint.model") for name in ("last", "mean"))
         assert one.read_bytes() == other.read_bytes()
-        assert len(list((story.folder / ".cache").iterdir())) == 1
+        encoded = [path for path in (story.folder / ".cache").iterdir() if path.is_dir()]
+        assert len(encoded) == 1
 
     def test_record_what_the_table_needs(self, story):
         for row in story.results["variants"]:

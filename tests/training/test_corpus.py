@@ -1,12 +1,14 @@
 """A recipe's files: where they are, what is held out of them, and what they become."""
 
+import collections
 import gzip
 
 import pytest
 
 from seq2seq.config import Config
 from seq2seq.errors import DataError
-from seq2seq.text import CorpusReport, Tokenizer
+from seq2seq.text import CorpusReport, Tokenizer, train_tokenizer
+from seq2seq.training import corpus as corpus_module
 from seq2seq.training.corpus import Corpus, create_batches, create_tokenizer
 
 
@@ -17,8 +19,8 @@ def write(folder, name, pairs):
 
 def config(folder, seed=0, training=None, tokenizer=None, **data):
     data = {"folder": str(folder), "source": "en", "target": "eo", "test": None} | data
-    settings = {"data": data, "run": {"seed": seed}, "training": training or {}, "tokenizer": tokenizer or {}}
-    return Config.from_dict(settings)
+    run = {"seed": seed, "folder": str(folder / "runs")}
+    return Config.from_dict({"data": data, "run": run, "training": training or {}, "tokenizer": tokenizer or {}})
 
 
 @pytest.fixture
@@ -112,6 +114,163 @@ class TestHeldOut:
         unknown = [1 in ids for ids in tokenizer.encode_source(held_out)]
         assert unknown == [True] * 20
         assert not any(1 in ids for ids in tokenizer.encode_source(kept))
+
+    def test_pairs_are_drawn_and_read_once(self, folder, toy_pairs, monkeypatch):
+        settings = config(folder, dev=None, held_out=20)
+        first = Corpus(settings)
+        dev = list(first.dev_pairs())
+        lines = (folder / "train.en").read_text(encoding="utf-8").splitlines()
+        assert [pair.source for pair in dev] == [lines[int(pair.where.rpartition(":")[2]) - 1] for pair in dev]
+        training = list(first.train_pairs())
+        (kept,) = (folder / "runs" / ".cache").iterdir()
+        with monkeypatch.context() as patch:
+            patch.setattr(Corpus, "_hold_out", None)
+            again = Corpus(settings)
+            assert (list(again.dev_pairs()), list(again.train_pairs())) == (dev, training)
+        kept.write_bytes(kept.read_bytes().replace(b"the", b"teh", 1))
+        assert list(Corpus(settings).dev_pairs()) == dev
+        # Another content of the files, another choice.
+        write(folder, "train", toy_pairs[:140])
+        other = Corpus(settings)
+        assert len(list(other.train_pairs())) == 120
+        assert list(other.dev_pairs()) != dev
+
+
+def read_back(batches, tokenizer, epoch):
+    """Every pair of texts of an epoch with how often it came."""
+    counts = collections.Counter()
+    for batch in batches.epoch(epoch):
+        sides = tokenizer.decode_source(batch.source_ids), tokenizer.decode_target(batch.target_ids)
+        counts.update(zip(*sides, strict=True))
+    return counts
+
+
+class TestSeveralCorpora:
+    WEIGHTS = {"news": 2.0, "web": 0.5}  # noqa: RUF012
+
+    @pytest.fixture
+    def folder(self, tmp_path, toy_pairs):
+        write(tmp_path, "news", toy_pairs[:40])
+        write(tmp_path, "web", toy_pairs[40:120])
+        write(tmp_path, "dev", toy_pairs[150:180])
+        return tmp_path
+
+    def test_come_as_often_as_their_weights_say(self, folder, toy_tokenizer, toy_pairs):
+        said = []
+        settings = config(folder, train=self.WEIGHTS, training={"batch_tokens": 300})
+        batches = create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache", said.append)
+        epochs = [read_back(batches, toy_tokenizer, number) for number in range(4)]
+        for epoch in epochs:
+            assert {pair: epoch[pair] for pair in toy_pairs[:40]} == dict.fromkeys(toy_pairs[:40], 2)
+            assert len(epoch) == 80
+        assert (
+            epochs[0] + epochs[1]
+            == epochs[2] + epochs[3]
+            == collections.Counter(dict.fromkeys(toy_pairs[:40], 4) | dict.fromkeys(toy_pairs[40:120], 1))
+        )
+        assert epochs[0] != epochs[2]
+        assert said == ["news, weight 2: 40 pairs, 0 skipped", "web, weight 0.5: 80 pairs, 0 skipped"]
+
+    def test_are_read_in_their_order_and_named(self, folder, toy_pairs):
+        corpus = Corpus(config(folder, train=self.WEIGHTS))
+        pairs = list(corpus.train_pairs())
+        assert [(pair.source, pair.target) for pair in pairs] == toy_pairs[:120]
+        assert pairs[40].where == f"{folder}/web.en:1"
+        assert len(corpus.fingerprints) == 6
+        (folder / "web.eo").unlink()
+        with pytest.raises(DataError, match=r"web\.eo: no such file"):
+            Corpus(config(folder, train=self.WEIGHTS))
+
+    def test_share_the_caches_of_each(self, folder, toy_tokenizer, monkeypatch):
+        for train in ("news", {"web": 3.0}):
+            settings = config(folder, train=train)
+            create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache", str)
+        monkeypatch.setattr(Tokenizer, "encode_source", None)
+        settings = config(folder, train=self.WEIGHTS)
+        batches = create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache", str)
+        assert len(batches.corpus) == 120
+
+    def test_give_the_tokenizer_as_much_as_an_epoch(self, folder, toy_pairs, monkeypatch):
+        read = []
+
+        def remembering(sources, targets, **options):
+            read.append(list(zip(sources, targets, strict=True)))
+            return train_tokenizer(sources, targets, **options)
+
+        monkeypatch.setattr(corpus_module, "train_tokenizer", remembering)
+        settings = config(folder, train=self.WEIGHTS, tokenizer={"kind": "word", "vocabulary_size": 100})
+        create_tokenizer(settings, Corpus(settings), str)
+        (pairs,) = read
+        counts = collections.Counter(pairs)
+        assert {counts[pair] for pair in toy_pairs[:40]} == {2}
+        # 80 draws with an even chance: 40, give or take 4.5; four deviations.
+        assert 22 <= sum(counts[pair] for pair in toy_pairs[40:120]) <= 58
+
+    def test_pairs_are_held_out_of_all(self, folder, toy_tokenizer, toy_pairs):
+        settings = config(folder, train={"news": 1, "web": 1}, dev=None, held_out=30)
+        corpus = Corpus(settings)
+        dev, training = pairs_of(corpus.dev()), [(pair.source, pair.target) for pair in corpus.train_pairs()]
+        assert sorted(dev + training) == sorted(toy_pairs[:120])
+        assert 0 < len(set(dev) & set(toy_pairs[:40])) < 30
+        batches = create_batches(settings, corpus, toy_tokenizer, folder / "cache", str)
+        assert sorted(read_back(batches, toy_tokenizer, 0)) == sorted(training)
+        # Those of one corpus depend on the other, and so do its ids.
+        write(folder, "news", toy_pairs[:30])
+        changed = Corpus(settings)
+        batches = create_batches(settings, changed, toy_tokenizer, folder / "cache", str)
+        assert sorted(read_back(batches, toy_tokenizer, 0)) == sorted(pair[:2] for pair in changed.train_pairs())
+
+    def test_a_weight_that_leaves_nothing_is_refused(self, folder, toy_tokenizer):
+        settings = config(folder, train={"news": 1, "web": 0.001})
+        with pytest.raises(DataError, match=r"web: the weight .* but 0\.001 leaves none of 80 instead"):
+            create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache", str)
+
+
+class TestTokenizer:
+    def test_is_trained_once(self, folder, toy_pairs, monkeypatch):
+        settings = config(folder, tokenizer={"kind": "bpe", "shared": False, "vocabulary_size": 60})
+        said = []
+        first = create_tokenizer(settings, Corpus(settings), said.append)
+        sources, targets = zip(*toy_pairs[:150], strict=True)
+        assert first == train_tokenizer(sources, targets, kind="bpe", shared=False, vocabulary_size=60)
+        assert said == ["training the tokenizer ..."]
+        with monkeypatch.context() as patch:
+            patch.setattr(corpus_module, "train_tokenizer", None)
+            patch.setattr(Corpus, "train_pairs", None)
+            assert create_tokenizer(settings, Corpus(settings), said.append) == first
+        (kept,) = (folder / "runs" / ".cache").iterdir()
+        content = kept.read_bytes()
+        kept.write_bytes(content[:-9])
+        assert create_tokenizer(settings, Corpus(settings), said.append) == first
+        assert kept.read_bytes() == content
+        assert said[1:] == [f"{kept}: the file is damaged; it is made again.", "training the tokenizer ..."]
+
+    def test_of_other_texts_or_settings_is_another(self, folder, toy_pairs):
+        options = {"kind": "bpe", "vocabulary_size": 60}
+
+        def create(tokenizer=options, **changes):
+            settings = config(folder, tokenizer=tokenizer, **changes)
+            return create_tokenizer(settings, Corpus(settings), str)
+
+        tokenizers = [create(), create(options | {"vocabulary_size": 61}), create(dev=None, held_out=50)]
+        write(folder, "train", toy_pairs[:40])
+        tokenizers.append(create())
+        assert len({tokenizer.fingerprint for tokenizer in tokenizers}) == 4
+
+    def test_is_trained_on_a_sample_of_many_pairs(self, folder, toy_pairs, monkeypatch):
+        monkeypatch.setattr(corpus_module, "MAX_TRAINING_LINES", 50)
+        read = []
+
+        def remembering(sources, targets, **options):
+            read.append(list(zip(sources, targets, strict=True)))
+            return train_tokenizer(sources, targets, **options)
+
+        monkeypatch.setattr(corpus_module, "train_tokenizer", remembering)
+        for shared in (True, False):
+            settings = config(folder, tokenizer={"kind": "word", "shared": shared, "vocabulary_size": 100})
+            create_tokenizer(settings, Corpus(settings), str)
+        assert [len(set(pairs)) for pairs in read] == [25, 50]
+        assert all(set(pairs) < set(toy_pairs[:150]) for pairs in read)
 
 
 class TestBatches:

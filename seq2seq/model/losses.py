@@ -67,7 +67,7 @@ def token_cross_entropy(
 
         return tf.cast(loss, tf.float32), gradient
 
-    return summed(features, embeddings, bias)
+    return summed(features, tf.convert_to_tensor(embeddings), tf.convert_to_tensor(bias))
 
 
 def _loss_and_gradients(

@@ -123,7 +123,8 @@ class TrainingStep:
         return self._update(*self._gradients(source_ids, target_ids), learning_rate, decay)
 
     def _step_on_last_part(self, source_ids: Any, target_ids: Any, learning_rate: Any, decay: Any) -> tuple[Any, ...]:
-        return self._update(*self._gradients(source_ids, target_ids), learning_rate, decay, with_sums=True)
+        gradients, loss, tokens = self._with_sums(*self._gradients(source_ids, target_ids))
+        return self._update(gradients, loss, tokens, learning_rate, decay)
 
     def _step_on_part(self, source_ids: Any, target_ids: Any, is_more: Any) -> None:
         self._add_to_sums(*self._gradients(source_ids, target_ids), is_more)
@@ -150,41 +151,48 @@ class TrainingStep:
             total.assign(value + tf.where(is_more, total, 0.0))
 
     @tf.function(jit_compile=True, autograph=False)
-    def _update(
-        self, gradients: list[Any], loss: Any, tokens: Any, learning_rate: Any, decay: Any, with_sums: bool = False
-    ) -> tuple[Any, ...]:
-        """Clipping, optimizer and moving average, fused by XLA, so that each weight is passed over once."""
-        variables = self.model.trainable_variables
-        followers = self.averaged.trainable_variables if self.ema else []
-        if with_sums:
-            *sums, other_loss, other_tokens = self._sums
-            all_tokens = tokens + other_tokens
-            gradients = [
-                (total + tokens * gradient) / all_tokens for total, gradient in zip(sums, gradients, strict=True)
-            ]
-            loss, tokens = loss + other_loss, all_tokens
+    def _with_sums(self, gradients: list[Any], loss: Any, tokens: Any) -> tuple[list[Any], Any, Any]:
+        *sums, other_loss, other_tokens = self._sums
+        all_tokens = tokens + other_tokens
+        gradients = [(total + tokens * gradient) / all_tokens for total, gradient in zip(sums, gradients, strict=True)]
+        return gradients, loss + other_loss, all_tokens
+
+    def _update(self, gradients: list[Any], loss: Any, tokens: Any, learning_rate: Any, decay: Any) -> tuple[Any, ...]:
+        """Changes everything or, where the loss or the norm of the gradients is not finite, nothing."""
         if self.l2:
-            squared = {id(variable) for variable in decayed_variables(self.model)}
-            gradients = [
-                gradient + 2 * self.l2 * variable if id(variable) in squared else gradient
-                for gradient, variable in zip(gradients, variables, strict=True)
-            ]
+            gradients = self._with_l2(gradients)
+        # Outside of XLA, which adds up with one core only.
         norm = tf.linalg.global_norm(gradients)
         is_finite = tf.math.is_finite(norm) & tf.math.is_finite(loss)
-        changing = [*variables, *self.optimizer.variables, *followers]
-        before = [tf.convert_to_tensor(variable) for variable in changing]
-        if self.clip_norm:
-            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
-        self.optimizer.learning_rate.assign(learning_rate)
-        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
-        if followers:
-            for follower, variable in zip(followers, variables, strict=True):
-                follower.assign_add((1 - decay) * (variable - follower))
-        # Choosing number by number happens in the same pass, where a branch would need one of its own.
-        for variable, old in zip(changing, before, strict=True):
-            variable.assign(tf.where(is_finite, variable, old))
+
+        def change() -> Any:
+            self._change(gradients, norm, learning_rate, decay)
+            return is_finite
+
+        # A branch leaves all as it is without a copy of it; choosing number by number would need one.
+        tf.cond(is_finite, change, lambda: is_finite)
         if not self.loss_scale:
             return loss, tokens, norm
         loss_scale = tf.identity(self.loss_scale.value)
         self.loss_scale.adapt(tf.math.is_finite(loss), tf.math.is_finite(norm))
         return loss, tokens, norm, loss_scale
+
+    @tf.function(jit_compile=True, autograph=False)
+    def _with_l2(self, gradients: list[Any]) -> list[Any]:
+        squared = {id(variable) for variable in decayed_variables(self.model)}
+        return [
+            gradient + 2 * self.l2 * variable if id(variable) in squared else gradient
+            for gradient, variable in zip(gradients, self.model.trainable_variables, strict=True)
+        ]
+
+    @tf.function(jit_compile=True, autograph=False)
+    def _change(self, gradients: list[Any], norm: Any, learning_rate: Any, decay: Any) -> None:
+        """Clipping, optimizer and moving average, fused by XLA."""
+        variables = self.model.trainable_variables
+        if self.clip_norm:
+            gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
+        self.optimizer.learning_rate.assign(learning_rate)
+        self.optimizer.apply_gradients(zip(gradients, variables, strict=True))
+        if self.ema:
+            for follower, variable in zip(self.averaged.trainable_variables, variables, strict=True):
+                follower.assign_add((1 - decay) * (variable - follower))

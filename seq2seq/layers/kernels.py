@@ -3,8 +3,9 @@
 Keras multiplies the inputs by their weights inside the loop, and its gradient adds up weight gradients step by step.
 Here only the recurrent product stays in the loops: the input product before, and the weight gradients after, are each
 one product over the whole sequence (Appleyard et al. 2016, arXiv 1604.01946). What a loop does beside its product is
-element by element, and is one function of `CELLS` forwards and one backwards, which XLA can compile into one pass;
-`inspection.bptt` has the derivation at length.
+element by element, and is one function of `CELLS` forwards and one backwards, which XLA can compile into one pass. The
+way back works the gates out again from the products, which is less than reading them: of a step only its products and
+its new states are kept. `inspection.bptt` has the derivation at length.
 
 TensorFlow proper is used here because Keras has no loop whose gradient we may write.
 """
@@ -78,32 +79,32 @@ def run(
         def forward(count: Any, states: list[Any], stored: list[tf.TensorArray]) -> tuple[Any, list[Any], list[Any]]:
             time = place(count)
             recurrent = tf.matmul(states[0], recurrent_kernel)
-            step = forward_step(projected[time], recurrent, bias, states, kept(time))
-            stored = [array.write(time, value) for array, value in zip(stored, step, strict=True)]
-            return count + 1, list(step[: len(states)]), stored
+            states = forward_step(projected[time], recurrent, bias, states, kept(time))
+            stored = [array.write(time, value) for array, value in zip(stored, [*states, recurrent], strict=True)]
+            return count + 1, states, stored
 
-        stored = [_array(projected, steps, units) for _ in cell.step_class._fields]
-        _, final_states, stored = tf.while_loop(
+        stored = [_array(projected, steps, width) for width in (*[units] * len(initial_states), kernel.shape[1])]
+        _, final_states, (*stored_states, products) = tf.while_loop(
             lambda count, *_: count < steps, forward, (0, list(initial_states), stored)
         )
-        states = tf.ensure_shape(stored[0].stack(), [None, None, units])
+        all_states = [tf.ensure_shape(array.stack(), [None, None, units]) for array in stored_states]
 
         def gradient(of_states: Any, *of_other_final_states: Any) -> tuple[Any, ...]:
-            all_states = [states, *(array.stack() for array in stored[1 : len(initial_states)])]
             previous = [
                 tf.concat([values[1:], initial[None]] if reverse else [initial[None], values[:-1]], 0)
                 for values, initial in zip(all_states, initial_states, strict=True)
             ]
-            transposed_kernel = tf.transpose(recurrent_kernel)
 
             def backward(count: Any, product: Any, of_carried: list[Any], collected: list[tf.TensorArray]) -> Any:
                 time = place(count)
                 before = [values[time] for values in previous]
-                step = cell.step_class(*(array.read(time) for array in stored))
-                of_step = backward_step(of_states[time], product, of_carried, before, step, kept(time))
-                of_products = [tf.concat(blocks, 1) for blocks in of_step[1:]]
+                totals = of_states[time], product, of_carried
+                of_carried, *of_products = backward_step(
+                    totals, projected[time], products.read(time), bias, before, kept(time)
+                )
                 collected = [array.write(time, rows) for array, rows in zip(collected, of_products, strict=True)]
-                return count - 1, tf.matmul(of_products[0], transposed_kernel), of_step.states, collected
+                product = tf.matmul(of_products[0], recurrent_kernel, transpose_b=True)
+                return count - 1, product, of_carried, collected
 
             collected = [_array(projected, steps, kernel.shape[1]) for _ in range(2)]
             nothing = tf.zeros_like(initial_states[0])
@@ -125,7 +126,7 @@ def run(
                 *of_initial,
             )
 
-        return (states, *final_states[1:]), gradient
+        return (all_states[0], *final_states[1:]), gradient
 
     states, *other_final_states = states_of(tf.transpose(inputs, [1, 0, 2]), *weights, *initial_states)
     final_state = states[0] if reverse else states[-1]
@@ -169,19 +170,18 @@ class KernelCell:
     """What the kernel must know of a cell: its gates, and the gradients of one step.
 
     Args:
-        gates: `(projected_inputs, recurrent, *states)` to the cell's step, from `equations`.
-        step_class: The named tuple of that step; its first fields are the new states.
+        gates: `(projected_inputs, recurrent, *states)` to the cell's step, from `equations`; its first fields are the
+            new states.
         gradients: `(totals, previous, step)` to `StepGradients`, where `totals` are dL/dh' (and dL/dc'), all ways
             together, and `previous` the states before the step.
     """
 
-    def __init__(self, gates: Callable[..., Any], step_class: Any, gradients: Callable[..., StepGradients]) -> None:
+    def __init__(self, gates: Callable[..., Any], gradients: Callable[..., StepGradients]) -> None:
         self.gates = gates
-        self.step_class = step_class
         self.gradients = gradients
 
     @functools.cache  # noqa: B019 - the cells live as long as the module
-    def steps(self, compiled: bool) -> tuple[Callable[..., Any], Callable[..., StepGradients]]:
+    def steps(self, compiled: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
         """What one step does beside its product, forwards and backwards."""
         if not compiled:
             return self._forward, self._backward
@@ -191,38 +191,48 @@ class KernelCell:
         return forward, backward
 
     def _forward(self, projected: Any, recurrent: Any, bias: Any, states: list[Any], keep: Any) -> Any:
-        units = states[0].shape[1]
-        products = [_blocks(projected, units), _blocks(recurrent, units)]
-        for blocks, row in zip(products, tf.unstack(bias) if len(bias.shape) == 2 else [bias], strict=False):
-            blocks[:] = [block + addend for block, addend in zip(blocks, _blocks(row, units), strict=True)]
-        step = self.gates(*products, *map(_wide, states))
+        step = self._step(projected, recurrent, bias, states)
+        new_states = step[: len(states)]
         if keep is not None:
-            new_states = [tf.where(keep, new, _wide(old)) for new, old in zip(step, states, strict=False)]
-            step = self.step_class(*new_states, *step[len(states) :])
-        return tf.nest.map_structure(lambda value: tf.cast(value, projected.dtype), step)
+            new_states = [tf.where(keep, new, _wide(old)) for new, old in zip(new_states, states, strict=True)]
+        return [tf.cast(value, projected.dtype) for value in new_states]
 
     def _backward(
-        self, of_outputs: Any, product: Any, of_carried: list[Any], previous: list[Any], step: Any, keep: Any
-    ) -> StepGradients:
+        self,
+        of_states: tuple[Any, Any, list[Any]],
+        projected: Any,
+        recurrent: Any,
+        bias: Any,
+        previous: list[Any],
+        keep: Any,
+    ) -> tuple[list[Any], Any, Any]:
+        of_output, product, of_carried = of_states
         totals = list(map(_wide, of_carried))
-        totals[0] += _wide(of_outputs) + _wide(product)
-        of_step = self.gradients(totals, list(map(_wide, previous)), self.step_class(*map(_wide, step)))
+        totals[0] += _wide(of_output) + _wide(product)
+        step = self._step(projected, recurrent, bias, previous)
+        of_step = self.gradients(totals, list(map(_wide, previous)), step)
         if keep is not None:
             # At a padded step h' = h: the gradient passes it whole, and reaches no weight.
             of_step = StepGradients(
                 [tf.where(keep, passed, total) for passed, total in zip(of_step.states, totals, strict=True)],
                 *([tf.where(keep, block, 0) for block in blocks] for blocks in of_step[1:]),
             )
-        return tf.nest.map_structure(lambda value: tf.cast(value, product.dtype), of_step)
+        states, *products = tf.nest.map_structure(lambda value: tf.cast(value, product.dtype), of_step)
+        return states, *map(_joined, products)
+
+    def _step(self, projected: Any, recurrent: Any, bias: Any, states: list[Any]) -> Any:
+        units = states[0].shape[1]
+        products = [_blocks(projected, units), _blocks(recurrent, units)]
+        for blocks, row in zip(products, tf.unstack(bias) if len(bias.shape) == 2 else [bias], strict=False):
+            blocks[:] = [block + addend for block, addend in zip(blocks, _blocks(row, units), strict=True)]
+        return self.gates(*products, *map(_wide, states))
 
 
 CELLS = {
-    "rnn": KernelCell(equations.rnn_gates, equations.RNNStep, _rnn_gradients),
-    "lstm": KernelCell(equations.lstm_gates, equations.LSTMStep, _lstm_gradients),
-    "gru": KernelCell(equations.gru_gates, equations.GRUStep, _gru_gradients),
-    "gru_simplified": KernelCell(
-        equations.gru_simplified_gates, equations.GRUSimplifiedStep, _gru_simplified_gradients
-    ),
+    "rnn": KernelCell(equations.rnn_gates, _rnn_gradients),
+    "lstm": KernelCell(equations.lstm_gates, _lstm_gradients),
+    "gru": KernelCell(equations.gru_gates, _gru_gradients),
+    "gru_simplified": KernelCell(equations.gru_simplified_gates, _gru_simplified_gradients),
 }
 
 
@@ -234,6 +244,11 @@ def _wide(values: Any) -> Any:
 def _blocks(values: Any, units: int) -> list[Any]:
     """The blocks of the last axis, each widened by itself: XLA then reads it where it is needed, and stores nothing."""
     return [_wide(block) for block in tf.split(values, values.shape[-1] // units, axis=-1)]
+
+
+def _joined(blocks: list[Any]) -> Any:
+    # XLA writes what is stacked in its place at once, and what is concatenated in a pass of its own.
+    return tf.reshape(tf.stack(blocks, 1), [-1, len(blocks) * blocks[0].shape[1]])
 
 
 def _rows(values: Any) -> Any:

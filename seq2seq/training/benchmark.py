@@ -17,17 +17,15 @@ from seq2seq.training.corpus import Corpus, Texts, create_batches, create_tokeni
 from seq2seq.training.fine_tuning import read_start
 from seq2seq.training.flops import StepFlops, step_flops
 from seq2seq.training.loop import Trainer, recurrent_kernels
-from seq2seq.training.matmul_rate import Product, fastest_rate, product_seconds
+from seq2seq.training.matmul_rate import Product, fastest_rate, timed_product
 from seq2seq.training.memory import peak_memory
-from seq2seq.training.part_times import ModelParts, interleaved_seconds, part_milliseconds
+from seq2seq.training.part_times import ModelParts, interleaved_seconds, of_new_shapes, part_milliseconds
 from seq2seq.training.plain_keras import PlainKeras, check_plain_keras
 from seq2seq.training.progress import say
 from seq2seq.training.step import TrainingStep
 
-WARM_UP_STEPS = 20
-"""Steps before the first timed one: they compile, reserve memory, and meet the shapes of the batches."""
-PRODUCT_REPEATS = 10
-"""Runs of each matrix product, before the timed steps and again after them."""
+STEPS_PER_PRODUCT = 4
+"""Timed steps before each run of the matrix products: a machine that is slower for a while is so for both."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +57,7 @@ class TrainingBenchmark:
         step_ms: Milliseconds of a step and of the wait for its batches, median.
         data_wait: Share of all the time that was spent waiting for batches, 0 to 1.
         matmul_gflops: GFLOP a second of the machine in this dtype: of the model's three kinds of large products the
-            fastest, by the median of its runs before and after the timed steps.
+            fastest, by the median of its runs between the timed steps.
         matmul_shape: That product: rows, inner size, columns.
         model_gflops: GFLOP of a step, which is an update of the weights, from `step_flops`; median.
         model_gflops_per_second: GFLOP of a step over its seconds and those of the wait for its batches, median.
@@ -113,7 +111,7 @@ def benchmark_training(config: Config, steps: int, against_keras: bool = False) 
 
     Args:
         config: The run.
-        steps: How many steps to time, after `WARM_UP_STEPS`.
+        steps: How many steps to time, from the first of the first epoch on.
         against_keras: Whether to time the same model as straightforward Keras, too.
 
     Returns:
@@ -136,13 +134,24 @@ def benchmark_training(config: Config, steps: int, against_keras: bool = False) 
     # The lowest rate of a run's warm-up: speed does not depend on it, and the weights stay far from trouble.
     rate = config.training.learning_rate / max(1, config.training.warmup_steps)
 
-    products = large_products(model, config.training.batch_tokens // 2)
-    say(f"timing {steps} steps, after {WARM_UP_STEPS} that are not timed")
-    product_times = {product: product_seconds(product, model.compute_dtype, PRODUCT_REPEATS) for product in products}
-    timed = timed_steps(step, updates(batches, config.training.accumulate), rate, WARM_UP_STEPS, steps)
+    say("one step on each shape of the batches, not timed")
+    with contextlib.closing(updates(batches, config.training.accumulate)) as stream:
+        for group in of_new_shapes(itertools.islice(stream, steps)):
+            train_on(step, rate, group)
+
+    products = {
+        product: timed_product(product, model.compute_dtype)
+        for product in large_products(model, config.training.batch_tokens // 2)
+    }
+    product_times: dict[Product, list[float]] = {product: [] for product in products}
+
+    def time_products() -> None:
+        for product, run in products.items():
+            product_times[product].append(run())
+
+    say(f"timing {steps} steps")
+    timed = timed_steps(step, updates(batches, config.training.accumulate), rate, steps, time_products)
     memory = peak_memory()
-    for product in products:
-        product_times[product] += product_seconds(product, model.compute_dtype, PRODUCT_REPEATS)
 
     say("timing the parts" + (", and Keras" if against_keras else ""))
     parts = ModelParts(model)
@@ -187,7 +196,11 @@ def updates(batches: Batches, size: int) -> Generator[list[Batch], None, None]:
 
 
 def timed_steps(
-    step: TrainingStep, stream: Generator[list[Batch], None, None], rate: float, warm_up: int, count: int
+    step: TrainingStep,
+    stream: Generator[list[Batch], None, None],
+    rate: float,
+    count: int,
+    between: Callable[[], None] | None = None,
 ) -> list[TimedStep]:
     """Trains as a run does, step after step, and times every wait and every step.
 
@@ -195,18 +208,20 @@ def timed_steps(
         step: The step.
         stream: The batches of each; it is closed afterwards.
         rate: The learning rate.
-        warm_up: Steps before the first that counts.
-        count: Steps that count.
+        count: How many.
+        between: What to do before each `STEPS_PER_PRODUCT`-th step, and not to time.
     """
     timed = []
     with contextlib.closing(stream):
-        for _ in range(warm_up + count):
+        for number in range(count):
+            if between and number % STEPS_PER_PRODUCT == 0:
+                between()
             began = time.perf_counter()
             group = next(stream)
             received = time.perf_counter()
             train_on(step, rate, group)
             timed.append(TimedStep(group, received - began, time.perf_counter() - received))
-    return timed[warm_up:]
+    return timed
 
 
 def train_on(step: TrainingStep | PlainKeras, rate: float, group: Sequence[Batch]) -> float:

@@ -1,7 +1,7 @@
 """How fast this machine multiplies matrices: what a training step's speed is held against."""
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -23,13 +23,12 @@ class Product(NamedTuple):
         return 2 * self.rows * self.inner * self.columns
 
 
-def product_seconds(product: Product, dtype: str, repeats: int) -> list[float]:
-    """Seconds of each of `repeats` runs of a product, by TensorFlow's own operation, after some that are not timed.
+def timed_product(product: Product, dtype: str) -> Callable[[], float]:
+    """A product by TensorFlow's own operation, ready to be timed: each call runs it once and returns its seconds.
 
     Args:
         product: Its sizes.
         dtype: The numbers that it multiplies: `float32`, `bfloat16`, ...
-        repeats: How often to time it.
     """
 
     @tf.function(autograph=False)
@@ -39,12 +38,15 @@ def product_seconds(product: Product, dtype: str, repeats: int) -> list[float]:
 
     left = tf.cast(tf.random.normal([product.rows, product.inner]), dtype)
     right = tf.cast(tf.random.normal([product.inner, product.columns]), dtype)
-    seconds = []
-    for _ in range(WARM_UP_PRODUCTS + repeats):
+
+    def run() -> float:
         began = time.perf_counter()
         float(multiply(left, right))
-        seconds.append(time.perf_counter() - began)
-    return seconds[WARM_UP_PRODUCTS:]
+        return time.perf_counter() - began
+
+    for _ in range(WARM_UP_PRODUCTS):
+        run()
+    return run
 
 
 def fastest_rate(seconds: Mapping[Product, Sequence[float]]) -> tuple[float, Product]:

@@ -2,7 +2,7 @@
 
 import functools
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,8 +11,6 @@ import tensorflow as tf
 from seq2seq.model import Seq2Seq
 from seq2seq.model.losses import token_cross_entropy
 from seq2seq.text import PAD_ID, START_ID, Batch
-
-UNTIMED_STEPS = 3
 
 
 class ModelParts:
@@ -129,12 +127,33 @@ def _there_and_back(function: Callable[..., Any], variables: Sequence[Any], *sig
     return tf.function(run, input_signature=signature, autograph=False)
 
 
+def of_new_shapes(steps: Iterable[Sequence[Batch]]) -> Iterator[Sequence[Batch]]:
+    """Those steps that have a batch of a shape which none before had.
+
+    What is compiled or prepared for a shape is so once in a run, whose epochs bring the same shapes again and again: a
+    time that is to stand for a run must not hold it.
+
+    Args:
+        steps: The batches of each step.
+
+    >>> batch = Batch(np.ones((2, 3), np.int32), np.ones((2, 4), np.int32), np.arange(2))
+    >>> len(list(of_new_shapes([[batch], [batch, batch], [batch._replace(source_ids=batch.target_ids)]])))
+    2
+    """
+    met: set[tuple[Any, Any]] = set()
+    for batches in steps:
+        shapes = {(batch.source_ids.shape, batch.target_ids.shape) for batch in batches}
+        if not shapes <= met:
+            met |= shapes
+            yield batches
+
+
 def interleaved_seconds(
     steps: Sequence[Sequence[Batch]], functions_on: Callable[[Sequence[Batch]], Mapping[str, Callable[[], Any]]]
 ) -> dict[str, np.ndarray]:
     """Seconds of several functions on the same steps, all of them on the batches of one before any on the next.
 
-    Whatever slows the machine down for a while then slows all of them down. The first steps run once before, untimed.
+    Whatever slows the machine down for a while then slows all of them down. Each shape was met once before, untimed.
 
     Args:
         steps: The batches of each step.
@@ -144,7 +163,7 @@ def interleaved_seconds(
         Seconds on each step, `(steps,)`, by name.
     """
     seconds: dict[str, list[float]] = {}
-    for batches in steps[:UNTIMED_STEPS]:
+    for batches in of_new_shapes(steps):
         for function in functions_on(batches).values():
             function()
     for batches in steps:

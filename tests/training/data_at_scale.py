@@ -88,7 +88,7 @@ def measure_start(began: float, folder: str, *overrides: str) -> dict[str, float
     def reached(name: str) -> None:
         found[name] = time.time() - began
 
-    from seq2seq.training.benchmark import timed_steps, updates
+    from seq2seq.training.benchmark import timed_steps, train_on, updates
     from seq2seq.training.corpus import Corpus, create_batches, create_tokenizer
     from seq2seq.training.loop import Trainer
     from seq2seq.training.progress import say
@@ -106,9 +106,9 @@ def measure_start(began: float, folder: str, *overrides: str) -> dict[str, float
     trainer = Trainer(config, tokenizer, batches, dev)
     reached("planned_s")
     stream = updates(batches, 1)
-    timed_steps(trainer.step, (next(stream) for _ in range(1)), 1e-4, warm_up=1, count=0)
+    train_on(trainer.step, 1e-4, next(stream))
     reached("first_step_s")
-    timed = timed_steps(trainer.step, stream, 1e-4, warm_up=STEPS // 3, count=STEPS)
+    timed = timed_steps(trainer.step, stream, 1e-4, STEPS)
     waiting, computing = sum(one.waiting for one in timed), sum(one.computing for one in timed)
     return found | {"data_wait": waiting / (waiting + computing), "step_ms": 1e3 * computing / STEPS, **memory()}
 

@@ -13,7 +13,15 @@ from seq2seq.config import Config
 from seq2seq.errors import ConfigError
 from seq2seq.text import Batch, Batches, EncodedCorpus
 from seq2seq.training import benchmark, benchmark_training
-from seq2seq.training.benchmark import TimedStep, large_products, summarised, token_counts, train_on, updates
+from seq2seq.training.benchmark import (
+    TimedStep,
+    large_products,
+    summarised,
+    timed_steps,
+    token_counts,
+    train_on,
+    updates,
+)
 from seq2seq.training.flops import step_flops
 from seq2seq.training.matmul_rate import Product
 from seq2seq.training.part_times import part_milliseconds
@@ -122,6 +130,19 @@ def test_the_machines_rate_is_measured_on_the_models_own_sizes(model):
     assert large_products(model, 100) == [Product(100, 16, 48), Product(100, 16, 96), Product(100, 16, vocabulary)]
 
 
+def test_products_are_timed_between_the_steps():
+    order = []
+
+    def step(source_ids, target_ids, rate, parts_before):
+        order.append("step")
+        return types.SimpleNamespace(loss=0.0)
+
+    stream = ([BATCHES[number % 3]] for number in itertools.count())
+    timed = timed_steps(step, stream, 0.1, 6, lambda: order.append("products"))
+    assert order == ["products", *["step"] * 4, "products", *["step"] * 2]
+    assert [one.batches for one in timed] == [[BATCHES[number % 3]] for number in range(6)]
+
+
 def test_a_step_takes_its_batches_in_order():
     taken = []
 
@@ -146,9 +167,7 @@ def config(tmp_path, toy_pairs, toy_config):
     return Config.from_dict(settings)
 
 
-def test_a_whole_benchmark(config, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(benchmark, "WARM_UP_STEPS", 2)
-    monkeypatch.setattr(benchmark, "PRODUCT_REPEATS", 1)
+def test_a_whole_benchmark(config, tmp_path, capsys):
     # More steps than an epoch has batches, so that a second epoch begins.
     found = benchmark_training(config, steps=4, against_keras=True)
     stored = json.loads(json.dumps(dataclasses.asdict(found)))
@@ -182,7 +201,7 @@ def test_a_whole_benchmark(config, tmp_path, monkeypatch, capsys):
     out, err = capsys.readouterr()
     assert out == ""
     assert "recurrent kernel: scan" in err
-    assert "timing 4 steps, after 2 that are not timed\ntiming the parts, and Keras\n" in err
+    assert "one step on each shape of the batches, not timed\ntiming 4 steps\ntiming the parts, and Keras\n" in err
 
 
 def test_a_recipe_that_keras_cannot_say_is_refused_before_anything_is_read(toy_config):

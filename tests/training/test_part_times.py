@@ -63,12 +63,17 @@ def test_all_functions_take_a_step_before_the_next():
     seen = []
 
     def functions_on(batches):
-        return {name: lambda name=name: seen.append((batches, name)) for name in ("ours", "theirs")}
+        width = batches[0].source_ids.shape[1]
+        return {name: lambda name=name: seen.append((width, name)) for name in ("ours", "theirs")}
 
-    seconds = interleaved_seconds(["one", "two"], functions_on)
-    once = [("one", "ours"), ("one", "theirs"), ("two", "ours"), ("two", "theirs")]
-    assert seen == once + once
-    assert {name: len(times) for name, times in seconds.items()} == {"ours": 2, "theirs": 2}
+    def step_of(width):
+        return [Batch(np.ones((2, width), np.int32), np.ones((2, 4), np.int32), np.arange(2))]
+
+    seconds = interleaved_seconds([step_of(5), step_of(6), step_of(5)], functions_on)
+    five, six = ([(width, "ours"), (width, "theirs")] for width in (5, 6))
+    # Each shape is met once before the first of them counts.
+    assert seen == five + six + five + six + five
+    assert {name: len(times) for name, times in seconds.items()} == {"ours": 3, "theirs": 3}
 
 
 def test_differences_are_taken_step_by_step():

@@ -56,8 +56,8 @@ class Data(Section):
 
     @property
     def corpora(self) -> dict[str, float]:
-        """Names of the training files, with the weight of each."""
-        return {self.train: 1.0} if isinstance(self.train, str) else self.train
+        """Names of the training files, with the weight of each, in an order that does not depend on the recipe's."""
+        return {self.train: 1.0} if isinstance(self.train, str) else dict(sorted(self.train.items()))
 
     def check(self) -> None:
         for name in ("folder", "source", "target"):

@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from seq2seq.config import Config
+from seq2seq.config.settings import known_sections
 from seq2seq.errors import ConfigError, DataError
 from seq2seq.text import Tokenizer
 from seq2seq.training.corpus import Corpus
@@ -95,5 +96,6 @@ def recipe_changes(config: Config) -> list[str]:
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in tree.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        name = f"{prefix}{key}"
+        flat |= _flat(value, f"{name}.") if name in known_sections() else {name: value}
     return flat

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import pathlib
+import tempfile
 from collections.abc import Callable
 from typing import Any
 
@@ -35,7 +36,11 @@ def kept(path: pathlib.Path, make: Callable[[], Any], say: Callable[[str], None]
     text = json.dumps(content).encode()
     with refusals_explained(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, _checksum(text) + b"\n" + text)
+        # Runs that begin together write the same, each in a folder of its own.
+        with tempfile.TemporaryDirectory(prefix=f"{path.name}.partial-", dir=path.parent) as folder:
+            whole = pathlib.Path(folder, path.name)
+            write_whole(whole, _checksum(text) + b"\n" + text)
+            whole.replace(path)
     return content
 
 

@@ -38,9 +38,9 @@ class Batches:
 
     A batch holds as many pairs as its budget allows, padding counted: rows * (longest source + longest target) <=
     `batch_tokens`, and one pair at least, however long; large batches are cut to a multiple of `ROW_MULTIPLE` rows. The
-    corpus is shuffled as a whole, cut into pools, each pool
-    sorted by length, cut into batches, and its batches shuffled. An epoch is a function of `seed` and its number, so
-    that it can be gone on with from any batch. Of a mixture an epoch holds what the weights say, see `deal`.
+    corpus is shuffled as a whole, cut into pools, each pool sorted by length, cut into batches, and its batches
+    shuffled. An epoch is a function of `seed` and its number, so that it can be gone on with from any batch. Of a
+    mixture an epoch holds what the weights say, see `deal`.
 
     Args:
         corpus: the encoded pairs.

@@ -167,6 +167,7 @@ class Corpus:
 
     def _hold_out(self) -> tuple[list[list[int]], list[Pair]]:
         """Places of the pairs that are held out of each corpus, and these pairs."""
+        say("holding pairs out of training ...")
         counts = [sum(1 for _ in self._read(paths)) for paths in self.train_paths.values()]
         if sum(counts) <= self._data.held_out:
             first = next(iter(self.train_paths.values()))[0]
@@ -187,10 +188,10 @@ class Corpus:
 
 
 def _texts(pairs: Iterator[Pair], paths: list[pathlib.Path]) -> Texts:
-    kept = list(pairs)
-    if not kept:
+    found = list(pairs)
+    if not found:
         raise DataError(f"{paths[0]}: the file must hold a pair that can be used, but holds none instead.")
-    return Texts([pair.source for pair in kept], [pair.target for pair in kept])
+    return Texts([pair.source for pair in found], [pair.target for pair in found])
 
 
 def create_tokenizer(config: Config, corpus: Corpus, say: Callable[[str], None] = say) -> Tokenizer:

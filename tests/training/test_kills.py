@@ -22,10 +22,11 @@ from seq2seq.text import Batches, EncodedCorpus
 from seq2seq.training import checkpoints, loop
 from seq2seq.training.checkpoints import Checkpoints
 from seq2seq.training.corpus import Texts
+from seq2seq.training.files import UNFINISHED
 from tests.conftest import toy_sentences
 
 ROOT = pathlib.Path(__file__).parents[2]
-CLOCK = ("seconds", "timed_seconds", "timed_tokens")
+CLOCK = ("seconds", "timed_seconds", "timed_tokens", "training_minutes", "target_tokens_per_second")
 
 
 def without_clock(entry: dict) -> dict:
@@ -33,7 +34,7 @@ def without_clock(entry: dict) -> dict:
 
 
 def left_by(folder: pathlib.Path) -> dict:
-    """What must be the same however often a run was killed: numbers, standing, history, weights of the best model."""
+    """What must be the same however often a run was killed: numbers, standing, history, best model, and its scores."""
     state = Checkpoints(folder).states()[-1]
     with np.load(state) as stored:
         progress = without_clock(json.loads(str(stored["progress"])))
@@ -43,10 +44,12 @@ def left_by(folder: pathlib.Path) -> dict:
     with zipfile.ZipFile(folder / "model.keras") as archive:
         weights = hashlib.sha256(archive.read("model.weights.h5")).hexdigest()
     history = (folder / "history.jsonl").read_text(encoding="utf-8").splitlines()
+    scores = folder / "scores.json"
     return digests | {
         "progress": progress,
         "best model": weights,
         "history": [without_clock(json.loads(line)) for line in history],
+        "scores": without_clock(json.loads(scores.read_text(encoding="utf-8"))) if scores.exists() else None,
     }
 
 
@@ -236,45 +239,68 @@ def computed(process: subprocess.Popen) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
+def live(folder: pathlib.Path, arguments: list[str], limit: float = math.inf) -> bool:
+    """One life of a run, of so many seconds of a processor; returns whether the run ended before it did."""
+    # Before the first state stands there is nothing to resume.
+    resume = ["--resume"] if Checkpoints(folder).states() else []
+    process = train_in_a_process(*arguments, "--run.folder", str(folder.parent), "--run.name", folder.name, *resume)
+    while process.poll() is None and computed(process) < limit:
+        time.sleep(0.01)
+    process.kill()
+    _, errors = process.communicate()
+    assert process.returncode in (0, -signal.SIGKILL), errors
+    return process.returncode == 0
+
+
+def saved_updates(folder: pathlib.Path) -> int:
+    """How many updates the newest whole state of a run has seen."""
+    states = Checkpoints(folder).states()
+    if not states:
+        return 0
+    with np.load(states[-1]) as stored:
+        return json.loads(str(stored["progress"]))["updates"]
+
+
+def is_half_written(folder: pathlib.Path) -> bool:
+    """Whether a run was killed while it wrote a file or a folder that it would have renamed."""
+    return any(path.name.startswith(UNFINISHED) or ".partial-" in path.name for path in folder.parent.rglob("*"))
+
+
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_twenty_kills_at_random_moments_on_multi30k(tmp_path):
-    """Two epochs of the shorter captions with the recipe in small: the more lives there is time for, the better."""
+    """The recipe in small, on its first pairs: ten runs that are killed twice each, anywhere in what is left of them,
+    from the first import to the scores. Each makes its own tokenizer and encodes its own corpus."""
     root = os.environ.get("SEQ2SEQ_DATA")
     if root is None or not pathlib.Path(root, "multi30k").is_dir():
         pytest.skip("SEQ2SEQ_DATA names no folder with multi30k")
+    for name, count in {"train": 600, "dev": 20, "test_2016_flickr": 10}.items():
+        for side in ("en", "de"):
+            lines = pathlib.Path(root, "multi30k", f"{name}.{side}").read_bytes().splitlines(keepends=True)
+            (tmp_path / f"{name}.{side}").write_bytes(b"".join(lines[:count]))
     arguments = [
-        str(ROOT / "data" / "multi30k" / "recipe.yaml"),
-        *("--data.folder", str(pathlib.Path(root, "multi30k")), "--run.folder", str(tmp_path)),
-        *("--data.test", "null", "--data.max-source-tokens", "12", "--data.on-bad-line", "skip"),
-        *("--tokenizer.vocabulary-size", "2000", "--tokenizer.sampling-alpha", "0.2", "--model.embedding-size", "32"),
-        *("--model.encoder.units", "32", "--model.decoder.units", "64", "--training.warmup-steps", "20"),
-        *("--training.epochs", "2", "--training.evaluate-every", "0.25", "--training.save-every", "10"),
-        *("--training.dev-sentences", "20", "--training.average-checkpoints", "2", "--run.name"),
+        *(str(ROOT / "data" / "multi30k" / "recipe.yaml"), "--data.folder", str(tmp_path)),
+        *("--tokenizer.vocabulary-size", "500", "--tokenizer.sampling-alpha", "0.2", "--model.embedding-size", "32"),
+        *("--model.encoder.units", "32", "--model.decoder.units", "64", "--training.batch-tokens", "1024"),
+        *("--training.warmup-steps", "20", "--training.epochs", "3", "--training.evaluate-every", "0.5"),
+        *("--training.save-every", "1", "--training.average-checkpoints", "2"),
     ]
-    whole = train_in_a_process(*arguments, "whole")
-    seconds = 0.0
-    while whole.poll() is None:
-        seconds = computed(whole)
-        time.sleep(0.05)
-    assert whole.returncode == 0, whole.stderr.read()
-    right, draw, kills, runs = left_by(tmp_path / "whole"), random.Random(0), [], 0
-    while len(kills) < 20:
-        runs += 1
-        folder = tmp_path / f"killed-{runs}"
-        process = None
-        while process is None or process.returncode != 0:
-            # Before the first state stands there is nothing to resume.
-            resume = ["--resume"] if Checkpoints(folder).states() else []
-            process = train_in_a_process(*arguments, folder.name, *resume)
-            # Half of it, so that many lives leave a state and few reach the end; after the twentieth kill the last may.
-            limit = draw.uniform(0, seconds / 2) if len(kills) < 20 else math.inf
-            while process.poll() is None and computed(process) < limit:
-                time.sleep(0.01)
-            process.kill()
-            _, errors = process.communicate()
-            assert process.returncode in (0, -signal.SIGKILL), errors
-            if process.returncode:
-                kills.append(round(limit, 1))
-        assert left_by(folder) == right, f"run {runs}, {len(kills)} kills"
-    print(f"{runs} runs like the one of {seconds:.1f} seconds; lives of {kills} seconds; {right['progress']}")
+    whole = tmp_path / "whole" / "run"
+    before = os.times()
+    assert live(whole, arguments)
+    after = os.times()
+    seconds = after.children_user + after.children_system - before.children_user - before.children_system
+    right, draw = left_by(whole), random.Random(0)
+    for number in range(10):
+        folder = tmp_path / f"killed-{number}" / "run"
+        kills = 0
+        while kills < 2:
+            # Every life starts, compiles and scores, which takes two thirds of the whole.
+            left = 1 - saved_updates(folder) / right["progress"]["updates"]
+            limit = draw.uniform(0, seconds * (2 + left) / 3)
+            if not live(folder, arguments, limit):
+                kills += 1
+                saved = f"{saved_updates(folder)} updates saved{', something half written' * is_half_written(folder)}"
+                print(f"run {number}, kill {kills} after {limit:.1f} of {seconds:.1f} seconds: {saved}", flush=True)
+        assert live(folder, arguments)
+        assert left_by(folder) == right, f"run {number}"

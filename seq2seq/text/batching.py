@@ -181,8 +181,8 @@ class Batches:
         if not self.shuffle:
             yield self._cut(np.arange(len(self.corpus)))
             return
-        dealt = deal(self.corpus.shares or [Share(len(self.corpus), 1)], number, self._seed)
-        order = np.random.default_rng([self._seed, number]).permutation(dealt)
+        order = deal(self.corpus.shares or [Share(len(self.corpus), 1)], number, self._seed)
+        np.random.default_rng([self._seed, number]).shuffle(order)
         pools = np.array_split(order, math.ceil(len(order) / self._bucket_pool)) if len(order) else []
         for place, pool in enumerate(pools):
             batches = self._cut(pool)

@@ -7,6 +7,7 @@ another name and renamed when it is whole, so a folder with the right name eithe
 import contextlib
 import dataclasses
 import json
+import mmap
 import os
 import shutil
 import tempfile
@@ -15,7 +16,7 @@ import zlib
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 
 import numpy as np
 
@@ -47,6 +48,26 @@ class Chunk:
         """Some of the pairs."""
         texts = (None if text is None else text.take(places) for text in (self.source_text, self.target_text))
         return Chunk(self.source.take(places), self.target.take(places), *texts)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Mapped(Ragged):
+    """Rows on disk. What has been read of them stays in the system's cache and not in the memory of the process, which
+    would hold the whole corpus after an epoch."""
+
+    def lengths(self) -> np.ndarray:
+        lengths = super().lengths()
+        self._let_go()
+        return lengths
+
+    def take(self, indices: np.ndarray) -> Ragged:
+        taken = super().take(indices)
+        self._let_go()
+        return taken
+
+    def _let_go(self) -> None:
+        for array in (self.values, self.offsets):
+            cast(mmap.mmap, array.base).madvise(mmap.MADV_DONTNEED)
 
 
 class _RaggedWriter:
@@ -165,7 +186,7 @@ def open_cache(folder: Path) -> EncodedCorpus:
         for problem in pool.map(lambda item: _file_problem(*item), files):
             if problem:
                 raise DamagedCacheError(problem)
-    rows = {name: Ragged(*_mapped(folder, name, part["dtype"])) for name, part in parts.items()}
+    rows = {name: _Mapped(*_mapped(folder, name, part["dtype"])) for name, part in parts.items()}
     texts = rows.get("source_text"), rows.get("target_text")
     return EncodedCorpus(rows["source"], rows["target"], *texts, CorpusReport(**content["report"]))
 

@@ -57,6 +57,7 @@ def deal(shares: Sequence[Share], epoch: int, seed: int) -> np.ndarray:
             # The order of a whole pack does not matter, since the epoch is shuffled.
             if end - begin < share.pairs:
                 pairs = np.random.default_rng([seed, place, pack, _DEALING]).permutation(pairs)[begin:end]
-            dealt.append(start + pairs + total * (pack - packs[0]))
+            pairs += start + total * (pack - packs[0])
+            dealt.append(pairs)
         start += share.pairs
     return np.concatenate(dealt)

@@ -4,6 +4,7 @@ import itertools
 import json
 import logging
 import os
+import pathlib
 import time
 import types
 
@@ -127,6 +128,23 @@ def test_the_second_call_maps_what_the_first_has_written(encode, corpus, monkeyp
             assert isinstance(side.offsets, np.memmap)
             assert side.values.dtype == np.uint16
             assert not side.values.flags.writeable
+
+
+@pytest.mark.skipif(not pathlib.Path("/proc/self/status").exists(), reason="the system does not tell")
+def test_what_was_read_of_a_mapped_corpus_does_not_stay_in_memory(tmp_path):
+    def mapped_megabytes():
+        lines = pathlib.Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
+        return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("RssFile"))
+
+    rows = Ragged(np.ones(5_000_000, np.int32), np.arange(0, 5_000_001, 5))
+    report = CorpusReport(pairs=len(rows))
+    write_cache(tmp_path / "c", [Chunk(rows, rows)], vocabulary_sizes=(10, 10), keep_text=False, report=report)
+    before = mapped_megabytes()
+    corpus = open_cache(tmp_path / "c")
+    assert (corpus.source.lengths() == 5).all()
+    assert corpus.target.take(np.arange(0, len(rows), 7)).values.all()
+    # Ids of 10 MB and offsets of 8 MB on each side.
+    assert mapped_megabytes() < before + 2
 
 
 def test_a_mapped_corpus_gives_the_batches_of_one_in_memory(encode, tokenizer, corpus):

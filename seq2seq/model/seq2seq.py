@@ -1,22 +1,21 @@
 """The model: text in, text out, around an encoder, a context and a decoder."""
 
-import functools
 import json
 import pathlib
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-import tensorflow as tf
 from keras import ops
 
 from seq2seq.config import Decoding
-from seq2seq.errors import ModelFileError
+from seq2seq.errors import DataError, ModelFileError
 from seq2seq.layers import Decoder, Encoder, Recurrent
 from seq2seq.layers.dropout import SharedDropout, WordDropout
 from seq2seq.layers.recurrent import KernelChoice
 from seq2seq.model.generation import Generator, Hypothesis
 from seq2seq.model.losses import token_cross_entropy
+from seq2seq.model.scoring import PairScore, Scorer
 from seq2seq.model.twins import twin_of
 from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
 
@@ -100,6 +99,7 @@ class Seq2Seq(keras.Model):
             for side, rate in (("source", source_word_dropout), ("target", target_word_dropout))
         )
         self._generator = Generator(self)
+        self._scorer = Scorer(self)
         self.build({"source_ids": (None, None), "target_ids": (None, None)})
 
     def build(self, input_shape: Any) -> None:
@@ -227,17 +227,6 @@ class Seq2Seq(keras.Model):
         )
         return loss, ops.sum(ops.cast(mask, "float32"))
 
-    @functools.cached_property
-    def compiled_loss(self) -> Any:
-        """`loss_and_tokens` without dropout and smoothing, of source and target ids, compiled once for all shapes."""
-
-        def loss(source_ids: Any, target_ids: Any) -> tuple[Any, Any]:
-            inputs = {"source_ids": source_ids, "target_ids": target_ids}
-            return self.loss_and_tokens(inputs, training=False, label_smoothing=0.0)
-
-        ids = tf.TensorSpec([None, None], tf.int32)
-        return tf.function(loss, input_signature=[ids, ids], autograph=False)
-
     def compute_loss(
         self,
         x: Any = None,
@@ -284,6 +273,32 @@ class Seq2Seq(keras.Model):
             **options: As for `generate`.
         """
         return [hypotheses[0].text for hypotheses in self.generate(texts, **options | {"n_best": 1})]
+
+    def score(self, sources: Sequence[str], targets: Sequence[str], batch_tokens: int = 8_192) -> list[PairScore]:
+        """How probable each target is, given its source: what the search would have summed up on its way to it.
+
+        Args:
+            sources: Sources.
+            targets: A target for each. A character that the tokenizer does not know counts as the unknown token.
+            batch_tokens: Source and target tokens scored at once at most, with their padding.
+
+        Returns:
+            A score a pair, in order: `log_prob`, `token_log_probs` and `pieces`.
+
+        Raises:
+            DataError: There are not as many targets as sources.
+            ModelFileError: The model has no tokenizer.
+            TypeError: Either is one string, which would be read letter by letter.
+        """
+        for name, texts in (("sources", sources), ("targets", targets)):
+            if isinstance(texts, str):
+                raise TypeError(f"{name} must be a list of strings, but is {texts!r} instead. Put it into a list.")
+        if len(sources) != len(targets):
+            raise DataError(
+                f"targets must be as many as sources, {len(sources)}, but are {len(targets)} instead. "
+                "Check that no line was lost or added."
+            )
+        return self._scorer.score(list(sources), list(targets), batch_tokens)
 
     def save_assets(self, directory: str) -> None:
         if self.tokenizer is not None:

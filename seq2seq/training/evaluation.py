@@ -5,10 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from seq2seq.metrics import AgreementItem, agreement_accuracy, bleu, chrf, exact_match, score_by_length
-from seq2seq.model import Seq2Seq
-from seq2seq.text import Batches, EncodedCorpus
-
-BATCH_TOKENS = 8_192
+from seq2seq.model import Seq2Seq, perplexity
 
 
 def corpus_loss(model: Seq2Seq, sources: Sequence[str], references: Sequence[str]) -> float:
@@ -19,13 +16,8 @@ def corpus_loss(model: Seq2Seq, sources: Sequence[str], references: Sequence[str
         sources: Source texts.
         references: Their right targets, as many.
     """
-    tokenizer = model.require_tokenizer()
-    corpus = EncodedCorpus.from_lists(tokenizer.encode_source(sources), tokenizer.encode_target(references))
-    loss = tokens = 0.0
-    for batch in Batches(corpus, batch_tokens=BATCH_TOKENS, shuffle=False).epoch(0):
-        summed, count = model.compiled_loss(batch.source_ids, batch.target_ids)
-        loss, tokens = loss + float(summed), tokens + float(count)
-    return loss / tokens
+    scores = model.score(sources, references)
+    return -math.fsum(score.log_prob for score in scores) / sum(len(score.pieces) for score in scores)
 
 
 def evaluate(
@@ -87,8 +79,3 @@ def evaluate_agreement(model: Seq2Seq, items: Sequence[AgreementItem], **decodin
     """
     found = agreement_accuracy(model.translate([item.source for item in items], **decoding), items)
     return {str(distractors): score.accuracy for distractors, score in found.items()}
-
-
-def perplexity(loss: float) -> float:
-    """exp(loss): among how many equally likely tokens the model chooses; infinite where no float can hold it."""
-    return math.exp(loss) if loss < 700 else math.inf

@@ -12,7 +12,7 @@ PACKAGE = pathlib.Path(__file__).parents[1] / "seq2seq"
 
 # Rooms on one floor never import each other; a room imports only from the floors below its own.
 FLOORS = [
-    {"errors"},
+    {"errors", "progress"},
     {"config"},
     {"text", "layers", "decoding", "metrics"},
     {"model"},
@@ -27,7 +27,7 @@ FRONT = {"__init__", "__main__", "registration"}
 # These take plain arguments, so that each can be used alone.
 WITHOUT_CONFIG = {"text", "layers", "decoding", "metrics"}
 
-WITHOUT_TENSORFLOW = {"errors", "config", "text", "metrics"}
+WITHOUT_TENSORFLOW = {"errors", "progress", "config", "text", "metrics"}
 # A command's help answers without TensorFlow: its files import it, and the rooms that need it, inside functions.
 TENSORFLOW_ONLY_INSIDE_FUNCTIONS = {"cli"} | FRONT
 NEEDS_TENSORFLOW = {"tensorflow", "keras"}

@@ -2,7 +2,7 @@
 
 import io
 
-from seq2seq.training import progress
+from seq2seq import progress
 from seq2seq.training.progress import Progress
 
 

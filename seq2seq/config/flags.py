@@ -108,6 +108,7 @@ def command_app(name: str, usage: str | None = None, help_flags: Sequence[str] =
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
+        suppress_keyboard_interrupt=False,
     )
 
 

@@ -6,8 +6,8 @@ from seq2seq.text.encoded import EncodedCorpus
 from seq2seq.text.encoding import encode_corpus, fingerprint_files
 from seq2seq.text.findings import Finding
 from seq2seq.text.ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
-from seq2seq.text.lines import read_lines
-from seq2seq.text.prefetch import prefetch
+from seq2seq.text.lines import Line, Problem, read_lines, scan_lines, scan_stream
+from seq2seq.text.prefetch import prefetch, windows
 from seq2seq.text.ragged import Ragged, pad
 from seq2seq.text.sampling import Sampling
 from seq2seq.text.tokenizer import Tokenizer
@@ -23,7 +23,9 @@ __all__ = [
     "CorpusReport",
     "EncodedCorpus",
     "Finding",
+    "Line",
     "Pair",
+    "Problem",
     "Ragged",
     "Row",
     "Sampling",
@@ -35,5 +37,8 @@ __all__ = [
     "read_columns",
     "read_lines",
     "read_pairs",
+    "scan_lines",
+    "scan_stream",
     "train_tokenizer",
+    "windows",
 ]

@@ -1,5 +1,6 @@
 """Lines of a text file, plain or gzip, one at a time, each checked before anybody reads it as text."""
 
+import codecs
 import gzip
 import io
 import zlib
@@ -10,6 +11,8 @@ from typing import BinaryIO, NamedTuple, cast
 from seq2seq.errors import DataError
 
 MAX_LINE_CHARACTERS = 10_000
+TOO_LONG = "line too long"
+"""The reason that leaves a line its beginning."""
 
 _LONGEST_CHARACTER = 4  # bytes of UTF-8
 
@@ -27,11 +30,11 @@ class Problem(NamedTuple):
 
 
 class Line(NamedTuple):
-    """One line of a file without its line break; `text` means something only where there is no problem.
+    """One line of a file without its line break.
 
     Args:
         where: `path:number`, the first line being 1.
-        text: what it says.
+        text: what it says: the beginning of a line that is too long, and nothing where there is another problem.
         problem: why it cannot be used, or None.
     """
 
@@ -117,26 +120,27 @@ def _raw_lines(file: BinaryIO, limit: int) -> Iterator[bytes]:
 
 def _checked(where: str, raw: bytes, max_line_characters: int) -> Line:
     raw = raw.removesuffix(b"\n").removesuffix(b"\r")
-    if len(raw) > max_line_characters * _LONGEST_CHARACTER:
-        return Line(where, "", _too_long(max_line_characters, "more"))
+    is_cut = len(raw) > max_line_characters * _LONGEST_CHARACTER
     try:
-        text = raw.decode("utf-8")
+        # Where the line was cut it may end within a character.
+        text = codecs.getincrementaldecoder("utf-8")().decode(raw, final=not is_cut)
     except UnicodeDecodeError as error:
         message = (
             f"must be UTF-8, but byte {error.start + 1} (0x{raw[error.start]:02x}) is not. Save the file as UTF-8."
         )
         return Line(where, "", Problem("not UTF-8", message))
-    if len(text) > max_line_characters:
-        return Line(where, "", _too_long(max_line_characters, f"{len(text)}"))
     if "\0" in text:
         message = f"must be text, but character {text.index(chr(0)) + 1} is NUL. Check that the file is a text file."
         return Line(where, "", Problem("NUL character", message))
+    if is_cut or len(text) > max_line_characters:
+        found = "more" if is_cut else f"{len(text)}"
+        return Line(where, text[:max_line_characters], _too_long(max_line_characters, found))
     return Line(where, text)
 
 
 def _too_long(limit: int, found: str) -> Problem:
     return Problem(
-        "line too long",
+        TOO_LONG,
         f"must have at most {limit} characters, but has {found} instead. "
         "Check for a missing line break, or raise max_line_characters.",
     )

@@ -2,7 +2,7 @@
 
 import queue
 import threading
-from collections.abc import Generator, Iterable
+from collections.abc import Callable, Generator, Iterable
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -37,22 +37,60 @@ def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
     return (item for item in items) if depth == 0 else _prefetch(items, depth)
 
 
+def windows(
+    items: Iterable[Item], most: int, size: Callable[[Item], int], largest: int, patience: float | None
+) -> Generator[list[Item], None, None]:
+    """The same items in the same order, in lists: long ones where many wait, as short as one item where few do.
+
+    The background thread reads ahead `most` items at most, so that memory does not grow with an endless input. Where it
+    waits for an item that does not come when the reader stops, it is left alone; it ends with the program.
+
+    Args:
+        items: where they come from.
+        most: items of a window, at most.
+        size: how large an item is.
+        largest: size of a window, at most, but for its last item.
+        patience: seconds that a window waits for its next item before it goes as it is; None: as long as it takes, so
+            that windows depend on nothing but the items.
+
+    Returns:
+        A generator; an error of the items is raised where the item would have come, after the window before it.
+
+    Examples:
+        >>> list(windows(["a", "bb", "c", "d"], most=3, size=len, largest=3, patience=None))
+        [['a', 'bb'], ['c', 'd']]
+    """
+    waiting: queue.Queue[Item | _End] = queue.Queue(maxsize=most)
+    stopped = threading.Event()
+    _start(items, waiting, stopped)
+    try:
+        end: _End | None = None
+        while end is None:
+            window: list[Item] = []
+            total = 0
+            while len(window) < most and total < largest:
+                try:
+                    item = waiting.get(timeout=patience if window else None)
+                except queue.Empty:
+                    break
+                if isinstance(item, _End):
+                    end = item
+                    break
+                window.append(item)
+                total += size(item)
+            if window:
+                yield window
+        if end.error is not None:
+            raise end.error
+    finally:
+        stopped.set()
+        _drain(waiting)
+
+
 def _prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
     waiting: queue.Queue[Item | _End] = queue.Queue(maxsize=depth)
     stopped = threading.Event()
-
-    def work() -> None:
-        try:
-            for item in items:
-                waiting.put(item)
-                if stopped.is_set():
-                    break
-            waiting.put(_End(None))
-        except BaseException as error:
-            waiting.put(_End(error))
-
-    thread = threading.Thread(target=work, name="seq2seq-prefetch", daemon=True)
-    thread.start()
+    thread = _start(items, waiting, stopped)
     try:
         while True:
             item = waiting.get()
@@ -68,6 +106,24 @@ def _prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
             # The thread may be waiting for room: make some, until it has seen that it shall stop.
             _drain(waiting)
             thread.join(timeout=0.01)
+
+
+def _start(items: Iterable[Item], waiting: queue.Queue, stopped: threading.Event) -> threading.Thread:
+    """The thread that puts the items into a queue, and then why no more come."""
+
+    def work() -> None:
+        try:
+            for item in items:
+                waiting.put(item)
+                if stopped.is_set():
+                    return
+            waiting.put(_End(None))
+        except BaseException as error:
+            waiting.put(_End(error))
+
+    thread = threading.Thread(target=work, name="seq2seq-prefetch", daemon=True)
+    thread.start()
+    return thread
 
 
 def _drain(waiting: queue.Queue) -> None:

@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from seq2seq.text import prefetch
+from seq2seq.text import prefetch, windows
 
 
 def workers() -> int:
@@ -102,3 +102,66 @@ def test_the_thread_works_while_the_reader_is_busy():
 def test_negative_depth():
     with pytest.raises(ValueError, match="depth must be at least 0, but is -1"):
         prefetch([], -1)
+
+
+def cut(items, most=3, largest=100, patience=None):
+    return windows(items, most, size=len, largest=largest, patience=patience)
+
+
+@pytest.mark.parametrize("patience", [None, 5.0])
+def test_windows_hold_as_many_as_they_may(patience):
+    items = ["a", "b", "c", "dddd", "e", "ff", "ggg", "h"]
+    found = list(cut(items, largest=5, patience=patience))
+    assert found == [["a", "b", "c"], ["dddd", "e"], ["ff", "ggg"], ["h"]]
+    assert list(cut([])) == []
+    assert list(cut("ab", most=1)) == [["a"], ["b"]]
+
+
+def test_a_window_goes_where_the_next_item_lets_wait():
+    received = threading.Event()
+
+    def items():
+        yield "a"
+        yield "b"
+        # It comes when the window before it was received, which therefore did not wait for it.
+        assert received.wait(5)
+        yield "c"
+
+    found = cut(items(), patience=0.01)
+    windows_before = [next(found)]
+    while sum(map(len, windows_before)) < 2:
+        windows_before.append(next(found))
+    received.set()
+    assert [item for window in windows_before for item in window] == ["a", "b"]
+    assert list(found) == [["c"]]
+
+
+def test_an_error_comes_after_the_window_before_it():
+    def items():
+        yield "a"
+        raise KeyError("the reason")
+
+    found = cut(items())
+    assert next(found) == ["a"]
+    with pytest.raises(KeyError, match="the reason"):
+        next(found)
+
+
+def test_windows_read_no_further_ahead_than_one():
+    made = []
+
+    def items():
+        while True:
+            made.append(0)
+            yield "a"
+
+    found = cut(items())
+    next(found)
+    time.sleep(0.05)
+    # Three handed over, three waiting, one in the hand of the thread.
+    assert len(made) == 7
+    found.close()
+    deadline = time.monotonic() + 5
+    while workers() and time.monotonic() < deadline:
+        time.sleep(0.001)
+    assert workers() == 0

@@ -1,0 +1,6 @@
+"""A model at work: lines come in, answers go out in the same order, however many, and whatever some of them are."""
+
+from seq2seq.serving.requests import Request, json_requests, text_requests
+from seq2seq.serving.stream import Answer, StreamReport, answer_stream
+
+__all__ = ["Answer", "Request", "StreamReport", "answer_stream", "json_requests", "text_requests"]

@@ -1,0 +1,145 @@
+"""Translates a stream: every line has its answer, in order, and a line that cannot be translated costs no other."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from seq2seq.errors import ConfigError, Seq2SeqError
+from seq2seq.serving.requests import Request
+from seq2seq.text import END_ID, Problem
+from seq2seq.text.lines import TOO_LONG
+
+if TYPE_CHECKING:
+    from seq2seq.model import Hypothesis, Seq2Seq
+
+BLANK, STOPPED = "blank", "translation stopped at its longest"
+
+
+class Answer(NamedTuple):
+    """What became of a request: its translations, best first, or why there are none."""
+
+    request: Request
+    hypotheses: Sequence["Hypothesis"]
+    problem: str | None = None
+
+
+@dataclasses.dataclass
+class StreamReport:
+    """What became of the lines of a stream.
+
+    Args:
+        lines: lines that have their answer.
+        counts: by what was notable about some of them, how many.
+        first: by what was notable, the place of the first.
+
+    >>> report = StreamReport(lines=3)
+    >>> report.note("blank", "<stdin>:2")
+    >>> print(report.summary())
+    3 lines: 1 blank (<stdin>:2)
+    """
+
+    lines: int = 0
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    first: dict[str, str] = dataclasses.field(default_factory=dict)
+
+    def note(self, reason: str, where: str) -> None:
+        """Counts one line."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self.first.setdefault(reason, where)
+
+    def summary(self) -> str:
+        """The counts in words."""
+        parts = [
+            f"{count:,} {reason} ({'first: ' if count > 1 else ''}{self.first[reason]})"
+            for reason, count in sorted(self.counts.items())
+        ]
+        return f"{self.lines:,} line{'' if self.lines == 1 else 's'}: " + ("; ".join(parts) or "all well")
+
+
+def answer_stream(
+    model: "Seq2Seq",
+    request_windows: Iterable[Sequence[Request]],
+    report: StreamReport,
+    say: Callable[[str], None],
+    attention: bool = False,
+    **options: Any,
+) -> Iterator[Answer]:
+    """The answers to requests, in their order; memory holds one window.
+
+    What happens to which line:
+
+    - blank: a blank translation, without asking the model; counted;
+    - longer than may be: its beginning is translated; said and counted;
+    - not UTF-8, NUL, or as JSON lines no object with a source: no translation; said and counted;
+    - one that the search refuses, such as for a required phrase that cannot be written: the same. The other lines of
+      its window are searched again one by one;
+    - one whose translation reached its longest before it ended: as it is; counted.
+
+    Args:
+        model: What translates.
+        request_windows: Requests that are searched together.
+        report: Is filled in.
+        say: Is called with a line of text about each line that could not be translated as it stood.
+        attention: Whether hypotheses tell what their tokens attended to.
+        **options: Settings of `seq2seq.config.Decoding` that differ from the model's own.
+    """
+    searched = 0
+    for window in request_windows:
+        usable = [request for request in window if request.problem is None or request.problem.reason == TOO_LONG]
+        results = iter(_search(model, usable, searched, attention, options))
+        searched += len(usable)
+        for request in window:
+            if request.problem is not None:
+                _complain(report, say, request, request.problem)
+            if request.problem is not None and request.problem.reason != TOO_LONG:
+                answer = Answer(request, [], request.problem.message)
+            else:
+                answer = _answer(request, next(results), report, say)
+            report.lines += 1
+            yield answer
+
+
+def _search(
+    model: "Seq2Seq", requests: Sequence[Request], first: int, attention: bool, options: dict[str, Any]
+) -> list[Any]:
+    """The hypotheses of each request, or the error that it met."""
+    if not requests:
+        return []
+    wishes: dict[str, Sequence[Any]] = {
+        "prefixes": [request.prefix for request in requests],
+        "required": [list(request.required) for request in requests],
+        "banned": [list(request.banned) for request in requests],
+    }
+    given = {name: wished for name, wished in wishes.items() if any(wished)}
+    sources = [request.source for request in requests]
+    try:
+        return list(model.generate(sources, attention=attention, first_index=first, **given, **options))
+    except ConfigError:
+        # Of the options, which are the same for all lines.
+        raise
+    except Seq2SeqError as error:
+        if len(requests) == 1:
+            return [error]
+    return [
+        result
+        for place, request in enumerate(requests)
+        for result in _search(model, [request], first + place, attention, options)
+    ]
+
+
+def _answer(request: Request, result: Any, report: StreamReport, say: Callable[[str], None]) -> Answer:
+    if isinstance(result, Seq2SeqError):
+        problem = Problem("refused by the search", str(result))
+        _complain(report, say, request, problem)
+        return Answer(request, [], problem.message)
+    if not request.source.strip():
+        report.note(BLANK, request.where)
+    elif result[0].token_ids[-1] != END_ID:
+        report.note(STOPPED, request.where)
+    return Answer(request, result, None if request.problem is None else request.problem.message)
+
+
+def _complain(report: StreamReport, say: Callable[[str], None], request: Request, problem: Problem) -> None:
+    report.note(problem.reason, request.where)
+    is_cut = problem.reason == TOO_LONG
+    say(f"{request.where}: {problem.message}" + " Its beginning is translated." * is_cut)

@@ -12,6 +12,7 @@ VERBS = {
     "train": "Train a model as a recipe says.",
     "translate": "Translate lines of text with a trained model.",
     "evaluate": "Score a trained model on a test set.",
+    "score": "Give the log-probability of given translations.",
     "compare": "Train variants of a recipe and compare them.",
     "doctor": "Say what is wrong with a recipe before it is trained.",
     "benchmark": "Measure how fast this machine trains.",

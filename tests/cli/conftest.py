@@ -1,5 +1,6 @@
 """A model that needs no TensorFlow, in the place of the one that `seq2seq.model.load` would read."""
 
+import math
 import sys
 import types
 from typing import NamedTuple
@@ -7,12 +8,27 @@ from typing import NamedTuple
 import pytest
 
 from seq2seq.config import Decoding
-from seq2seq.errors import ModelFileError
+from seq2seq.errors import DataError, ModelFileError
 
 
 class FakeHypothesis(NamedTuple):
     text: str
     score: float
+    token_ids: tuple[int, ...] = (9, 3)
+    log_prob: float = -2.0
+    pieces: tuple[str, ...] = ("▁A", "</s>")
+    token_log_probs: tuple[float, ...] = (-1.5, -0.5)
+    alignment: tuple[int, ...] | None = (0, 1)
+
+
+class FakeScore(NamedTuple):
+    log_prob: float
+    token_log_probs: list[float]
+    pieces: list[str]
+
+    @property
+    def perplexity(self):
+        return math.exp(-self.log_prob / len(self.pieces))
 
 
 class FakeModel:
@@ -20,16 +36,26 @@ class FakeModel:
 
     def __init__(self):
         self.decoding = Decoding()
-        self.calls = []
+        self.calls, self.wishes = [], []
 
-    def generate(self, texts, **options):
+    def generate(self, texts, attention=False, first_index=0, prefixes=None, required=None, banned=None, **options):
         self.calls.append((list(texts), options))
+        self.wishes.append((attention, first_index, prefixes, required, banned))
         wanted = self.decoding.replaced(**options).n_best
+        for index, phrases in enumerate(required or []):
+            if "impossible" in phrases:
+                raise DataError(f"required[{index}]: 'impossible' cannot be written.")
         return [self.found(text)[:wanted] if text else [FakeHypothesis("", 0.0)] for text in texts]
 
     @staticmethod
     def found(text):
         return [FakeHypothesis(text.upper(), -0.5), FakeHypothesis(text[::-1], -1.5)]
+
+    def score(self, sources, targets):
+        """Each word costs as much as it has letters, the end token one, and a source nothing."""
+        costs = [[-float(len(word)) for word in target.split()] + [-1.0] for target in targets]
+        pieces = [[f"▁{word}" for word in target.split()] + ["</s>"] for target in targets]
+        return [FakeScore(sum(one), one, words) for one, words in zip(costs, pieces, strict=True)]
 
     def translate(self, texts, **options):
         return [hypotheses[0].text for hypotheses in self.generate(texts, **options)]
@@ -44,7 +70,7 @@ def model(monkeypatch):
             raise ModelFileError(f"{path}: no such model file.")
         return fake
 
-    for verb in ("translate", "evaluate"):
+    for verb in ("translate", "evaluate", "score"):
         monkeypatch.setattr(f"seq2seq.cli.{verb}.import_tensorflow", lambda: None)
-    monkeypatch.setitem(sys.modules, "seq2seq.model", types.SimpleNamespace(load=load))
+    monkeypatch.setitem(sys.modules, "seq2seq.model", types.SimpleNamespace(load=load, perplexity=math.exp))
     return fake

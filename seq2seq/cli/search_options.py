@@ -1,31 +1,42 @@
-"""The flags of the search, which `translate` and `evaluate` share."""
+"""The flags of the search, which the commands that decode share: one for each setting of `Decoding`."""
 
 import dataclasses
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
+
+import cyclopts
+
+from seq2seq.config import Decoding
+from seq2seq.config.checks import bare
+from seq2seq.config.settings import known_settings
 
 
-@dataclasses.dataclass(frozen=True)
-class SearchOptions:
-    """What to change in the search that the model was saved with."""
+def _given(self: Any) -> dict[str, Any]:
+    """The options that somebody gave: what the model's own are replaced with."""
+    return {name: value for name, value in vars(self).items() if value is not None}
 
-    beam_size: int | None = None
-    """Hypotheses kept at every step; 1 is greedy."""
-    length_penalty: Literal["none", "average", "wu"] | None = None
-    """What a hypothesis' log-probability is divided by: nothing, length ** alpha, or ((5 + length) / 6) ** alpha."""
-    length_penalty_alpha: float | None = None
-    """That alpha: more favours longer translations."""
-    max_length: int | None = None
-    """Tokens that a translation may have at most."""
-    max_length_ratio: float | None = None
-    """Tokens that it may have at most for each token of its source."""
-    max_length_extra: int | None = None
-    """Tokens that it may have beyond that ratio."""
-    batch_tokens: int | None = None
-    """Source tokens decoded at once at most."""
 
-    def given(self) -> dict[str, Any]:
-        """The options that somebody gave: what the model's own are replaced with."""
-        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+def _field(name: str) -> tuple[str, Any, Any]:
+    setting = known_settings()[Decoding.key(name)]
+    kind, _ = bare(setting.kind)
+    # A list of words and a switch: `--banned-phrases cat "red dog"`, `--sample`.
+    parameter = cyclopts.Parameter(help=setting.help, negative=(), consume_multiple=True, show_default=False)
+    return name, Annotated[kind | None, parameter], None
 
+
+if TYPE_CHECKING:
+
+    class SearchOptions:
+        """The search of the model, changed."""
+
+        def given(self) -> dict[str, Any]: ...
+
+else:
+    SearchOptions = dataclasses.make_dataclass(
+        "SearchOptions",
+        [_field(field.name) for field in dataclasses.fields(Decoding)],
+        # Cyclopts takes what seems to be of the standard library, as generated classes do, for one plain value.
+        namespace={"given": _given, "__doc__": "The search of the model, changed.", "__module__": __name__},
+        frozen=True,
+    )
 
 AS_SAVED = SearchOptions()

@@ -7,8 +7,9 @@ caller, and is well kept; the recipe is read here, since none of them says in wh
 
 from seq2seq.config.architecture import Attention, Decoder, Dropout, Encoder, Model
 from seq2seq.config.corpus import Data, Tokenizer
+from seq2seq.config.decoding import Decoding
 from seq2seq.config.flags import load_config, parse_train_arguments
-from seq2seq.config.optimisation import Decoding, Training
+from seq2seq.config.optimisation import Training
 from seq2seq.config.run import Config, Run
 from seq2seq.config.variations import Comparison, Variant, plan_comparison
 

@@ -30,6 +30,8 @@ PositiveFloat = Annotated[float, Range("greater than 0", lambda value: value > 0
 NonNegativeFloat = Annotated[float, Range("at least 0", lambda value: value >= 0)]
 Fraction = Annotated[float, Range("at least 0 and less than 1", lambda value: 0 <= value < 1)]
 Share = Annotated[float, Range("greater than 0 and less than 1", lambda value: 0 < value < 1)]
+Probability = Annotated[float, Range("greater than 0 and at most 1", lambda value: 0 < value <= 1)]
+AtLeastOne = Annotated[float, Range("at least 1", lambda value: value >= 1)]
 Coverage = Annotated[float, Range("between 0.98 and 1", lambda value: 0.98 <= value <= 1)]
 
 

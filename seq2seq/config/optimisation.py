@@ -1,4 +1,4 @@
-"""How a run trains and decodes: the sections `training` and `decoding`."""
+"""How a run trains: the section `training`."""
 
 import dataclasses
 from typing import ClassVar, Literal
@@ -111,33 +111,3 @@ class Training(Section):
                 list(self.start_anew),
                 "Everything starts anew.",
             )
-
-
-@dataclasses.dataclass(frozen=True)
-class Decoding(Section):
-    """The search for a translation; saved with the model as its defaults."""
-
-    section: ClassVar[str] = "decoding"
-
-    beam_size: Positive = 5
-    """Hypotheses kept at every step; 1: greedy."""
-    length_penalty: Literal["none", "average", "wu"] = "average"
-    """What a hypothesis' log-probability is divided by: nothing, length ** alpha, or ((5 + length) / 6) ** alpha."""
-    length_penalty_alpha: NonNegativeFloat = 1.0
-    """The alpha of the length penalty: more favours longer translations."""
-    max_length_ratio: NonNegativeFloat = 2.0
-    """A translation has at most ratio * source tokens + extra tokens."""
-    max_length_extra: NonNegative = 10
-    """The extra tokens of that limit."""
-    max_length: Positive = 256
-    """A translation has at most this many tokens, however long the source."""
-    batch_tokens: Positive = 4_096
-    """Source tokens decoded at once at most, with their padding."""
-    n_best: Positive = 1
-    """Translations given for each source, best first."""
-
-    def check(self) -> None:
-        if self.n_best > self.beam_size:
-            raise must_be(self.key("n_best"), f"at most decoding.beam_size ({self.beam_size})", self.n_best)
-        if self.max_length_ratio == 0 and self.max_length_extra == 0:
-            raise must_be(self.key("max_length_extra"), "at least 1 where decoding.max_length_ratio is 0", 0)

@@ -7,7 +7,8 @@ from typing import ClassVar
 from seq2seq.config.architecture import Model
 from seq2seq.config.checks import NonNegative, Section, must_be
 from seq2seq.config.corpus import Data, Tokenizer
-from seq2seq.config.optimisation import Decoding, Training
+from seq2seq.config.decoding import Decoding
+from seq2seq.config.optimisation import Training
 
 
 @dataclasses.dataclass(frozen=True)

@@ -17,11 +17,12 @@ import tensorflow as tf
 
 from seq2seq.decoding import loop
 from seq2seq.decoding.arguments import check_rows, checked_banned_ids, checked_limits
-from seq2seq.decoding.candidates import best_tokens
-from seq2seq.decoding.hypotheses import Hypotheses, StepFunction
-from seq2seq.decoding.penalties import LengthPenalty, length_penalty_function
-
-MINUS_INFINITY = -float("inf")
+from seq2seq.decoding.candidates import Candidates, best_tokens, with_prefix
+from seq2seq.decoding.hypotheses import Hypotheses, Prefix, StepFunction
+from seq2seq.decoding.loop import MINUS_INFINITY
+from seq2seq.decoding.penalties import Ranking
+from seq2seq.decoding.required import RequiredPhrases, best_of_each_bank
+from seq2seq.decoding.rules import Rule
 
 
 def beam_search(
@@ -35,8 +36,16 @@ def beam_search(
     end_id: int,
     pad_id: int = 0,
     banned_ids: Sequence[int] = (),
-    length_penalty: float = 1.0,
+    length_penalty: float | tf.Tensor = 1.0,
     length_penalty_kind: str = "average",
+    coverage_penalty: float | tf.Tensor = 0.0,
+    coverage_penalty_kind: str = "none",
+    source_mask: tf.Tensor | None = None,
+    rules: Sequence[Rule] = (),
+    prefix: Prefix | None = None,
+    required: RequiredPhrases | None = None,
+    groups: int = 1,
+    diversity: float | tf.Tensor = 0.0,
     n_best: int = 1,
     return_attention: bool = False,
 ) -> Hypotheses:
@@ -68,35 +77,73 @@ def beam_search(
         pad_id: fills what follows the end, and is what the step function reads there. It is never produced.
         banned_ids: more tokens that are never produced.
         length_penalty: strength of the length penalty (alpha), 0 for none.
-        length_penalty_kind: `average`, `wu` or `none`; see `seq2seq.decoding.penalties`.
+        length_penalty_kind: `average`, `wu`, `reward` or `none`; see `seq2seq.decoding.penalties`.
+        coverage_penalty: strength of the coverage penalty (beta), 0 for none.
+        coverage_penalty_kind: `wu`, `summary` or `none`. Penalties rank complete hypotheses; while they are
+            written, the sums of log-probabilities decide.
+        source_mask: (batch, source_steps), True for the source tokens that a coverage penalty counts.
+        rules: what changes log-probabilities before tokens are chosen; see `seq2seq.decoding.rules`. A
+            hypothesis whose every next token is forbidden ends.
+        prefix: tokens that the hypotheses start with, whatever the rules say.
+        required: phrases that every hypothesis holds, whatever the rules say. The limit must leave room for the
+            prefix and all phrases one after the other: a sentence where it does not has no hypothesis.
+        groups: parts of equal size that the beam is cut into (diverse beam search, Vijayakumar et al. 2016,
+            arXiv:1610.02424). Each step fills the groups in turn; a token then counts for less in the choice by
+            `diversity` for each hypothesis of an earlier group that takes it at this step. Two groups may still
+            find the same hypothesis.
+        diversity: what a token loses for each of them.
         n_best: hypotheses to return a sentence, at most `beam_size`.
         return_attention: whether to keep the attention weights of every step.
 
     Returns:
-        Hypotheses, best first. The scores are those after the length penalty.
+        Hypotheses, best first. The scores are those after the penalties.
 
     Raises:
         ValueError: for an argument that cannot be.
         tf.errors.InvalidArgumentError: for a negative `max_steps`.
     """
-    _check_sizes(beam_size, n_best)
-    score = length_penalty_function(length_penalty_kind, length_penalty)
+    _check_sizes(beam_size, n_best, groups)
+    ranking = Ranking(length_penalty_kind, length_penalty, coverage_penalty_kind, coverage_penalty, source_mask)
+    ranking.check()
     banned_ids = checked_banned_ids(end_id, start_id, pad_id, banned_ids)
     limits = checked_limits(max_steps, batch_size)
     check_rows(initial_state, batch_size)
-    state = loop.repeat_rows(initial_state, beam_size)
 
-    def advance(progress: loop.Progress, logits: tf.Tensor) -> tuple[loop.Progress, tf.Tensor]:
-        log_probs, token_ids = best_tokens(logits, beam_size, banned_ids)
-        progress, rows = _fill_places(progress, log_probs, token_ids, limits, end_id, pad_id)
-        return progress._replace(is_done=_is_done(progress, limits, score, n_best)), rows
+    def advance(progress: loop.Progress, scores: loop.Scores) -> loop.Advanced:
+        candidates = _candidates(progress, scores, beam_size, banned_ids, end_id, pad_id, prefix, required)
+        by_place = [tf.shape(limits)[0], beam_size, tf.shape(candidates.token_ids)[1]]
+        token_ids, gains, log_probs = (tf.reshape(part, by_place) for part in candidates[:3])
+        candidates = candidates._replace(token_ids=token_ids, gains=gains, log_probs=log_probs)
+        positions = ()
+        if required is not None:
+            positions = required.after(progress.positions, candidates.token_ids)
+            gains = _with_room(progress, candidates, positions, required, limits, end_id, prefix)
+            candidates = candidates._replace(gains=gains)
+        chosen, chosen_sums = _choose_places(progress, candidates, positions, groups, diversity)
+        advanced = _fill_places(progress, candidates, positions, chosen, chosen_sums, scores, limits, end_id, pad_id)
+        progress = advanced.progress
+        return advanced._replace(progress=progress._replace(is_done=_is_done(progress, limits, ranking, n_best)))
 
-    progress = loop.start(limits, beam_size, start_id, pad_id)
-    progress, attention_weights = loop.run(step, advance, progress, state, return_attention)
-    return loop.result(progress, attention_weights, _finished_scores(progress, score), n_best, pad_id)
+    progress = loop.start(limits, beam_size, start_id, groups)
+    if source_mask is not None:
+        shape = tf.shape(source_mask)
+        progress = progress._replace(coverage=tf.zeros([shape[0], beam_size, shape[1]]))
+    if required is not None:
+        progress = progress._replace(positions=required.start(beam_size))
+    progress, record = loop.run(
+        step,
+        advance,
+        progress,
+        loop.repeat_rows(initial_state, beam_size),
+        limits=limits,
+        rules=rules,
+        return_attention=return_attention,
+        reorders=True,
+    )
+    return loop.result(progress, record, _finished_scores(progress, ranking), n_best, pad_id)
 
 
-def _check_sizes(beam_size: int, n_best: int) -> None:
+def _check_sizes(beam_size: int, n_best: int, groups: int) -> None:
     if beam_size < 1:
         raise ValueError(f"beam_size must be at least 1, but is {beam_size} instead. Use 1 for greedy.")
     if not 1 <= n_best <= beam_size:
@@ -104,61 +151,136 @@ def _check_sizes(beam_size: int, n_best: int) -> None:
             f"n_best must be between 1 and beam_size, which is {beam_size}, but is {n_best} instead. "
             "Ask for fewer hypotheses or widen the beam."
         )
+    if groups < 1 or beam_size % groups:
+        raise ValueError(
+            f"groups must be at least 1 and divide beam_size, which is {beam_size}, but is {groups} instead."
+        )
+
+
+def _candidates(
+    progress: loop.Progress,
+    scores: loop.Scores,
+    beam_size: int,
+    banned_ids: Sequence[int],
+    end_id: int,
+    pad_id: int,
+    prefix: Prefix | None,
+    required: RequiredPhrases | None,
+) -> Candidates:
+    """The tokens that each row may take; enough to fill all places of a sentence from one row."""
+    # Where phrases are missing, the end is one of the best that may not be taken.
+    candidates = best_tokens(scores, beam_size + (required is not None), banned_ids, end_id)
+    if required is not None:
+        candidates = required.join(candidates, scores, progress.positions, pad_id)
+    if prefix is not None:
+        candidates = with_prefix(candidates, scores, prefix, progress.number_of_steps)
+    return candidates
+
+
+def _with_room(
+    progress: loop.Progress,
+    candidates: Candidates,
+    positions: tf.Tensor,
+    required: RequiredPhrases,
+    limits: tf.Tensor,
+    end_id: int,
+    prefix: Prefix | None,
+) -> tf.Tensor:
+    """The gains, with minus infinity for tokens that end without all phrases or leave no room for them."""
+    missing = required.missing(positions)
+    has_room = progress.number_of_steps + 1 + missing <= limits[:, tf.newaxis, tf.newaxis]
+    may_be_taken = has_room & ((candidates.token_ids != end_id) | (missing == 0))
+    if prefix is not None:
+        may_be_taken |= (progress.number_of_steps < prefix.lengths)[:, tf.newaxis, tf.newaxis]
+    return tf.where(may_be_taken, candidates.gains, MINUS_INFINITY)
+
+
+def _choose_places(
+    progress: loop.Progress, candidates: Candidates, positions: Any, groups: int, diversity: float | tf.Tensor
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Choose which continuation every place of every sentence takes.
+
+    Returns:
+        (batch, beams) int32, which of the sentence's beams * candidates continuations, and its sum, (batch, beams):
+        infinity where a hypothesis is kept as it is, minus infinity where there is nothing to take.
+    """
+    beams, count = progress.sums.shape[1], tf.shape(candidates.gains)[2]
+    is_frozen = progress.is_finished | progress.is_done[:, tf.newaxis]
+    # A frozen place has one continuation, itself, which comes before all others.
+    itself = tf.where(tf.range(count) == 0, float("inf"), MINUS_INFINITY)
+    sums = tf.where(is_frozen[..., tf.newaxis], itself, progress.sums[..., tf.newaxis] + candidates.gains)
+    size = beams // groups
+    chosen: list[tf.Tensor] = []
+    for group in range(groups):
+        places = slice(group * size, (group + 1) * size)
+        priorities = sums[:, places]
+        if chosen:
+            taken = _taken(candidates.token_ids, chosen, sums)
+            equal = candidates.token_ids[:, places, :, tf.newaxis] == taken[:, tf.newaxis, tf.newaxis]
+            priorities -= diversity * tf.reduce_sum(tf.cast(equal, tf.float32), axis=-1)
+        flat = tf.reshape(priorities, [tf.shape(sums)[0], size * count])
+        if isinstance(positions, tuple):
+            best = tf.math.top_k(flat, size).indices
+        else:
+            banks = tf.reshape(tf.reduce_sum(positions[:, places], axis=-1), tf.shape(flat))
+            best = best_of_each_bank(flat, banks, size)
+        chosen.append(best + group * size * count)
+    indices = tf.concat(chosen, axis=1)
+    return indices, tf.gather(tf.reshape(sums, [tf.shape(sums)[0], beams * count]), indices, batch_dims=1)
+
+
+def _taken(token_ids: tf.Tensor, chosen: list[tf.Tensor], sums: tf.Tensor) -> tf.Tensor:
+    """The tokens that earlier groups took at this step, (batch, n); -1 for a place that took none."""
+    indices = tf.concat(chosen, axis=1)
+    shape = [tf.shape(sums)[0], -1]
+    taken, reached = (tf.gather(tf.reshape(part, shape), indices, batch_dims=1) for part in (token_ids, sums))
+    return tf.where(tf.math.is_finite(reached), taken, -1)
 
 
 def _fill_places(
     progress: loop.Progress,
-    log_probs: tf.Tensor,
-    token_ids: tf.Tensor,
+    candidates: Candidates,
+    positions: Any,
+    chosen: tf.Tensor,
+    chosen_sums: tf.Tensor,
+    scores: loop.Scores,
     limits: tf.Tensor,
     end_id: int,
     pad_id: int,
-) -> tuple[loop.Progress, tf.Tensor]:
-    """Choose what every place of every sentence holds next.
+) -> loop.Advanced:
+    """Let every place hold what was chosen for it."""
+    batch, beams, count = tf.unstack(tf.shape(candidates.token_ids))
+    rows = chosen // count + beams * tf.range(batch)[:, tf.newaxis]
 
-    Args:
-        progress: before the step.
-        log_probs: (rows, candidates), of the best tokens of every row.
-        token_ids: (rows, candidates).
-        limits: (batch,).
-        end_id: the token that ends a hypothesis.
-        pad_id: what a place that takes no token reads next.
-
-    Returns:
-        The progress after the step, and (batch, beams) the rows that the places go on from.
-    """
-    batch, beams = tf.shape(progress.log_probs)[0], progress.log_probs.shape[1]
-    candidates = tf.shape(token_ids)[1]
-    flat_shape = [batch, beams * candidates]
-    is_frozen = progress.is_finished | progress.is_done[:, tf.newaxis]
-    sums = progress.log_probs[..., tf.newaxis] + tf.reshape(log_probs, [batch, beams, candidates])
-    # A frozen place has one continuation, itself, which comes before all others.
-    itself = tf.where(tf.range(candidates) == 0, float("inf"), MINUS_INFINITY)
-    priorities = tf.where(is_frozen[..., tf.newaxis], itself, sums)
-    chosen_sums, chosen = tf.math.top_k(tf.reshape(priorities, flat_shape), beams)
-    parents = chosen // candidates
-    rows = parents + beams * tf.range(batch)[:, tf.newaxis]
+    def of_chosen(values: tf.Tensor) -> tf.Tensor:
+        shape = tf.concat([[batch, beams * count], tf.shape(values)[3:]], axis=0)
+        return tf.gather(tf.reshape(values, shape), chosen, batch_dims=1)
 
     # Where there are fewer continuations than places, the rest take impossible ones and hold nothing.
     is_kept = chosen_sums == float("inf")
     is_open = ~is_kept & (chosen_sums > MINUS_INFINITY)
-    chosen_ids = tf.gather(tf.reshape(token_ids, flat_shape), chosen, batch_dims=1)
-    chosen_ids = tf.where(is_open, chosen_ids, pad_id)
+    token_ids = tf.where(is_open, of_chosen(candidates.token_ids), pad_id)
+    log_probs = tf.where(is_open, of_chosen(candidates.log_probs), 0.0)
     number_of_steps = progress.number_of_steps + 1
-    ends = is_open & ((chosen_ids == end_id) | (number_of_steps >= limits[:, tf.newaxis]))
-    parent_progress = progress._replace(history=_of_rows(progress.history, rows))
-    return (
-        loop.Progress(
-            number_of_steps=number_of_steps,
-            last_ids=chosen_ids,
-            history=loop.record(parent_progress, chosen_ids, rows, is_open),
-            log_probs=tf.where(is_kept, _of_rows(progress.log_probs, rows), chosen_sums),
-            lengths=tf.where(is_open, number_of_steps, _of_rows(progress.lengths, rows)),
-            is_finished=(is_kept & _of_rows(progress.is_finished, rows)) | ends,
-            is_done=progress.is_done,
-        ),
-        rows,
+    ends = is_open & ((token_ids == end_id) | (number_of_steps >= limits[:, tf.newaxis]))
+    coverage = progress.coverage
+    if not isinstance(coverage, tuple):
+        received = tf.reshape(scores.attention_weights, tf.shape(coverage))
+        is_read = tf.cast(is_open, tf.float32)[..., tf.newaxis]
+        coverage = _of_rows(coverage, rows) + is_read * _of_rows(received, rows)
+    if not isinstance(positions, tuple):
+        positions = tf.where(is_kept[..., tf.newaxis], _of_rows(progress.positions, rows), of_chosen(positions))
+    progress = loop.Progress(
+        number_of_steps=number_of_steps,
+        last_ids=token_ids,
+        sums=tf.where(is_kept, _of_rows(progress.sums, rows), chosen_sums),
+        lengths=tf.where(is_open, number_of_steps, _of_rows(progress.lengths, rows)),
+        is_finished=(is_kept & _of_rows(progress.is_finished, rows)) | ends,
+        is_done=progress.is_done,
+        coverage=coverage,
+        positions=positions,
     )
+    return loop.Advanced(progress, log_probs, rows)
 
 
 def _of_rows(values: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
@@ -167,17 +289,14 @@ def _of_rows(values: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
     return tf.gather(tf.reshape(values, tf.concat([[shape[0] * shape[1]], shape[2:]], axis=0)), rows)
 
 
-def _finished_scores(progress: loop.Progress, score: LengthPenalty) -> tf.Tensor:
-    return tf.where(progress.is_finished, score(progress.log_probs, progress.lengths), MINUS_INFINITY)
+def _finished_scores(progress: loop.Progress, ranking: Ranking) -> tf.Tensor:
+    scores = ranking.scores(progress.sums, progress.lengths, progress.coverage)
+    return tf.where(progress.is_finished, scores, MINUS_INFINITY)
 
 
-def _is_done(progress: loop.Progress, limits: tf.Tensor, score: LengthPenalty, n_best: int) -> tf.Tensor:
-    """Say for every sentence whether what its search would return cannot change any more.
-
-    A sum of log-probabilities can only fall, and a penalized sum can only rise with the length. So the best that an
-    open hypothesis can reach is its present sum at the greatest length.
-    """
-    to_beat = tf.math.top_k(_finished_scores(progress, score), n_best).values[:, -1]
-    open_sums = tf.where(progress.is_finished, MINUS_INFINITY, progress.log_probs)
-    reachable = tf.reduce_max(score(open_sums, limits[:, tf.newaxis]), axis=-1)
+def _is_done(progress: loop.Progress, limits: tf.Tensor, ranking: Ranking, n_best: int) -> tf.Tensor:
+    """Say for every sentence whether what its search would return cannot change any more."""
+    to_beat = tf.math.top_k(_finished_scores(progress, ranking), n_best).values[:, -1]
+    open_sums = tf.where(progress.is_finished, MINUS_INFINITY, progress.sums)
+    reachable = tf.reduce_max(ranking.bounds(open_sums, limits[:, tf.newaxis], progress.coverage), axis=-1)
     return progress.is_done | (to_beat >= reachable)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import tensorflow as tf
 
 from seq2seq.decoding import loop
 from seq2seq.decoding.arguments import check_rows, checked_banned_ids, checked_limits
-from seq2seq.decoding.candidates import best_tokens
-from seq2seq.decoding.hypotheses import Hypotheses, StepFunction
+from seq2seq.decoding.candidates import best_tokens, with_prefix
+from seq2seq.decoding.hypotheses import Hypotheses, Prefix, StepFunction
+from seq2seq.decoding.rules import Rule
 
 
 def greedy_search(
@@ -24,6 +24,8 @@ def greedy_search(
     end_id: int,
     pad_id: int = 0,
     banned_ids: Sequence[int] = (),
+    rules: Sequence[Rule] = (),
+    prefix: Prefix | None = None,
     return_attention: bool = False,
 ) -> Hypotheses:
     """Take the most probable token at every step: the fastest search; `beam_search` with one beam agrees.
@@ -47,6 +49,9 @@ def greedy_search(
         end_id: the token that ends a hypothesis.
         pad_id: fills what follows the end, and is what the step function reads there. It is never produced.
         banned_ids: more tokens that are never produced.
+        rules: what changes log-probabilities before a token is taken; see `seq2seq.decoding.rules`. A
+            hypothesis whose every next token is forbidden ends.
+        prefix: tokens that the hypotheses start with, whatever the rules say.
         return_attention: whether to keep the attention weights of every step.
 
     Returns:
@@ -59,38 +64,45 @@ def greedy_search(
     banned_ids = checked_banned_ids(end_id, start_id, pad_id, banned_ids)
     limits = checked_limits(max_steps, batch_size)
     check_rows(initial_state, batch_size)
-    advance = partial(_advance, limits=limits, end_id=end_id, pad_id=pad_id, banned_ids=banned_ids)
-    progress = loop.start(limits, 1, start_id, pad_id)
-    progress, attention_weights = loop.run(step, advance, progress, initial_state, return_attention)
-    return loop.result(progress, attention_weights, progress.log_probs, n_best=1, pad_id=pad_id)
+
+    def advance(progress: loop.Progress, scores: loop.Scores) -> loop.Advanced:
+        candidates = best_tokens(scores, 1, banned_ids, end_id)
+        if prefix is not None:
+            candidates = with_prefix(candidates, scores, prefix, progress.number_of_steps)
+        best = tf.argmax(candidates.gains, axis=-1, output_type=tf.int32)[:, tf.newaxis]
+        token_ids, log_probs = (
+            tf.gather(values, best, batch_dims=1) for values in (candidates.token_ids, candidates.log_probs)
+        )
+        return take(progress, token_ids, log_probs, limits, end_id, pad_id)
+
+    progress, record = loop.run(
+        step,
+        advance,
+        loop.start(limits, 1, start_id),
+        initial_state,
+        limits=limits,
+        rules=rules,
+        return_attention=return_attention,
+        reorders=False,
+    )
+    return loop.result(progress, record, progress.sums, n_best=1, pad_id=pad_id)
 
 
-def _advance(
-    progress: loop.Progress,
-    logits: tf.Tensor,
-    *,
-    limits: tf.Tensor,
-    end_id: int,
-    pad_id: int,
-    banned_ids: Sequence[int],
-) -> tuple[loop.Progress, None]:
-    log_probs, token_ids = best_tokens(logits, 1, banned_ids)
-    best = tf.argmax(log_probs, axis=-1, output_type=tf.int32)[:, tf.newaxis]
+def take(
+    progress: loop.Progress, token_ids: tf.Tensor, log_probs: tf.Tensor, limits: tf.Tensor, end_id: int, pad_id: int
+) -> loop.Advanced:
+    """Let every open place take the token that was chosen for it, on its own, (batch, beams) each."""
     is_open = ~progress.is_finished
-    token_ids = tf.where(is_open, tf.gather(token_ids, best, batch_dims=1), pad_id)
-    gains = tf.where(is_open, tf.gather(log_probs, best, batch_dims=1), 0.0)
+    token_ids = tf.where(is_open, token_ids, pad_id)
+    log_probs = tf.where(is_open, log_probs, 0.0)
     number_of_steps = progress.number_of_steps + 1
     is_finished = progress.is_finished | (token_ids == end_id) | (number_of_steps >= limits[:, tf.newaxis])
-    rows = tf.range(tf.shape(limits)[0])[:, tf.newaxis]
-    return (
-        loop.Progress(
-            number_of_steps=number_of_steps,
-            last_ids=token_ids,
-            history=loop.record(progress, token_ids, rows, is_open),
-            log_probs=progress.log_probs + gains,
-            lengths=tf.where(is_open, number_of_steps, progress.lengths),
-            is_finished=is_finished,
-            is_done=is_finished[:, 0],
-        ),
-        None,
+    progress = progress._replace(
+        number_of_steps=number_of_steps,
+        last_ids=token_ids,
+        sums=progress.sums + log_probs,
+        lengths=tf.where(is_open, number_of_steps, progress.lengths),
+        is_finished=is_finished,
+        is_done=tf.reduce_all(is_finished, axis=-1),
     )
+    return loop.Advanced(progress, log_probs)

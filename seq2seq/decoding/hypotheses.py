@@ -25,12 +25,14 @@ class Hypotheses(NamedTuple):
     Attributes:
         token_ids: (batch, n_best, steps) int32. The end token is included where the sequence has one; what
             follows it is padding. `steps` is the number of steps that the search took for the whole batch.
-        scores: (batch, n_best) float32, what the hypotheses are ranked by: `log_probs` after the length
-            penalty. Minus infinity, with length 0, where fewer than `n_best` sequences exist.
+        scores: (batch, n_best) float32, what the hypotheses are ranked by. Minus infinity, with length 0,
+            where fewer than `n_best` sequences exist.
         lengths: (batch, n_best) int32, the number of tokens, the end token included.
         attention_weights: (batch, n_best, steps, source_steps) float32, zero after the end; None unless
             asked.
-        log_probs: (batch, n_best) float32, the sum of the tokens' log-probabilities, the end token included.
+        log_probs: (batch, n_best) float32, the sum of `token_log_probs`.
+        token_log_probs: (batch, n_best, steps) float32, the log-probability of each token as the step
+            function gives it, whatever rules and penalties made of it; zero after the end.
     """
 
     token_ids: tf.Tensor
@@ -38,3 +40,24 @@ class Hypotheses(NamedTuple):
     lengths: tf.Tensor
     attention_weights: tf.Tensor | None
     log_probs: tf.Tensor
+    token_log_probs: tf.Tensor
+
+
+class Prefix(NamedTuple):
+    """Tokens that the hypotheses of each sentence start with, whatever rules say.
+
+    Attributes:
+        token_ids: (batch, prefix_steps) int32; what follows a sentence's prefix is not read.
+        lengths: (batch,) int32, 0 for none.
+    """
+
+    token_ids: tf.Tensor
+    lengths: tf.Tensor
+
+    def at(self, number_of_steps: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """The token that each row must take now, (rows, 1) int32, and whether it must, (rows, 1) bool."""
+        copies = rows // tf.maximum(tf.shape(self.lengths)[0], 1)
+        place = tf.minimum(number_of_steps, tf.shape(self.token_ids)[1] - 1)
+        token_ids = tf.gather(self.token_ids, place, axis=1)
+        is_forced = number_of_steps < self.lengths
+        return tuple(tf.repeat(values, copies)[:, tf.newaxis] for values in (token_ids, is_forced))

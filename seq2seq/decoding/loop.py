@@ -1,129 +1,186 @@
 """The loop that every search shares: run the step function, let the search choose, until all are done.
 
-A search is one function `advance(progress, logits) -> (progress, parents)`: it reads the logits of all rows
-and says which token each row takes and which row it continues. Everything else is here: the loop, the
-reordering of the decoder's state, the record of tokens, the attention weights and the result.
+A search is one function `advance(progress, scores) -> Advanced`: it reads the scores of all rows and says which token
+each place takes and which row it continues. Everything else is here: the loop, the rules, the reordering of the
+decoder's state, the record of what was taken, and the result, which is traced back from the record at the end.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from seq2seq.decoding.hypotheses import Hypotheses, StepFunction
+from seq2seq.decoding.rules import Rule
+
+MINUS_INFINITY = -float("inf")
 
 
 class Progress(NamedTuple):
-    """Where a search is: all that the loop carries besides the decoder's state.
+    """Where a search is: all that the loop carries besides the states of the decoder and the rules.
 
     Attributes:
         number_of_steps: () int32, the steps taken.
         last_ids: (batch, beams) int32, what the step function reads next.
-        history: (batch, beams, limit, 2) int32: for each step the token taken and the row that was read for
-            it. The row says later which attention weights belong to the step, so that those, which are large,
-            need no reordering while the search runs.
-        log_probs: (batch, beams) float32, the sums so far; minus infinity for a beam that holds nothing.
+        sums: (batch, beams) float32, what places compete by: the sums of log-probabilities so far, as the
+            rules left them; minus infinity for a place that holds nothing.
         lengths: (batch, beams) int32, the tokens taken so far.
         is_finished: (batch, beams) bool: the hypothesis is complete and will not change.
         is_done: (batch,) bool: nothing in the sentence will change.
+        coverage: (batch, beams, source_steps) float32, the attention received so far; () where nobody asks.
+        positions: (batch, beams, phrases) int32, how much of each required phrase the hypothesis ends with or
+            holds; () where none is required.
     """
 
     number_of_steps: tf.Tensor
     last_ids: tf.Tensor
-    history: tf.Tensor
-    log_probs: tf.Tensor
+    sums: tf.Tensor
     lengths: tf.Tensor
     is_finished: tf.Tensor
     is_done: tf.Tensor
+    coverage: Any = ()
+    positions: Any = ()
 
 
-Advance = Callable[[Progress, tf.Tensor], tuple[Progress, tf.Tensor | None]]
+class Scores(NamedTuple):
+    """What one step says of all next tokens.
+
+    Attributes:
+        logits: (rows, vocabulary) float32; log-probabilities where there are rules.
+        ruled: (rows, vocabulary) float32, the log-probabilities as the rules left them, or None where there
+            are no rules.
+        attention_weights: (rows, source_steps) float32 or None.
+    """
+
+    logits: tf.Tensor
+    ruled: tf.Tensor | None
+    attention_weights: tf.Tensor | None
 
 
-def start(limits: tf.Tensor, beams: int, start_id: int, pad_id: int) -> Progress:
-    """Return where a search begins: one empty hypothesis a sentence, the other beams unused.
+class Advanced(NamedTuple):
+    """What a search made of one step.
+
+    Attributes:
+        progress: after the step.
+        log_probs: (batch, beams) float32, of the tokens taken, by the step function; 0 where none was.
+        rows: (batch, beams) int32, the row that each place goes on from, or None where each goes on from its own.
+    """
+
+    progress: Progress
+    log_probs: tf.Tensor
+    rows: tf.Tensor | None = None
+
+
+class Record(NamedTuple):
+    """What was taken at every step, by the places that they were then: (steps, batch, beams) each.
+
+    `attention_weights` is (steps, rows, source_steps) by the row that was read. `rows` and it may be None.
+    """
+
+    token_ids: tf.Tensor
+    log_probs: tf.Tensor
+    rows: tf.Tensor | None
+    attention_weights: tf.Tensor | None
+
+
+def start(limits: tf.Tensor, beams: int, start_id: int, groups: int = 1) -> Progress:
+    """Return where a search begins: one empty hypothesis a group, the other places unused.
 
     Args:
         limits: (batch,) int32, the most tokens that a sentence may have. Where it is 0 the search of that
             sentence is over at once, with an empty hypothesis.
         beams: hypotheses a sentence.
         start_id: what the step function reads first.
-        pad_id: fills the places that no token takes.
+        groups: parts of equal size that the places are cut into; as many as places: all are used.
     """
     batch = tf.shape(limits)[0]
-    longest = tf.maximum(tf.reduce_max(limits), 1)
-    is_first = tf.range(beams) == 0
+    is_first = tf.range(beams) % (beams // groups) == 0
     is_empty = limits == 0
-    padding = tf.fill([batch, beams, longest, 1], pad_id)
     return Progress(
         number_of_steps=tf.constant(0),
         last_ids=tf.fill([batch, beams], start_id),
-        history=tf.concat([padding, tf.zeros_like(padding)], axis=-1),
-        log_probs=tf.broadcast_to(tf.where(is_first, 0.0, -float("inf")), [batch, beams]),
+        sums=tf.broadcast_to(tf.where(is_first, 0.0, MINUS_INFINITY), [batch, beams]),
         lengths=tf.zeros([batch, beams], tf.int32),
         is_finished=is_empty[:, tf.newaxis] & is_first,
         is_done=is_empty,
     )
 
 
-def record(progress: Progress, token_ids: tf.Tensor, rows: tf.Tensor, is_open: tf.Tensor) -> tf.Tensor:
-    """Return the history with this step's tokens written where the hypothesis is still open."""
-    is_now = tf.range(tf.shape(progress.history)[2]) == progress.number_of_steps
-    entries = tf.stack([token_ids, rows], axis=-1)[:, :, tf.newaxis]
-    is_written = (is_open[..., tf.newaxis] & is_now)[..., tf.newaxis]
-    return tf.where(is_written, entries, progress.history)
-
-
 def run(
-    step: StepFunction, advance: Advance, progress: Progress, state: Any, return_attention: bool
-) -> tuple[Progress, tf.Tensor | None]:
+    step: StepFunction,
+    advance: Callable[[Progress, Scores], Advanced],
+    progress: Progress,
+    state: Any,
+    *,
+    limits: tf.Tensor,
+    rules: Sequence[Rule],
+    return_attention: bool,
+    reorders: bool,
+) -> tuple[Progress, Record]:
     """Step until every sentence is done.
 
     Args:
         step: the step function.
-        advance: the search: `(progress, logits) -> (progress, rows)`. The rows are (batch, beams), the row of
-            the state that each beam goes on from, or None where every beam goes on from its own.
+        advance: the search.
         progress: from `start`.
-        state: the decoder's first state, one row a beam.
+        state: the decoder's first state, one row a place.
+        limits: (batch,) int32, the most steps of every sentence.
+        rules: what changes the log-probabilities before the search sees them, one after the other.
         return_attention: whether to keep the attention weights of every step.
+        reorders: whether places go on from other rows than their own.
 
     Returns:
-        The progress at the end, and (steps, rows, source_steps) float32 attention weights or None.
+        The progress at the end and the record of all steps.
 
     Raises:
-        ValueError: where attention weights are asked of a step function that has none.
+        ValueError: where attention weights are needed of a step function that has none.
     """
+    needs_attention = return_attention or not isinstance(progress.coverage, tuple)
+    longest = tf.maximum(tf.reduce_max(limits), 1)
 
     def is_running(progress: Progress, *_: Any) -> tf.Tensor:
         # The first step is always taken, so that the shape of the attention weights is known at the end. The limit
         # is what ends a search whose logits are not numbers: no comparison with them is ever true.
-        is_within_limit = progress.number_of_steps < tf.shape(progress.history)[2]
+        is_within_limit = progress.number_of_steps < longest
         return (progress.number_of_steps == 0) | (is_within_limit & ~tf.reduce_all(progress.is_done))
 
-    def take_step(
-        progress: Progress, state: Any, weights: tuple[tf.TensorArray, ...]
-    ) -> tuple[Progress, Any, tuple[tf.TensorArray, ...]]:
-        logits, state, attention_weights = step(tf.reshape(progress.last_ids, [-1]), state)
-        if return_attention and attention_weights is None:
+    def take_step(progress: Progress, states: Any, record: Any) -> tuple[Progress, Any, Any]:
+        decoder_state, rule_states = states
+        token_ids = tf.reshape(progress.last_ids, [-1])
+        logits, decoder_state, attention_weights = step(token_ids, decoder_state)
+        if needs_attention and attention_weights is None:
             raise ValueError(
-                "return_attention must be False for a step function without attention weights, but is True "
-                "instead. Leave it out, or use a decoder with attention."
+                "return_attention must be False and coverage_penalty_kind 'none' for a step function without "
+                "attention weights, but one of them is not. Leave it out, or use a decoder with attention."
             )
-        weights = tuple(
-            array.write(progress.number_of_steps, tf.cast(attention_weights, tf.float32)) for array in weights
+        scores, rule_states = _scores(logits, token_ids, rules, rule_states, progress.number_of_steps)
+        attention_weights = tf.cast(attention_weights, tf.float32) if needs_attention else None
+        advanced = advance(progress, scores._replace(attention_weights=attention_weights))
+        states = (decoder_state, rule_states)
+        if advanced.rows is not None:
+            states = _take_rows(states, tf.reshape(advanced.rows, [-1]))
+        taken = Record(advanced.progress.last_ids, advanced.log_probs, advanced.rows, attention_weights)
+        record = tuple(
+            array.write(progress.number_of_steps, values)
+            for array, values in zip(record, _recorded(taken, return_attention, reorders), strict=True)
         )
-        progress, rows = advance(progress, logits)
-        if rows is not None:
-            state = _take_rows(state, tf.reshape(rows, [-1]))
-        return *_with_shapes((progress, state), shapes[:2]), weights
+        return *_with_shapes((advanced.progress, states), shapes[:2]), record
 
-    array = tf.TensorArray(tf.float32, size=0, dynamic_size=True, element_shape=[None, None])
-    variables = (progress, state, (array,) if return_attention else ())
+    rule_states = tuple(rule.start(tf.size(progress.last_ids), longest) for rule in rules)
+    types = Record(tf.int32, tf.float32, tf.int32, tf.float32)
+    record = tuple(
+        tf.TensorArray(dtype, size=0, dynamic_size=True, element_shape=[None, None])
+        for dtype in _recorded(types, return_attention, reorders)
+    )
+    variables = (progress, (state, rule_states), record)
     shapes = tf.nest.map_structure(_rows_of_any_number, variables)
-    progress, _, weights = tf.while_loop(is_running, take_step, variables, shape_invariants=shapes)
-    return progress, weights[0].stack() if return_attention else None
+    progress, _, record = tf.while_loop(is_running, take_step, variables, shape_invariants=shapes)
+    stacked = iter([array.stack() for array in record])
+    return progress, Record(
+        next(stacked), next(stacked), next(stacked) if reorders else None, next(stacked) if return_attention else None
+    )
 
 
 def repeat_rows(state: Any, times: int) -> Any:
@@ -131,34 +188,82 @@ def repeat_rows(state: Any, times: int) -> Any:
     return tf.nest.map_structure(lambda leaf: tf.repeat(leaf, times, axis=0), state)
 
 
-def result(
-    progress: Progress, attention_weights: tf.Tensor | None, scores: tf.Tensor, n_best: int, pad_id: int
-) -> Hypotheses:
-    """Rank the beams and lay out the best of them.
+def result(progress: Progress, record: Record, scores: tf.Tensor, n_best: int, pad_id: int) -> Hypotheses:
+    """Rank the places and lay out the best of them.
 
     Args:
         progress: at the end of the search.
-        attention_weights: (steps, rows, source_steps) or None.
-        scores: (batch, beams) float32; minus infinity for a beam that is not to be returned.
+        record: of all steps.
+        scores: (batch, beams) float32; minus infinity, or no number, for a place that is not to be returned.
         n_best: hypotheses wanted a sentence.
         pad_id: what stands after the end.
     """
+    scores = tf.where(tf.math.is_nan(scores), MINUS_INFINITY, scores)
     scores, order = tf.math.top_k(scores, n_best)
-    lengths = tf.where(scores == -float("inf"), 0, tf.gather(progress.lengths, order, batch_dims=1))
-    history = tf.gather(progress.history, order, batch_dims=1)[:, :, : progress.number_of_steps]
-    # A beam that holds nothing may have copied tokens from one that does.
+    lengths = tf.where(scores == MINUS_INFINITY, 0, tf.gather(progress.lengths, order, batch_dims=1))
+    # A place that holds nothing may come from one that does.
     is_token = tf.range(progress.number_of_steps) < lengths[..., tf.newaxis]
-    if attention_weights is not None:
-        rows = tf.range(progress.number_of_steps) * tf.shape(attention_weights)[1] + history[..., 1]
-        flat = tf.reshape(attention_weights, [-1, tf.shape(attention_weights)[-1]])
-        attention_weights = tf.where(is_token[..., tf.newaxis], tf.gather(flat, rows), 0.0)
+    batch, beams = tf.unstack(tf.shape(progress.last_ids))
+    path = _path(record.rows, order + beams * tf.range(batch)[:, tf.newaxis], progress.number_of_steps)
+    token_log_probs = tf.where(is_token, _along(path, record.log_probs), 0.0)
+    attention_weights = None
+    if record.attention_weights is not None:
+        read = path if record.rows is None else tf.gather(_by_row(record.rows), path, batch_dims=1)
+        weights = tf.gather(record.attention_weights, read, batch_dims=1)
+        attention_weights = tf.where(is_token[..., tf.newaxis], tf.transpose(weights, [1, 2, 0, 3]), 0.0)
     return Hypotheses(
-        token_ids=tf.where(is_token, history[..., 0], pad_id),
+        token_ids=tf.where(is_token, _along(path, record.token_ids), pad_id),
         scores=scores,
         lengths=lengths,
         attention_weights=attention_weights,
-        log_probs=tf.gather(progress.log_probs, order, batch_dims=1),
+        log_probs=tf.where(scores == MINUS_INFINITY, MINUS_INFINITY, tf.reduce_sum(token_log_probs, axis=-1)),
+        token_log_probs=token_log_probs,
     )
+
+
+def _scores(
+    logits: tf.Tensor, token_ids: tf.Tensor, rules: Sequence[Rule], states: tuple[Any, ...], number_of_steps: tf.Tensor
+) -> tuple[Scores, tuple[Any, ...]]:
+    logits = tf.cast(logits, tf.float32)
+    if not rules:
+        return Scores(logits, None, None), ()
+    log_probs = ruled = tf.nn.log_softmax(logits)
+    new_states = []
+    for rule, state in zip(rules, states, strict=True):
+        ruled, state = rule(ruled, token_ids, state, number_of_steps)
+        new_states.append(state)
+    return Scores(log_probs, ruled, None), tuple(new_states)
+
+
+def _recorded(values: Record, return_attention: bool, reorders: bool) -> list[Any]:
+    """What a search needs of a record, in its order."""
+    kept = [values.token_ids, values.log_probs]
+    return kept + [values.rows] * reorders + [values.attention_weights] * return_attention
+
+
+def _path(rows: tf.Tensor | None, places: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+    """The place that each hypothesis had after every step, (steps, batch, n_best), from those at the end."""
+    if rows is None:
+        return tf.repeat(places[tf.newaxis], steps, axis=0)
+    by_row = _by_row(rows)
+
+    def back(step: tf.Tensor, places: tf.Tensor, path: tf.TensorArray) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
+        return step - 1, tf.gather(by_row[step], places), path.write(step, places)
+
+    path = tf.TensorArray(tf.int32, size=steps, element_shape=places.shape)
+    _, _, path = tf.while_loop(lambda step, *_: step >= 0, back, (steps - 1, places, path))
+    return path.stack()
+
+
+def _by_row(values: tf.Tensor) -> tf.Tensor:
+    """(steps, batch, beams) values as (steps, rows)."""
+    steps, batch, beams = tf.unstack(tf.shape(values))
+    return tf.reshape(values, [steps, batch * beams])
+
+
+def _along(path: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """What stands in (steps, batch, beams) values along a path, (batch, n_best, steps)."""
+    return tf.transpose(tf.gather(_by_row(values), path, batch_dims=1), [1, 2, 0])
 
 
 def _take_rows(state: Any, rows: tf.Tensor) -> Any:

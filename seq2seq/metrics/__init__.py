@@ -3,7 +3,7 @@
 from seq2seq.metrics.agreement import AgreementItem, AgreementScore, agreement_accuracy, read_agreement_items
 from seq2seq.metrics.by_length import LengthBin, score_by_length
 from seq2seq.metrics.moses import tokenized_bleu
-from seq2seq.metrics.translation import Score, bleu, chrf, exact_match
+from seq2seq.metrics.translation import Score, bleu, chrf, exact_match, pairwise_chrf
 
 __all__ = [
     "AgreementItem",
@@ -14,6 +14,7 @@ __all__ = [
     "bleu",
     "chrf",
     "exact_match",
+    "pairwise_chrf",
     "read_agreement_items",
     "score_by_length",
     "tokenized_bleu",

@@ -105,3 +105,19 @@ def exact_match(hypotheses: Sequence[str], references: Sequence[str], *, lowerca
 
 def _words(text: str, lowercase: bool) -> list[str]:
     return (text.lower() if lowercase else text).split()
+
+
+def pairwise_chrf(texts: Sequence[str]) -> list[list[float]]:
+    """chrF of each text with each as its reference: how well translations of one source agree.
+
+    >>> pairwise_chrf(["ab", "ab", "xy"])
+    [[100.0, 100.0, 0.0], [100.0, 100.0, 0.0], [0.0, 0.0, 100.0]]
+
+    Args:
+        texts: the texts.
+
+    Returns:
+        A row a text, from 0 to 100, with a column for each reference.
+    """
+    metric = CHRF()
+    return [[metric.sentence_score(text, [reference]).score for reference in texts] for text in texts]

@@ -2,7 +2,7 @@
 
 from seq2seq.model.archive import load, save
 from seq2seq.model.build import build_model
-from seq2seq.model.generation import Hypothesis
+from seq2seq.model.hypothesis import Hypothesis
 from seq2seq.model.scoring import PairScore, perplexity
 from seq2seq.model.seq2seq import Seq2Seq
 

@@ -1,62 +1,128 @@
 """From strings to hypotheses: batches of sources through a compiled search, back in the order they came in."""
 
 import functools
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NamedTuple
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import tensorflow as tf
 
 from seq2seq.config import Decoding
-from seq2seq.decoding import Hypotheses, beam_search, greedy_search
-from seq2seq.errors import Seq2SeqError
-from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, pad
+from seq2seq.decoding import Hypotheses, RequiredPhrases, random_numbers
+from seq2seq.errors import ConfigError, Seq2SeqError
+from seq2seq.model.hypothesis import Hypothesis
+from seq2seq.model.search import Plan, compile_search, numbers_of
+from seq2seq.model.wishes import Constraints, Vocabulary, Wish
+from seq2seq.text import END_ID, PAD_ID, pad
 
 if TYPE_CHECKING:
     from seq2seq.model.seq2seq import Seq2Seq
 
+# A sentence with more hypotheses than this counts for more in a batch, which then holds fewer sentences.
+USUAL_ROWS = 8
 
-class Hypothesis(NamedTuple):
-    """One target that the search found.
-
-    `score` is what hypotheses are ranked by, `log_prob` the sum of the tokens' log-probabilities; `token_ids` holds the
-    end token. `attention_weights` is `(tokens, source_tokens)`, or None where the context has none or nobody asked.
-    """
-
-    text: str
-    score: float
-    log_prob: float
-    token_ids: list[int]
-    attention_weights: np.ndarray | None
+BLANK = Hypothesis("", 0.0, 0.0, [END_ID], ["</s>"], [0.0])
 
 
 class Generator:
-    """The searches of one model, each compiled once for all shapes."""
+    """The searches of one model, or of several that vote, each compiled once for all shapes."""
 
-    def __init__(self, model: "Seq2Seq") -> None:
-        self._model = model
-        self._search = functools.cache(self._compile)
+    def __init__(self, models: Sequence["Seq2Seq"], average: str = "log_probs") -> None:
+        self._models = tuple(models)
+        self._average = average
+        self._searches: dict[Plan, Any] = {}
 
-    def generate(self, texts: list[str], options: Decoding, attention: bool = False) -> list[list[Hypothesis]]:
+    def generate(
+        self, texts: list[str], options: Decoding, attention: bool, wishes: list[Wish], first_index: int
+    ) -> list[list[Hypothesis]]:
         """The `n_best` hypotheses of each text; see `Seq2Seq.generate`."""
-        blank = Hypothesis("", 0.0, 0.0, [END_ID], None)
-        results = [[blank] for _ in texts]
-        kept = [index for index, text in enumerate(texts) if text.strip()]
-        source_ids = self._model.require_tokenizer().encode_source([texts[index] for index in kept])
-        search = self._search(
-            options.beam_size, options.length_penalty, options.length_penalty_alpha, options.n_best, attention
+        self._check(options, attention, wishes)
+        results = [[BLANK] for _ in texts]
+        kept = [place for place, text in enumerate(texts) if text.strip() or any(wishes[place][:2])]
+        sources_kept = [texts[place] for place in kept]
+        source_ids = [model.require_tokenizer().encode_source(sources_kept) for model in self._models]
+        limits = [_longest_target(len(ids), options) for ids in source_ids[0]]
+        constraints = [
+            self._vocabulary.constraints(wishes[place], place, limit) if any(wishes[place]) else Constraints([], [], [])
+            for place, limit in zip(kept, limits, strict=True)
+        ]
+        plan = Plan.of(
+            options,
+            prefix=any(one.prefix for one in constraints),
+            required=any(one.required for one in constraints),
+            banned=any(one.banned for one in constraints),
+            attention=attention and all(model.decoder.context.reads_every_step for model in self._models),
         )
-        for batch in _batches(source_ids, options.batch_tokens):
-            sources = [source_ids[place] for place in batch]
-            limits = [_longest_target(len(source), options) for source in sources]
-            found = search(tf.constant(pad(sources)), tf.constant(limits, tf.int32))
-            for place, hypotheses in zip(batch, self._unpack(found, [len(source) for source in sources]), strict=True):
-                results[kept[place]] = hypotheses
+        batch_tokens = options.batch_tokens * USUAL_ROWS // max(USUAL_ROWS, plan.rows)
+        for batch in _batches(source_ids[0], batch_tokens):
+            sources = [[ids[place] for place in batch] for ids in source_ids]
+            inputs: dict[str, Any] = numbers_of(options) | {
+                "source_ids": [pad(one) for one in sources],
+                "max_steps": np.array([limits[place] for place in batch], np.int32),
+                "min_steps": np.array([_shortest_target(len(ids), options) for ids in sources[0]], np.int32),
+            }
+            inputs |= self._constraint_inputs([constraints[place] for place in batch], plan)
+            if plan.sample:
+                indices = [first_index + kept[place] for place in batch]
+                inputs["random_numbers"] = random_numbers(
+                    options.seed, indices, plan.rows, int(inputs["max_steps"].max())
+                )
+            found = self._search(plan, tf.nest.map_structure(tf.constant, inputs))
+            for place, hypotheses in zip(batch, self._unpack(found, [len(ids) for ids in sources[0]]), strict=True):
+                chosen = consensus(hypotheses, options.n_best) if options.mbr_samples else hypotheses
+                results[kept[place]] = chosen
         return results
 
+    @functools.cached_property
+    def _vocabulary(self) -> Vocabulary:
+        return Vocabulary(self._models[0].require_tokenizer())
+
+    def _search(self, plan: Plan, inputs: dict[str, Any]) -> Hypotheses:
+        if plan not in self._searches:
+            begins_word = self._vocabulary.begins_word if plan.has_banned else np.zeros(0, bool)
+            self._searches[plan] = compile_search(self._models, self._average, begins_word, plan, inputs)
+        found: Hypotheses = self._searches[plan](inputs)
+        return found
+
+    def _check(self, options: Decoding, attention: bool, wishes: list[Wish]) -> None:
+        if options.sample and any(wish.required for wish in wishes):
+            raise ConfigError(
+                "decoding.sample must be false where phrases are required, but is true instead. Use a beam.",
+                "decoding.sample",
+            )
+        reads = all(model.decoder.context.reads_every_step for model in self._models)
+        if options.coverage_penalty != "none" and not reads:
+            raise ConfigError(
+                "decoding.coverage_penalty must be none for a model without attention, but is "
+                f"{options.coverage_penalty!r} instead. Leave it out.",
+                "decoding.coverage_penalty",
+            )
+        is_one_source = all(model.tokenizer == self._models[0].tokenizer for model in self._models)
+        if (attention or options.coverage_penalty != "none") and not is_one_source:
+            raise ConfigError(
+                "attention and decoding.coverage_penalty need models that cut sources into the same tokens, but these "
+                "do not. Leave both out.",
+                "decoding.coverage_penalty",
+            )
+
+    def _constraint_inputs(self, constraints: list[Constraints], plan: Plan) -> dict[str, Any]:
+        inputs: dict[str, Any] = {}
+        if plan.has_prefix:
+            inputs["prefix_ids"] = pad([one.prefix or [PAD_ID] for one in constraints])
+            inputs["prefix_lengths"] = np.array([len(one.prefix) for one in constraints], np.int32)
+        if plan.has_required:
+            required = RequiredPhrases.from_lists([one.required for one in constraints])
+            inputs |= {"required_ids": required.token_ids, "required_overlaps": required.overlaps}
+        if plan.has_banned:
+            inputs |= self._vocabulary.banned_automata([one.banned for one in constraints])
+        return inputs
+
     def _unpack(self, found: Hypotheses, source_lengths: list[int]) -> Iterator[list[Hypothesis]]:
-        token_ids, scores, lengths, log_probs = (
-            field.numpy() for field in (found.token_ids, found.scores, found.lengths, found.log_probs)
+        tokenizer = self._models[0].require_tokenizer()
+        token_ids, scores, lengths, log_probs, token_log_probs = (
+            field.numpy()
+            for field in (found.token_ids, found.scores, found.lengths, found.log_probs, found.token_log_probs)
         )
         weights = None if found.attention_weights is None else found.attention_weights.numpy()
         for row, source_length in enumerate(source_lengths):
@@ -67,58 +133,50 @@ class Generator:
                     "Load another checkpoint, or train again with a lower training.learning_rate."
                 )
             ids = [token_ids[row, place, : lengths[row, place]].tolist() for place in exist]
-            texts = self._model.require_tokenizer().decode_target(ids)
             yield [
                 Hypothesis(
                     text,
                     float(scores[row, place]),
                     float(log_probs[row, place]),
                     tokens,
+                    tokenizer.target_pieces(tokens),
+                    token_log_probs[row, place, : len(tokens)].tolist(),
                     None if weights is None else weights[row, place, : len(tokens), :source_length],
                 )
-                for place, tokens, text in zip(exist, ids, texts, strict=True)
+                for place, tokens, text in zip(exist, ids, tokenizer.decode_target(ids), strict=True)
             ]
 
-    def _compile(self, beam_size: int, penalty: str, alpha: float, n_best: int, attention: bool) -> Any:
-        model = self._model
 
-        def search(source_ids: Any, max_steps: Any) -> Hypotheses:
-            memory, mask = model.encode(source_ids, training=False)
-            prepared = model.decoder.context.prepare(memory, mask)
+def consensus(samples: Sequence[Hypothesis], n_best: int) -> list[Hypothesis]:
+    """The samples that agree best with all samples: minimum Bayes risk under chrF (Eikema and Aziz 2020).
 
-            def step(token_ids: Any, state: Any) -> Any:
-                return tuple(model.decoder.step(token_ids, state, prepared))
+    A sample stands for its share of the probability, so the mean chrF with all samples, equal ones counted as often as
+    they were drawn, estimates what a text is worth when the right one is drawn from the model.
 
-            arguments = {
-                "batch_size": tf.shape(source_ids)[0],
-                "max_steps": max_steps,
-                "start_id": START_ID,
-                "end_id": END_ID,
-                "pad_id": PAD_ID,
-                "banned_ids": (UNKNOWN_ID,),
-                "return_attention": attention and model.decoder.context.reads_every_step,
-            }
-            state = model.decoder.start(prepared)
-            if beam_size == 1:
-                return greedy_search(step, state, **arguments)
-            return beam_search(
-                step,
-                state,
-                beam_size=beam_size,
-                length_penalty=alpha,
-                length_penalty_kind=penalty,
-                n_best=n_best,
-                **arguments,
-            )
+    >>> samples = [Hypothesis(text, -1.0, -1.0, [3], ["</s>"], [-1.0]) for text in ("ab", "abc", "xyz", "abc")]
+    >>> consensus(samples, n_best=1)[0].text
+    'abc'
+    """
+    # sacreBLEU and its companions take a quarter of a second to import, which most decoding can do without.
+    from seq2seq.metrics import pairwise_chrf
 
-        signature = [tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)]
-        return tf.function(search, input_signature=signature, autograph=False)
+    first = {sample.text: sample for sample in reversed(samples)}
+    counts = Counter(sample.text for sample in samples)
+    texts = list(counts)
+    weights = np.array([counts[text] for text in texts]) / len(samples)
+    worth = np.array(pairwise_chrf(texts)) @ weights
+    order = sorted(range(len(texts)), key=lambda place: (-worth[place], -first[texts[place]].log_prob))
+    return [first[texts[place]]._replace(score=float(worth[place])) for place in order[:n_best]]
 
 
 def _longest_target(source_length: int, options: Decoding) -> int:
     limit = int(options.max_length_ratio * source_length) + options.max_length_extra
     # A small ratio of a short source may leave no token at all, and a target has one: its end.
     return max(1, min(limit, options.max_length))
+
+
+def _shortest_target(source_length: int, options: Decoding) -> int:
+    return max(options.min_length, int(options.min_length_ratio * source_length))
 
 
 def _batches(source_ids: list[list[int]], batch_tokens: int) -> Iterator[list[int]]:

@@ -215,7 +215,8 @@ def test_one_graph_serves_all_shapes_and_agrees_with_eager(make_language, return
         tf.nest.map_structure(np.testing.assert_array_equal, eager, in_graph)
     assert len(traces) == 1
     loops = [op for op in search.get_concrete_function().graph.get_operations() if "While" in op.type]
-    assert len(loops) == 1
+    # One takes the steps, one goes back to see what each hypothesis took.
+    assert len(loops) == 2
 
 
 def test_an_empty_batch_and_limits_of_nothing(make_language):
@@ -302,7 +303,10 @@ def test_logits_that_are_not_numbers_end_and_leave_the_others_alone(make_languag
         ({"banned_ids": [END]}, "end_id must be a token that may be produced, but is 3"),
         ({"length_penalty": -1.0}, "length_penalty must be at least 0, but is -1.0 instead"),
         ({"length_penalty": float("nan")}, "length_penalty must be at least 0, but is nan instead"),
-        ({"length_penalty_kind": "mean"}, "length_penalty_kind must be 'none', 'average' or 'wu', but is 'mean'"),
+        (
+            {"length_penalty_kind": "mean"},
+            "length_penalty_kind must be 'none', 'average', 'wu' or 'reward', but is 'mean'",
+        ),
         ({"max_steps": [[1], [2]]}, r"max_steps must be one number or one for each sentence, but is of shape \(2, 1\)"),
         ({"batch_size": 3, "max_steps": 2}, r"initial_state must have one row a sentence, 3 in all, .* shape \(2, 1\)"),
     ],

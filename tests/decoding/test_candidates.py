@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 from seq2seq.decoding.candidates import best_tokens, top_k
+from seq2seq.decoding.loop import Scores
 
 
 @pytest.mark.parametrize("columns", [3, 1000, 1024, 1025, 1500, 8000])
@@ -48,7 +49,8 @@ def test_rows_of_a_length_that_the_graph_does_not_know():
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
 def test_log_probabilities_are_those_of_the_whole_row(vocabulary, dtype):
     logits = tf.cast(20 * tf.random.stateless_normal([4, vocabulary], seed=[1, 2]) + 500, dtype)
-    log_probs, token_ids = best_tokens(logits, 3)
+    found = best_tokens(Scores(tf.cast(logits, tf.float32), None, None), 3, (), end_id=3)
+    log_probs, token_ids = found.log_probs, found.token_ids
     exact = tf.cast(logits, tf.float64).numpy()
     exact -= exact.max(axis=-1, keepdims=True)
     exact -= np.log(np.exp(exact).sum(axis=-1, keepdims=True))
@@ -61,7 +63,8 @@ def test_log_probabilities_are_those_of_the_whole_row(vocabulary, dtype):
 def test_enough_allowed_tokens_remain_beside_the_banned(vocabulary):
     logits = np.random.default_rng(3).normal(size=(5, vocabulary)).astype(np.float32)
     logits[:, [0, 2]] += 20.0
-    log_probs, token_ids = best_tokens(tf.constant(logits), 2, banned_ids=(0, 2))
+    found = best_tokens(Scores(tf.constant(logits), None, None), 2, banned_ids=(0, 2), end_id=3)
+    log_probs, token_ids = found.gains, found.token_ids
     allowed = np.delete(np.arange(vocabulary), [0, 2])
     for row in range(5):
         best = allowed[np.argsort(-logits[row, allowed])[:2]]

@@ -51,7 +51,7 @@ class TestTranslate:
         assert trained.translate(["", source, "  \t", source]) == ["", target, "", target]
         assert trained.translate(["", "  "]) == ["", ""]
         assert trained.translate([]) == []
-        assert trained.generate([" "], n_best=2) == [[Hypothesis("", 0.0, 0.0, [END_ID], None)]]
+        assert trained.generate([" "], n_best=2) == [[Hypothesis("", 0.0, 0.0, [END_ID], ["</s>"], [0.0])]]
 
     def test_greedy_takes_the_best_token_at_every_step(self, untrained, toy_pairs):
         sources = [source for source, _ in toy_pairs[:24]]

@@ -1,0 +1,187 @@
+"""One compiled search over one model or several: what its graph depends on, and the graph."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from seq2seq.config import Decoding
+from seq2seq.decoding import (
+    BannedPhrases,
+    Hypotheses,
+    MinimumLength,
+    NoRepeatedNgram,
+    Prefix,
+    RepetitionPenalty,
+    RequiredPhrases,
+    Rule,
+    beam_search,
+    ensemble_step,
+    greedy_search,
+    sample_search,
+)
+from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+
+if TYPE_CHECKING:
+    from seq2seq.model.seq2seq import Seq2Seq
+
+
+class Plan(NamedTuple):
+    """What changes the graph of a search; all else, such as the strength of a penalty, is an input of it.
+
+    Of the inputs with defaults here, a False one is not in the graph at all.
+    """
+
+    rows: int
+    n_best: int
+    sample: bool
+    length_penalty: str
+    coverage_penalty: str
+    no_repeat_ngram_size: int
+    groups: int
+    top_k: int
+    has_top_p: bool
+    has_repetition_penalty: bool
+    has_minimum: bool
+    has_prefix: bool
+    has_required: bool
+    has_banned: bool
+    attention: bool
+
+    @classmethod
+    def of(cls, options: Decoding, *, prefix: bool, required: bool, banned: bool, attention: bool) -> "Plan":
+        """The plan that options ask for, and whether any sentence has a prefix or phrases."""
+        samples = options.mbr_samples or options.n_best
+        return cls(
+            rows=samples if options.sample else options.beam_size,
+            n_best=samples if options.sample else options.n_best,
+            sample=options.sample,
+            length_penalty=options.length_penalty,
+            coverage_penalty=options.coverage_penalty,
+            no_repeat_ngram_size=options.no_repeat_ngram_size,
+            groups=options.beam_groups,
+            top_k=options.top_k,
+            has_top_p=options.top_p < 1,
+            has_repetition_penalty=options.repetition_penalty > 1,
+            has_minimum=options.min_length > 1 or options.min_length_ratio > 0,
+            has_prefix=prefix,
+            has_required=required,
+            has_banned=banned,
+            attention=attention,
+        )
+
+    @property
+    def is_greedy(self) -> bool:
+        """Whether the search without places to compete for does: no penalty can change what a beam of one finds."""
+        return self.rows == 1 and not self.sample and not self.has_required and self.coverage_penalty == "none"
+
+
+def numbers_of(options: Decoding) -> dict[str, np.ndarray]:
+    """The inputs that are the same for all sentences."""
+    return {
+        name: np.array(getattr(options, name), np.float32)
+        for name in (
+            "length_penalty_alpha",
+            "coverage_penalty_beta",
+            "repetition_penalty",
+            "diversity",
+            "temperature",
+            "top_p",
+        )
+    }
+
+
+def compile_search(
+    models: Sequence["Seq2Seq"], average: str, begins_word: np.ndarray, plan: Plan, inputs: dict[str, Any]
+) -> Any:
+    """One graph of a search, for batches and sentences of any size.
+
+    Args:
+        models: The models; their probabilities are averaged.
+        average: What is averaged; see `seq2seq.decoding.ensemble_step`.
+        begins_word: As for `seq2seq.decoding.BannedPhrases`.
+        plan: What the graph holds.
+        inputs: Tensors by name, such as the graph is to take.
+
+    Returns:
+        A function of such a dictionary that gives `Hypotheses`.
+    """
+
+    def search(inputs: dict[str, Any]) -> Hypotheses:
+        step, state = _decoders(models, average, inputs["source_ids"])
+        arguments = {
+            "batch_size": tf.shape(inputs["max_steps"])[0],
+            "max_steps": inputs["max_steps"],
+            "start_id": START_ID,
+            "end_id": END_ID,
+            "pad_id": PAD_ID,
+            "banned_ids": (UNKNOWN_ID,),
+            "rules": _rules(plan, inputs, begins_word),
+            "prefix": Prefix(inputs["prefix_ids"], inputs["prefix_lengths"]) if plan.has_prefix else None,
+            "return_attention": plan.attention,
+        }
+        if plan.sample:
+            return sample_search(
+                step,
+                state,
+                samples=plan.rows,
+                numbers=inputs["random_numbers"],
+                temperature=inputs["temperature"],
+                top_k=plan.top_k,
+                top_p=inputs["top_p"] if plan.has_top_p else None,
+                **arguments,
+            )
+        if plan.is_greedy:
+            return greedy_search(step, state, **arguments)
+        has_coverage = plan.coverage_penalty != "none"
+        required = RequiredPhrases(inputs["required_ids"], inputs["required_overlaps"]) if plan.has_required else None
+        return beam_search(
+            step,
+            state,
+            beam_size=plan.rows,
+            n_best=plan.n_best,
+            length_penalty=inputs["length_penalty_alpha"],
+            length_penalty_kind=plan.length_penalty,
+            coverage_penalty=inputs["coverage_penalty_beta"],
+            coverage_penalty_kind=plan.coverage_penalty,
+            source_mask=inputs["source_ids"][0] != PAD_ID if has_coverage else None,
+            required=required,
+            groups=plan.groups,
+            diversity=inputs["diversity"],
+            **arguments,
+        )
+
+    specs = tf.nest.map_structure(lambda value: tf.TensorSpec([None] * value.shape.rank, value.dtype), inputs)
+    return tf.function(search, autograph=False).get_concrete_function(specs)
+
+
+def _decoders(models: Sequence["Seq2Seq"], average: str, source_ids: Sequence[Any]) -> tuple[Any, Any]:
+    """The step function of the models and its first state."""
+    steps, states = [], []
+    for model, ids in zip(models, source_ids, strict=True):
+        prepared = model.decoder.context.prepare(*model.encode(ids, training=False))
+        steps.append(lambda token_ids, state, m=model, c=prepared: tuple(m.decoder.step(token_ids, state, c)))
+        states.append(model.decoder.start(prepared))
+    return (steps[0], states[0]) if len(models) == 1 else (ensemble_step(steps, average), tuple(states))
+
+
+def _rules(plan: Plan, inputs: dict[str, Any], begins_word: np.ndarray) -> list[Rule]:
+    rules: list[Rule] = []
+    if plan.has_repetition_penalty:
+        rules.append(RepetitionPenalty(inputs["repetition_penalty"], PAD_ID))
+    if plan.has_minimum:
+        rules.append(MinimumLength(inputs["min_steps"], END_ID))
+    if plan.no_repeat_ngram_size:
+        rules.append(NoRepeatedNgram(plan.no_repeat_ngram_size, PAD_ID))
+    if plan.has_banned:
+        rules.append(
+            BannedPhrases(
+                inputs["banned_sources"],
+                inputs["banned_ids"],
+                inputs["banned_targets"],
+                inputs["banned_states"],
+                tf.constant(begins_word),
+            )
+        )
+    return rules

@@ -114,12 +114,13 @@ def beam_search(
         by_place = [tf.shape(limits)[0], beam_size, tf.shape(candidates.token_ids)[1]]
         token_ids, gains, log_probs = (tf.reshape(part, by_place) for part in candidates[:3])
         candidates = candidates._replace(token_ids=token_ids, gains=gains, log_probs=log_probs)
-        positions = ()
+        positions, banks = (), None
         if required is not None:
             positions = required.after(progress.positions, candidates.token_ids)
+            banks = required.written(positions)
             gains = _with_room(progress, candidates, positions, required, limits, end_id, prefix)
             candidates = candidates._replace(gains=gains)
-        chosen, chosen_sums = _choose_places(progress, candidates, positions, groups, diversity)
+        chosen, chosen_sums = _choose_places(progress, candidates, banks, groups, diversity)
         advanced = _fill_places(progress, candidates, positions, chosen, chosen_sums, scores, limits, end_id, pad_id)
         progress = advanced.progress
         return advanced._replace(progress=progress._replace(is_done=_is_done(progress, limits, ranking, n_best)))
@@ -196,7 +197,7 @@ def _with_room(
 
 
 def _choose_places(
-    progress: loop.Progress, candidates: Candidates, positions: Any, groups: int, diversity: float | tf.Tensor
+    progress: loop.Progress, candidates: Candidates, banks: tf.Tensor | None, groups: int, diversity: float | tf.Tensor
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Choose which continuation every place of every sentence takes.
 
@@ -219,11 +220,10 @@ def _choose_places(
             equal = candidates.token_ids[:, places, :, tf.newaxis] == taken[:, tf.newaxis, tf.newaxis]
             priorities -= diversity * tf.reduce_sum(tf.cast(equal, tf.float32), axis=-1)
         flat = tf.reshape(priorities, [tf.shape(sums)[0], size * count])
-        if isinstance(positions, tuple):
+        if banks is None:
             best = tf.math.top_k(flat, size).indices
         else:
-            banks = tf.reshape(tf.reduce_sum(positions[:, places], axis=-1), tf.shape(flat))
-            best = best_of_each_bank(flat, banks, size)
+            best = best_of_each_bank(flat, tf.reshape(banks[:, places], tf.shape(flat)), size)
         chosen.append(best + group * size * count)
     indices = tf.concat(chosen, axis=1)
     return indices, tf.gather(tf.reshape(sums, [tf.shape(sums)[0], beams * count]), indices, batch_dims=1)

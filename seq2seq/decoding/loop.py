@@ -30,8 +30,8 @@ class Progress(NamedTuple):
         is_finished: (batch, beams) bool: the hypothesis is complete and will not change.
         is_done: (batch,) bool: nothing in the sentence will change.
         coverage: (batch, beams, source_steps) float32, the attention received so far; () where nobody asks.
-        positions: (batch, beams, phrases) int32, how much of each required phrase the hypothesis ends with or
-            holds; () where none is required.
+        positions: (batch, beams, phrases) int32, how far each required phrase is, see `RequiredPhrases`; () where
+            none is required.
     """
 
     number_of_steps: tf.Tensor

@@ -27,10 +27,13 @@ class RequiredPhrases(NamedTuple):
         token_ids: (batch, phrases, tokens) int32, -1 after the end of a phrase.
         overlaps: (batch, phrases, tokens + 1, tokens) bool: whether the first q tokens of the phrase are also the
             last q of its first p, at [p, q]. After p tokens, the q-th token is then one that goes on.
+        continues_word: (vocabulary,) bool, the tokens that make another word of the one before: a phrase counts only
+            if none of them follows it. No phrase may begin with one. None: a phrase may be the start of a longer word.
     """
 
     token_ids: tf.Tensor
     overlaps: tf.Tensor
+    continues_word: tf.Tensor | None = None
 
     @classmethod
     def from_lists(cls, phrases: Sequence[Sequence[Sequence[int]]]) -> RequiredPhrases:
@@ -61,12 +64,16 @@ class RequiredPhrases(NamedTuple):
         return tf.reduce_sum(tf.cast(self.token_ids != NO_TOKEN, tf.int32), axis=-1)
 
     def start(self, beams: int) -> tf.Tensor:
-        """How much of each phrase an empty hypothesis holds: nothing, (batch, beams, phrases) int32."""
+        """The positions of an empty hypothesis, (batch, beams, phrases) int32.
+
+        A position is the number of a phrase's tokens that the hypothesis ends with; as many as the phrase has where it
+        has just been written, and one more where it counts for good.
+        """
         shape = tf.shape(self.token_ids)
         return tf.zeros([shape[0], beams, shape[1]], tf.int32)
 
     def after(self, positions: tf.Tensor, token_ids: tf.Tensor) -> tf.Tensor:
-        """How much of each phrase hypotheses hold after one more token.
+        """The positions after one more token.
 
         Args:
             positions: (batch, beams, phrases) int32.
@@ -76,14 +83,25 @@ class RequiredPhrases(NamedTuple):
             (batch, beams, candidates, phrases) int32.
         """
         positions = tf.transpose(positions, [0, 2, 1])
-        may_go_on = tf.gather(self.overlaps, positions, batch_dims=2)[:, :, :, tf.newaxis]
+        written = tf.minimum(positions, tf.shape(self.token_ids)[2])
+        may_go_on = tf.gather(self.overlaps, written, batch_dims=2)[:, :, :, tf.newaxis]
         is_next = self.token_ids[:, :, tf.newaxis, tf.newaxis] == token_ids[:, tf.newaxis, :, :, tf.newaxis]
         places = tf.range(1, tf.shape(self.token_ids)[2] + 1)
         reached = tf.reduce_max(tf.where(may_go_on & is_next, places, 0), axis=-1)
-        # A phrase that was written once counts for good.
-        lengths = self.lengths[..., tf.newaxis, tf.newaxis]
-        positions = positions[..., tf.newaxis]
-        return tf.transpose(tf.where(positions == lengths, lengths, reached), [0, 2, 3, 1])
+        lengths, positions = self.lengths[..., tf.newaxis, tf.newaxis], positions[..., tf.newaxis]
+        counts = positions >= lengths
+        if self.continues_word is not None:
+            ends_word = ~tf.gather(self.continues_word, token_ids)[:, tf.newaxis]
+            counts &= (positions > lengths) | ends_word
+        return tf.transpose(tf.where(counts, lengths + 1, reached), [0, 2, 3, 1])
+
+    def written(self, positions: tf.Tensor) -> tf.Tensor:
+        """How many required tokens hypotheses hold, (batch, beams, n).
+
+        Args:
+            positions: (batch, beams, n, phrases) int32.
+        """
+        return tf.reduce_sum(tf.minimum(positions, self.lengths[:, tf.newaxis, tf.newaxis]), axis=-1)
 
     def missing(self, positions: tf.Tensor) -> tf.Tensor:
         """How many tokens complete all phrases if one is finished and the others follow whole, (batch, beams, n).

@@ -2,8 +2,9 @@
 
 from seq2seq.model.archive import load, save
 from seq2seq.model.build import build_model
+from seq2seq.model.ensemble import Ensemble
 from seq2seq.model.hypothesis import Hypothesis
 from seq2seq.model.scoring import PairScore, perplexity
 from seq2seq.model.seq2seq import Seq2Seq
 
-__all__ = ["Hypothesis", "PairScore", "Seq2Seq", "build_model", "load", "perplexity", "save"]
+__all__ = ["Ensemble", "Hypothesis", "PairScore", "Seq2Seq", "build_model", "load", "perplexity", "save"]

@@ -80,8 +80,7 @@ class Generator:
 
     def _search(self, plan: Plan, inputs: dict[str, Any]) -> Hypotheses:
         if plan not in self._searches:
-            begins_word = self._vocabulary.begins_word if plan.has_banned else np.zeros(0, bool)
-            self._searches[plan] = compile_search(self._models, self._average, begins_word, plan, inputs)
+            self._searches[plan] = compile_search(self._models, self._average, self._vocabulary, plan, inputs)
         found: Hypotheses = self._searches[plan](inputs)
         return found
 

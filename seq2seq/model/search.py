@@ -21,6 +21,7 @@ from seq2seq.decoding import (
     greedy_search,
     sample_search,
 )
+from seq2seq.model.wishes import Vocabulary
 from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
 if TYPE_CHECKING:
@@ -93,14 +94,14 @@ def numbers_of(options: Decoding) -> dict[str, np.ndarray]:
 
 
 def compile_search(
-    models: Sequence["Seq2Seq"], average: str, begins_word: np.ndarray, plan: Plan, inputs: dict[str, Any]
+    models: Sequence["Seq2Seq"], average: str, vocabulary: Vocabulary, plan: Plan, inputs: dict[str, Any]
 ) -> Any:
     """One graph of a search, for batches and sentences of any size.
 
     Args:
         models: The models; their probabilities are averaged.
         average: What is averaged; see `seq2seq.decoding.ensemble_step`.
-        begins_word: As for `seq2seq.decoding.BannedPhrases`.
+        vocabulary: The target's pieces.
         plan: What the graph holds.
         inputs: Tensors by name, such as the graph is to take.
 
@@ -117,7 +118,7 @@ def compile_search(
             "end_id": END_ID,
             "pad_id": PAD_ID,
             "banned_ids": (UNKNOWN_ID,),
-            "rules": _rules(plan, inputs, begins_word),
+            "rules": _rules(plan, inputs, vocabulary),
             "prefix": Prefix(inputs["prefix_ids"], inputs["prefix_lengths"]) if plan.has_prefix else None,
             "return_attention": plan.attention,
         }
@@ -135,7 +136,10 @@ def compile_search(
         if plan.is_greedy:
             return greedy_search(step, state, **arguments)
         has_coverage = plan.coverage_penalty != "none"
-        required = RequiredPhrases(inputs["required_ids"], inputs["required_overlaps"]) if plan.has_required else None
+        required = None
+        if plan.has_required:
+            continues_word = tf.constant(vocabulary.continues_word)
+            required = RequiredPhrases(inputs["required_ids"], inputs["required_overlaps"], continues_word)
         return beam_search(
             step,
             state,
@@ -166,7 +170,7 @@ def _decoders(models: Sequence["Seq2Seq"], average: str, source_ids: Sequence[An
     return (steps[0], states[0]) if len(models) == 1 else (ensemble_step(steps, average), tuple(states))
 
 
-def _rules(plan: Plan, inputs: dict[str, Any], begins_word: np.ndarray) -> list[Rule]:
+def _rules(plan: Plan, inputs: dict[str, Any], vocabulary: Vocabulary) -> list[Rule]:
     rules: list[Rule] = []
     if plan.has_repetition_penalty:
         rules.append(RepetitionPenalty(inputs["repetition_penalty"], PAD_ID))
@@ -181,7 +185,7 @@ def _rules(plan: Plan, inputs: dict[str, Any], begins_word: np.ndarray) -> list[
                 inputs["banned_ids"],
                 inputs["banned_targets"],
                 inputs["banned_states"],
-                tf.constant(begins_word),
+                tf.constant(vocabulary.begins_word),
             )
         )
     return rules

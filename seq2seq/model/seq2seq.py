@@ -14,16 +14,15 @@ from seq2seq.layers import Decoder, Encoder, Recurrent
 from seq2seq.layers.dropout import SharedDropout, WordDropout
 from seq2seq.layers.recurrent import KernelChoice
 from seq2seq.model.generation import Generator
-from seq2seq.model.hypothesis import Hypothesis
 from seq2seq.model.losses import token_cross_entropy
 from seq2seq.model.scoring import PairScore, Scorer
+from seq2seq.model.translator import Translator
 from seq2seq.model.twins import twin_of
-from seq2seq.model.wishes import wishes
 from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
 
 
 @keras.saving.register_keras_serializable(package="seq2seq")
-class Seq2Seq(keras.Model):
+class Seq2Seq(keras.Model, Translator):
     """An encoder-decoder that holds its tokenizer: what one `.keras` file carries.
 
     It is an ordinary Keras model: `compile` and `fit` work on it, with batches of the dictionary below and no separate
@@ -246,55 +245,6 @@ class Seq2Seq(keras.Model):
         at_label = ops.squeeze(ops.take_along_axis(log_probs, targets[..., None], axis=-1), -1)
         smoothed = (1 - self.label_smoothing) * at_label + self.label_smoothing * ops.mean(log_probs, axis=-1)
         return -ops.sum(smoothed * weights) / ops.sum(weights)
-
-    def generate(
-        self,
-        texts: Sequence[str],
-        attention: bool = False,
-        *,
-        prefixes: Sequence[str | None] | None = None,
-        required: Sequence[Sequence[str]] | None = None,
-        banned: Sequence[Sequence[str]] | None = None,
-        first_index: int = 0,
-        **options: Any,
-    ) -> list[list[Hypothesis]]:
-        """Searches for the targets of sources, the `n_best` of each, best first.
-
-        What is found for a source does not depend on the others, on their order or on how they are batched; only what
-        is drawn with `sample` depends on a source's place too.
-
-        Args:
-            texts: Sources. A blank one gives one blank hypothesis, unless its target has a prefix or required phrases.
-            attention: Whether each hypothesis tells what its tokens attended to.
-            prefixes: What each target starts with, in place of the option `prefix`; None or blank: as that says.
-            required: Words or phrases that each target holds, besides those of the option `required_phrases`.
-            banned: Words or phrases that each target does not hold, besides those of the option `banned_phrases`.
-            first_index: Place of the first source in a longer list that comes in pieces, for `sample`.
-            **options: Settings of `seq2seq.config.Decoding` that differ from the model's own, such as `beam_size`.
-
-        Returns:
-            A list of hypotheses a source, in the order of `texts`.
-
-        Raises:
-            ConfigError: An option has a bad value.
-            DataError: A prefix or phrase cannot be written, or not within the length limit; the message says which.
-            ModelFileError: The model has no tokenizer.
-            TypeError: `texts` is one string, which would be read letter by letter.
-        """
-        if isinstance(texts, str):
-            raise TypeError(f"texts must be a list of strings, but is {texts!r} instead. Put it into a list.")
-        changed = self.decoding.replaced(**options)
-        wanted = wishes(texts, changed, prefixes, required, banned)
-        return self._generator.generate(list(texts), changed, attention, wanted, first_index)
-
-    def translate(self, texts: Sequence[str], **options: Any) -> list[str]:
-        """The best target of each source, as strings in the same order; a blank source gives a blank one.
-
-        Args:
-            texts: Sources.
-            **options: As for `generate`.
-        """
-        return [hypotheses[0].text for hypotheses in self.generate(texts, **options | {"n_best": 1})]
 
     def score(self, sources: Sequence[str], targets: Sequence[str], batch_tokens: int = 8_192) -> list[PairScore]:
         """How probable each target is, given its source: what the search would have summed up on its way to it.

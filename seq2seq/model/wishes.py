@@ -78,6 +78,9 @@ class Vocabulary:
         # After these a word may begin without a space: a quotation mark, or a space that is a piece of its own.
         self.begins_word = np.zeros(tokenizer.target_vocabulary_size, bool)
         self.begins_word[first:] = [not _is_of_a_word(piece[-1]) for piece in pieces]
+        # These make another word of the one before.
+        self.continues_word = np.zeros_like(self.begins_word)
+        self.continues_word[first:] = [_is_of_a_word(piece[0]) for piece in pieces]
 
     def constraints(self, wish: Wish, place: int, limit: int) -> Constraints:
         """One sentence's wishes in tokens.

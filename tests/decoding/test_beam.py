@@ -5,56 +5,50 @@ import pytest
 import tensorflow as tf
 
 from seq2seq.decoding import beam_search, greedy_search
+from tests.decoding.oracles import (
+    END,
+    PAD,
+    START,
+    UNKNOWN,
+    assert_found,
+    enumerate_all,
+    ranked,
+    search_plainly,
+)
+from tests.decoding.oracles import tokens_of as as_lists
 
-PAD, UNKNOWN, START, END = 0, 1, 2, 3
 IDS = {"start_id": START, "end_id": END}
-PENALTIES = [("none", 0.0), ("average", 0.5), ("average", 1.0), ("average", 2.0), ("wu", 0.6), ("wu", 2.0)]
+LENGTHS = [
+    ("none", 0.0),
+    ("average", 0.5),
+    ("average", 1.0),
+    ("average", 2.0),
+    ("wu", 0.6),
+    ("wu", 2.0),
+    ("reward", 0.7),
+    ("reward", 4.0),
+]
+COVERAGES = [("none", 0.0), ("wu", 0.3), ("summary", 0.4)]
+# Every length penalty, and every coverage penalty with some.
+PENALTIES = [(length, COVERAGES[0]) for length in LENGTHS] + [
+    (length, coverage) for length in (LENGTHS[0], LENGTHS[2], LENGTHS[-1]) for coverage in COVERAGES[1:]
+]
 
 
-def penalized(kind, alpha, log_prob, length):
-    length = max(length, 1)
-    divisor = {"none": 1.0, "average": length**alpha, "wu": ((5 + length) / 6) ** alpha}[kind]
-    return log_prob / divisor
+def as_options(length, coverage, sentences):
+    options = {"length_penalty_kind": length[0], "length_penalty": length[1]}
+    if coverage[0] != "none":
+        # The last source token of every other sentence is padding.
+        mask = np.ones((sentences, 3), bool)
+        mask[1::2, 2] = False
+        options |= {
+            "coverage_penalty_kind": coverage[0], "coverage_penalty": coverage[1], "source_mask": tf.constant(mask)
+        }  # fmt: skip
+    return options
 
 
-def enumerate_all(language, sentence, limit, banned=(PAD, START)):
-    """Every hypothesis of a sentence with its log-probability: those that end, and those cut at the limit."""
-    open_hypotheses, closed = [((), 0.0)], []
-    for _ in range(limit):
-        longer = []
-        for tokens, log_prob in open_hypotheses:
-            gains = language.log_probs(sentence, tokens)
-            longer += [((*tokens, t), log_prob + gains[t]) for t in range(language.vocabulary) if t not in banned]
-        closed += [item for item in longer if item[0][-1] == END]
-        open_hypotheses = [item for item in longer if item[0][-1] != END]
-    return closed + open_hypotheses
-
-
-def search_plainly(language, sentence, limit, beam_size, banned=(PAD, START)):
-    """Beam search with frozen finished hypotheses over lists, run to the limit without an early stop."""
-    frozen, places = [], [((), 0.0)]
-    for _ in range(limit):
-        longer = []
-        for tokens, log_prob in places:
-            gains = language.log_probs(sentence, tokens)
-            longer += [((*tokens, t), log_prob + gains[t]) for t in range(language.vocabulary) if t not in banned]
-        longer.sort(key=lambda item: -item[1])
-        best = longer[: beam_size - len(frozen)]
-        frozen += [item for item in best if item[0][-1] == END]
-        places = [item for item in best if item[0][-1] != END]
-    return frozen + places
-
-
-def ranked(hypotheses, kind, alpha, n_best):
-    scored = [(penalized(kind, alpha, log_prob, len(tokens)), tokens) for tokens, log_prob in hypotheses]
-    return sorted(scored, reverse=True)[:n_best]
-
-
-def as_lists(hypotheses, sentence):
-    ids, lengths = hypotheses.token_ids.numpy()[sentence], hypotheses.lengths.numpy()[sentence]
-    for row, length in zip(ids, lengths, strict=True):
-        assert (row[length:] == PAD).all()
-    return [tuple(row[:length].tolist()) for row, length in zip(ids, lengths, strict=True)]
+def as_penalties(length, coverage, sentence):
+    return {"length": length, "coverage": coverage, "source_steps": 3 - sentence % 2}
 
 
 def run(language, *, max_steps, sentences=None, **options):
@@ -63,52 +57,52 @@ def run(language, *, max_steps, sentences=None, **options):
     return beam_search(language.step(), state, batch_size=batch, max_steps=max_steps, **IDS, **options)
 
 
-def assert_found(hypotheses, sentence, expected):
-    assert as_lists(hypotheses, sentence) == [tokens for _, tokens in expected]
-    np.testing.assert_allclose(hypotheses.scores[sentence], [score for score, _ in expected], rtol=1e-5)
-
-
-@pytest.mark.parametrize(("kind", "alpha"), PENALTIES)
-def test_a_wide_beam_finds_what_enumeration_finds(make_language, kind, alpha):
+@pytest.mark.parametrize(("length", "coverage"), PENALTIES)
+def test_a_wide_beam_finds_what_enumeration_finds(make_language, length, coverage):
     language, limits = make_language(sentences=4, vocabulary=6, seed=1), [4, 1, 3, 2]
-    hypotheses = run(
-        language, max_steps=limits, beam_size=121, n_best=121, length_penalty=alpha, length_penalty_kind=kind
-    )
+    hypotheses = run(language, max_steps=limits, beam_size=121, n_best=121, **as_options(length, coverage, 4))
     for sentence, limit in enumerate(limits):
-        expected = ranked(enumerate_all(language, sentence, limit), kind, alpha, 121)
-        found = as_lists(hypotheses, sentence)
-        assert found[: len(expected)] == [tokens for _, tokens in expected]
-        np.testing.assert_allclose(hypotheses.scores[sentence][: len(expected)], [s for s, _ in expected], rtol=1e-5)
-        assert set(found[len(expected) :]) <= {()}
-        assert np.all(hypotheses.scores[sentence][len(expected) :] == -np.inf)
+        penalties = as_penalties(length, coverage, sentence)
+        everything = enumerate_all(language, sentence, limit)
+        assert_found(hypotheses, sentence, ranked(language, sentence, everything, 121, **penalties))
 
 
-@pytest.mark.parametrize(("kind", "alpha"), PENALTIES)
-@pytest.mark.parametrize("n_best", [1, 3])
-def test_stopping_early_loses_nothing(make_language, kind, alpha, n_best):
+@pytest.mark.parametrize(("length", "coverage"), PENALTIES)
+def test_stopping_early_loses_nothing(make_language, length, coverage):
     language, limits = make_language(sentences=12, vocabulary=5, seed=2), [4, 5, 6] * 4
-    hypotheses = run(
-        language, max_steps=limits, beam_size=130, n_best=n_best, length_penalty=alpha, length_penalty_kind=kind
-    )
-    for sentence, limit in enumerate(limits):
-        assert_found(hypotheses, sentence, ranked(enumerate_all(language, sentence, limit), kind, alpha, n_best))
+    for n_best in (1, 3):
+        options = as_options(length, coverage, 12)
+        hypotheses = run(language, max_steps=limits, beam_size=130, n_best=n_best, **options)
+        for sentence, limit in enumerate(limits):
+            penalties = as_penalties(length, coverage, sentence)
+            everything = enumerate_all(language, sentence, limit)
+            assert_found(hypotheses, sentence, ranked(language, sentence, everything, n_best, **penalties))
 
 
-@pytest.mark.parametrize(("kind", "alpha"), PENALTIES)
 @pytest.mark.parametrize("beam_size", [1, 2, 5])
-def test_a_narrow_beam_finds_what_a_plain_search_finds(make_language, kind, alpha, beam_size):
+def test_a_narrow_beam_finds_what_a_plain_search_finds(make_language, beam_size):
     language, limits = make_language(sentences=10, vocabulary=9, seed=3), list(range(1, 11))
-    hypotheses = run(
-        language,
-        max_steps=limits,
-        beam_size=beam_size,
-        n_best=beam_size,
-        length_penalty=alpha,
-        length_penalty_kind=kind,
-    )
+    for length, coverage in PENALTIES:
+        options = as_options(length, coverage, 10)
+        hypotheses = run(language, max_steps=limits, beam_size=beam_size, n_best=beam_size, **options)
+        for sentence, limit in enumerate(limits):
+            found = search_plainly(language, sentence, limit, beam_size)
+            penalties = as_penalties(length, coverage, sentence)
+            assert_found(hypotheses, sentence, ranked(language, sentence, found, beam_size, **penalties))
+
+
+@pytest.mark.parametrize("diversity", [0.3, 5.0])
+@pytest.mark.parametrize(("beam_size", "groups"), [(4, 2), (6, 3), (3, 3)])
+def test_groups_avoid_what_those_before_them_take(make_language, beam_size, groups, diversity):
+    language, limits = make_language(sentences=10, vocabulary=9, seed=21), list(range(1, 11))
+    options = {"length_penalty": 1.0, "groups": groups, "diversity": diversity, "n_best": beam_size}
+    hypotheses = run(language, max_steps=limits, beam_size=beam_size, **options)
     for sentence, limit in enumerate(limits):
-        expected = ranked(search_plainly(language, sentence, limit, beam_size), kind, alpha, beam_size)
+        found = search_plainly(language, sentence, limit, beam_size, groups, diversity)
+        expected = ranked(language, sentence, found, beam_size, length=("average", 1.0))
         assert_found(hypotheses, sentence, expected)
+    firsts = [{tokens[0] for tokens in as_lists(hypotheses, sentence)} for sentence in range(10)]
+    assert diversity < 5 or all(len(tokens) >= groups for tokens in firsts)
 
 
 def test_log_probs_are_the_sums_without_the_penalty(make_language):
@@ -238,9 +232,7 @@ def test_banned_tokens_are_never_taken_and_keep_their_probability(make_language)
     hypotheses = run(language, max_steps=3, beam_size=85, n_best=85, banned_ids=[UNKNOWN], length_penalty=1.0)
     for sentence in range(3):
         everything = enumerate_all(language, sentence, 3, banned=(PAD, START, UNKNOWN))
-        expected = ranked(everything, "average", 1.0, 85)
-        assert as_lists(hypotheses, sentence)[: len(expected)] == [tokens for _, tokens in expected]
-        np.testing.assert_allclose(hypotheses.scores[sentence][: len(expected)], [s for s, _ in expected], rtol=1e-5)
+        assert_found(hypotheses, sentence, ranked(language, sentence, everything, 85, length=("average", 1.0)))
 
 
 def test_a_place_without_a_hypothesis_reads_padding(make_language):
@@ -280,7 +272,7 @@ def test_a_long_vocabulary_is_searched_in_groups_as_well(make_language):
     language = make_language(sentences=2, vocabulary=1500, seed=15, scale=3.0)
     hypotheses = run(language, max_steps=6, beam_size=4, n_best=4)
     for sentence in range(2):
-        expected = ranked(search_plainly(language, sentence, 6, 4), "average", 1.0, 4)
+        expected = ranked(language, sentence, search_plainly(language, sentence, 6, 4), 4, length=("average", 1.0))
         assert_found(hypotheses, sentence, expected)
 
 
@@ -307,6 +299,11 @@ def test_logits_that_are_not_numbers_end_and_leave_the_others_alone(make_languag
             {"length_penalty_kind": "mean"},
             "length_penalty_kind must be 'none', 'average', 'wu' or 'reward', but is 'mean'",
         ),
+        ({"coverage_penalty_kind": "mean"}, "coverage_penalty_kind must be 'none', 'wu' or 'summary', but is 'mean'"),
+        ({"coverage_penalty": -0.1}, "coverage_penalty must be at least 0, but is -0.1 instead"),
+        ({"coverage_penalty_kind": "wu"}, "source_mask must be given with a coverage penalty, but is None instead"),
+        ({"groups": 2}, "groups must be at least 1 and divide beam_size, which is 3, but is 2 instead"),
+        ({"groups": 0}, "groups must be at least 1 and divide beam_size, which is 3, but is 0 instead"),
         ({"max_steps": [[1], [2]]}, r"max_steps must be one number or one for each sentence, but is of shape \(2, 1\)"),
         ({"batch_size": 3, "max_steps": 2}, r"initial_state must have one row a sentence, 3 in all, .* shape \(2, 1\)"),
     ],
@@ -327,7 +324,9 @@ def test_a_negative_limit(make_language):
 def test_attention_asked_of_a_step_without_it(make_language):
     language = make_language(sentences=2, vocabulary=9, seed=18)
     step = language.step()
-    with pytest.raises(ValueError, match="return_attention must be False for a step function without attention"):
+    with pytest.raises(
+        ValueError, match="return_attention must be False and coverage_penalty_kind 'none' for a step function"
+    ):
         beam_search(
             lambda token_ids, state: (*step(token_ids, state)[:2], None),
             language.state(),

@@ -1,9 +1,10 @@
-"""Length penalties against numbers worked out by hand."""
+"""Penalties against numbers worked out by hand."""
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
-from seq2seq.decoding.penalties import length_penalty_function
+from seq2seq.decoding.penalties import Ranking
 
 
 @pytest.mark.parametrize(
@@ -16,14 +17,22 @@ from seq2seq.decoding.penalties import length_penalty_function
         ("wu", 0.0, [-6.0, -6.0, -6.0, -6.0]),
         ("wu", 1.0, [-6.0, -6.0, -4.0, -2.4]),
         ("wu", 2.0, [-6.0, -6.0, -6.0 / 2.25, -0.96]),
+        ("reward", 0.5, [-6.0, -5.5, -4.0, -1.0]),
     ],
 )
 def test_scores_of_a_sum_at_some_lengths(kind, alpha, expected):
-    score = length_penalty_function(kind, alpha)
-    np.testing.assert_allclose(score(np.full(4, -6.0, np.float32), np.array([0, 1, 4, 10])), expected, rtol=1e-6)
+    sums, lengths = np.full(4, -6.0, np.float32), np.array([0, 1, 4, 10])
+    np.testing.assert_allclose(Ranking(kind, alpha).scores(sums, lengths, ()), expected, rtol=1e-6)
+    assert np.all(Ranking(kind, alpha).scores(np.full(4, -np.inf, np.float32), lengths, ()) == -np.inf)
 
 
-@pytest.mark.parametrize("kind", ["none", "average", "wu"])
-def test_what_is_impossible_stays_impossible(kind):
-    score = length_penalty_function(kind, 1.0)
-    assert np.all(score(np.full(3, -np.inf, np.float32), np.array([0, 1, 9])) == -np.inf)
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [("wu", np.log([0.5, 1e-6 * 0.25])), ("summary", [-0.75, -2.0])],
+)
+def test_coverage_of_two_hypotheses(kind, expected):
+    # The last source token is padding, and of the second hypothesis the first was never read: it counts as 1e-6.
+    coverage = tf.constant([[[0.5, 1.75, 1.0, 0.0], [0.0, 3.0, 0.25, 0.0]]])
+    ranking = Ranking("none", 0.0, kind, 2.0, tf.constant([[True, True, True, False]]))
+    scores = ranking.scores(np.full((1, 2), -6.0, np.float32), np.array([[4, 4]]), coverage)
+    np.testing.assert_allclose(scores[0], -6.0 + 2.0 * np.array(expected), rtol=1e-5)

@@ -1,24 +1,36 @@
 """`seq2seq translate`: lines in, lines out, in the same order."""
 
 import contextlib
-import io
-import itertools
+import functools
 import json
+import os
 import pathlib
+import stat
 import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Literal, TextIO
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 
+from seq2seq.cli.output import opened_output, refuse_same_file
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.search_options import AS_SAVED, SearchOptions
-from seq2seq.errors import ConfigError, DataError
+from seq2seq.errors import ConfigError
+from seq2seq.progress import ProgressBar
 
 if TYPE_CHECKING:
-    from seq2seq.model import Hypothesis
+    from seq2seq.serving import Answer
+    from seq2seq.text import Line
 
-WINDOW_LINES = 512
+WINDOW_LINES = 2048
+WINDOW_CHARACTERS = 1 << 20
+"""Characters of a window, at most: what bounds its memory where the lines are long."""
+PATIENCE = 0.05
+"""Seconds that lines which are there wait for the next before they are translated without it."""
+
+LINE_BREAKS = str.maketrans("\r\n", "  ")
+
+Format = Literal["text", "jsonl"]
 
 
 def translate(
@@ -27,68 +39,124 @@ def translate(
     /,
     *,
     output: str | None = None,
-    format: Literal["text", "jsonl"] = "text",  # noqa: A002 - the word of the flag
-    n_best: int | None = None,
-    window: int | None = None,
+    format: Format = "text",  # noqa: A002 - the word of the flag
+    input_format: Format | None = None,
+    tokens: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    window: int = WINDOW_LINES,
+    max_line_characters: int | None = None,
     search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
 ) -> None:
-    """Translate each line of a file, or of standard input; a blank line stays blank.
+    """Translate each line of a file, or of standard input, in order; every line of input has its answer.
+
+    A blank line stays blank. The beginning of a line that is too long is translated. A line that is not UTF-8, holds
+    NUL, is no JSON object with a source where those are read, or cannot be searched, gives an empty translation. All
+    but blank lines are named on standard error with file and line, and at the end all are counted there, also
+    translations that stopped at --max-length before they ended.
+
+    Lines are written one by one, each whole, and as soon as input pauses.
 
     Args:
         model: the model.keras of a run.
         file: UTF-8 text, or gzip of it; "-" is standard input.
         output: file for the translations; left out: standard output.
-        format: text, a line each; jsonl, an object a line with the source, its translations and their scores.
-        n_best: translations of each line, best first; as text each has a line of its own.
-        window: lines read, translated and written at once; left out: 1 where somebody types, else 512.
+        format: text, a line for each translation; jsonl, an object a line with the source, all keys of its own, its
+            translations and their scores, and the problem of a line that has one.
+        input_format: text, a source a line; jsonl, an object a line with "source", and as it likes "prefix" (a string),
+            "required" and "banned" (lists of strings), and keys of its own; left out: as --format.
+        tokens: in jsonl, also the tokens of each translation, the log-probability of each, and the place of the source
+            token that each attended to most.
+        window: lines read and searched together, at most, from which batches of similar length are made.
+        max_line_characters: of a longer line the beginning is translated; left out: 10,000.
         search: how to search.
     """
-    size = _window_lines(window, file)
-    if output is not None and file != "-" and pathlib.Path(output).resolve() == pathlib.Path(file).resolve():
-        raise ConfigError(f"--output must be another file than the input, but is {output} too. Name another.")
-    import_tensorflow()
-    from seq2seq.model import load
-    from seq2seq.text import read_lines
-
-    translator = load(model)
-    options = search.given() | ({} if n_best is None else {"n_best": n_best})
-    count = translator.decoding.replaced(**options).n_best
-    lines = read_lines(sys.stdin.buffer if file == "-" else file)
-    with _opened(output) as stream:
-        while sources := list(itertools.islice(lines, size)):
-            for source, hypotheses in zip(sources, translator.generate(sources, **options), strict=True):
-                for line in _lines(source, hypotheses, count, format):
-                    print(line, file=stream)
-            stream.flush()
-
-
-def _window_lines(window: int | None, file: str) -> int:
-    if window is None:
-        return 1 if file == "-" and sys.stdin.isatty() else WINDOW_LINES
     if window < 1:
         raise ConfigError(f"--window must be at least 1, but is {window} instead.")
-    return window
+    if max_line_characters is not None and max_line_characters < 1:
+        raise ConfigError(f"--max-line-characters must be at least 1, but is {max_line_characters} instead.")
+    if tokens and format == "text":
+        raise ConfigError("--tokens must be left out where --format is text, but is given. Add --format jsonl.")
+    if file != "-":
+        refuse_same_file(output, file)
+    import_tensorflow()
+    from seq2seq.model import load
+    from seq2seq.serving import StreamReport, answer_stream, json_requests, text_requests
+    from seq2seq.text import windows
+
+    translator = load(model)
+    options = search.given()
+    count = translator.decoding.replaced(**options).n_best
+    read = json_requests if (input_format or format) == "jsonl" else text_requests
+    lines = _scanned(file, {} if max_line_characters is None else {"max_line_characters": max_line_characters})
+    cut = windows(read(lines), window, lambda request: len(request.source), WINDOW_CHARACTERS, _patience(file))
+    written = (
+        functools.partial(_json_lines, tokens=tokens)
+        if format == "jsonl"
+        else functools.partial(_text_lines, count=count)
+    )
+    report = StreamReport()
+    # Translations that appear in the terminal are progress enough.
+    with (
+        opened_output(output) as stream,
+        contextlib.closing(cut),
+        ProgressBar(_total(file), "line", "lines", hidden=stream.isatty()) as progress,
+    ):
+        try:
+            for answer in answer_stream(translator, cut, report, progress.say, attention=tokens, **options):
+                # In one piece, so that a kill leaves whole lines.
+                stream.write("".join(f"{line}\n" for line in written(answer)))
+                progress.show(1, 1)
+        finally:
+            if report.counts:
+                progress.say(report.summary())
 
 
-def _lines(source: str, hypotheses: Sequence["Hypothesis"], count: int, format: str) -> Iterator[str]:  # noqa: A002
-    if format == "jsonl":
-        found = [{"text": hypothesis.text, "score": hypothesis.score} for hypothesis in hypotheses]
-        yield json.dumps({"source": source, "translations": found}, ensure_ascii=False)
-        return
+def _scanned(file: str, options: dict[str, int]) -> Iterator["Line"]:
+    from seq2seq.text import scan_lines, scan_stream
+
+    if file != "-":
+        return scan_lines(file, **options)
+    # A reader of its own: the lock of Python's is held by whoever waits for input, and wanted when the program ends.
+    return scan_stream(open(sys.stdin.fileno(), "rb", closefd=False), "<stdin>", **options)
+
+
+def _patience(file: str) -> float | None:
+    """What is in a file is all there; elsewhere the next line may be a minute, or an answer, away."""
+    mode = os.fstat(sys.stdin.fileno()).st_mode if file == "-" else _mode(file)
+    return None if stat.S_ISREG(mode) else PATIENCE
+
+
+def _total(file: str) -> int | None:
+    if file == "-" or file.endswith(".gz") or not stat.S_ISREG(_mode(file)):
+        return None
+    with open(file, "rb") as stream:
+        return sum(block.count(b"\n") for block in iter(functools.partial(stream.read, 1 << 20), b""))
+
+
+def _mode(file: str) -> int:
+    path = pathlib.Path(file)
+    return path.stat().st_mode if path.exists() else 0
+
+
+def _text_lines(answer: "Answer", count: int) -> list[str]:
     # A source has the same number of lines whatever the search found, so that line numbers say what belongs to what.
-    texts = [hypothesis.text.replace("\n", " ") for hypothesis in hypotheses]
-    yield from texts + [""] * (count - len(texts))
+    texts = [hypothesis.text.translate(LINE_BREAKS) for hypothesis in answer.hypotheses]
+    return texts + [""] * (count - len(texts))
 
 
-@contextlib.contextmanager
-def _opened(output: str | None) -> Iterator[TextIO]:
-    if output is None:
-        if isinstance(sys.stdout, io.TextIOWrapper):
-            sys.stdout.reconfigure(encoding="utf-8")
-        yield sys.stdout
-        return
-    try:
-        with open(output, "w", encoding="utf-8", newline="\n") as stream:
-            yield stream
-    except OSError as error:
-        raise DataError(f"{output}: the translations cannot be written: {error.strerror}.") from error
+def _json_lines(answer: "Answer", tokens: bool) -> list[str]:
+    found = []
+    for hypothesis in answer.hypotheses:
+        entry: dict[str, Any] = {
+            "text": hypothesis.text,
+            "score": hypothesis.score,
+            "log_prob": hypothesis.log_prob,
+        }
+        if tokens:
+            entry["tokens"] = hypothesis.pieces
+            entry["token_log_probs"] = hypothesis.token_log_probs
+            entry["alignment"] = hypothesis.alignment
+        found.append(entry)
+    record = {"source": answer.request.source, **answer.request.record, "translations": found}
+    if answer.problem is not None:
+        record["problem"] = answer.problem
+    return [json.dumps(record, ensure_ascii=False)]

@@ -2,7 +2,9 @@
 
 import io
 import json
-import types
+import os
+import threading
+import time
 
 import pytest
 
@@ -11,10 +13,19 @@ from tests.cli.conftest import FakeHypothesis
 
 
 @pytest.fixture
-def typed(monkeypatch):
-    def put(content, terminal=False):
-        buffer = io.BytesIO(content)
-        monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=buffer, isatty=lambda: terminal))
+def pipe(monkeypatch):
+    """The end of a pipe that leads to standard input."""
+    read, write = os.pipe()
+    with os.fdopen(read) as stdin, os.fdopen(write, "wb", buffering=0) as end:
+        monkeypatch.setattr("sys.stdin", stdin)
+        yield end
+
+
+@pytest.fixture
+def typed(pipe):
+    def put(content):
+        pipe.write(content)
+        pipe.close()
 
     return put
 
@@ -23,7 +34,7 @@ def test_file_to_stdout_keeps_order_and_blank_lines(model, tmp_path, capsys):
     path = tmp_path / "in.txt"
     path.write_text("zwei\n\neins\n", encoding="utf-8")
     assert main(["translate", "model.keras", str(path)]) == 0
-    assert capsys.readouterr() == ("ZWEI\n\nEINS\n", "")
+    assert capsys.readouterr() == ("ZWEI\n\nEINS\n", f"3 lines: 1 blank ({path}:2)\n")
 
 
 def test_stdin_to_file(model, typed, tmp_path, capsys):
@@ -69,40 +80,80 @@ def test_n_best_gives_every_line_as_many_lines(model, typed, capsys):
     assert capsys.readouterr().out == "AB\nba\n\n" + "\n\n\n" + "CD\ndc\n\n"
 
 
-def test_json_lines(model, typed, capsys):
+def test_json_lines_of_text(model, typed, capsys):
     typed("é\n".encode())
-    assert main(["translate", "model.keras", "--n-best", "2", "--format", "jsonl"]) == 0
+    assert main(["translate", "model.keras", "--n-best", "2", "--format", "jsonl", "--input-format", "text"]) == 0
     out = capsys.readouterr().out
     assert "é" in out
     assert json.loads(out) == {
         "source": "é",
-        "translations": [{"text": "É", "score": -0.5}, {"text": "é", "score": -1.5}],
+        "translations": [
+            {"text": "É", "score": -0.5, "log_prob": -2.0},
+            {"text": "é", "score": -1.5, "log_prob": -2.0},
+        ],
     }
 
 
-def test_windows_are_translated_and_written_one_after_the_other(model, typed):
-    typed(b"a\nb\nc\n")
-    assert main(["translate", "model.keras", "--window", "2"]) == 0
-    assert [texts for texts, _ in model.calls] == [["a", "b"], ["c"]]
+def test_json_lines_keep_keys_of_their_own_and_say_what_they_wish(model, typed, capsys):
+    lines = [
+        {"id": 7, "source": "ab", "meta": {"x": [1, None]}},
+        {"source": "cd", "prefix": "C", "required": ["x", "y z"], "banned": ["q"], "translations": "mine"},
+    ]
+    typed("".join(json.dumps(line) + "\n" for line in lines).encode())
+    assert main(["translate", "model.keras", "--format", "jsonl", "--tokens"]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert model.wishes == [(True, 0, ["", "C"], [[], ["x", "y z"]], [[], ["q"]])]
+    entry = {
+        "text": "AB",
+        "score": -0.5,
+        "log_prob": -2.0,
+        "tokens": ["▁A", "</s>"],
+        "token_log_probs": [-1.5, -0.5],
+        "alignment": [0, 1],
+    }
+    assert found == [
+        {**lines[0], "translations": [entry]},
+        {**lines[1], "translations": [{**entry, "text": "CD"}]},
+    ]
 
 
-def test_somebody_who_types_is_answered_line_by_line(model, typed):
-    typed(b"a\nb\n", terminal=True)
-    assert main(["translate", "model.keras"]) == 0
-    assert [texts for texts, _ in model.calls] == [["a"], ["b"]]
+def test_json_in_text_out(model, typed, capsys):
+    typed(b'{"source": "a\\nb"}\n')
+    assert main(["translate", "model.keras", "--input-format", "jsonl"]) == 0
+    assert capsys.readouterr() == ("A B\n", "")
+    assert model.wishes == [(False, 0, None, None, None)]
 
 
-def test_a_window_is_written_before_the_next_is_read(model, monkeypatch, tmp_path):
-    path, seen = tmp_path / "out.txt", []
+def test_windows_are_translated_and_written_one_after_the_other(model, tmp_path):
+    path = tmp_path / "in.txt"
+    path.write_bytes(b"a\nb\n\xff\nc\nd\n")
+    assert main(["translate", "model.keras", str(path), "--window", "2"]) == 0
+    assert [texts for texts, _ in model.calls] == [["a", "b"], ["c"], ["d"]]
+    assert [wishes[1] for wishes in model.wishes] == [0, 2, 3]
 
-    class Lines(io.RawIOBase):
-        def readline(self, size=-1):
-            seen.append(path.read_text())
-            return b"x\n" if len(seen) < 3 else b""
 
-    monkeypatch.setattr("sys.stdin", types.SimpleNamespace(buffer=Lines(), isatty=lambda: True))
+def test_whoever_asks_and_waits_is_answered(model, pipe, tmp_path, monkeypatch):
+    """A program that writes a line and reads its translation before it writes the next."""
+    path, answers = tmp_path / "out.txt", []
+
+    def found(text):
+        return [FakeHypothesis(text.upper(), 0.0)]
+
+    monkeypatch.setattr(model, "found", found)
+
+    def ask():
+        for number in range(3):
+            pipe.write(f"line {number}\n".encode())
+            while not path.exists() or path.read_text().count("\n") <= number:
+                time.sleep(0.001)
+            answers.append(path.read_text().splitlines()[-1])
+        pipe.close()
+
+    asking = threading.Thread(target=ask)
+    asking.start()
     assert main(["translate", "model.keras", "--output", str(path)]) == 0
-    assert seen == ["", "X\n", "X\nX\n"]
+    asking.join()
+    assert answers == ["LINE 0", "LINE 1", "LINE 2"]
 
 
 def test_output_is_utf8_wherever_it_goes(model, typed, monkeypatch):
@@ -120,16 +171,76 @@ def test_a_line_break_in_a_translation_does_not_shift_the_lines_after_it(model, 
     assert capsys.readouterr().out == "a !\nb !\n"
 
 
-@pytest.mark.parametrize(
-    ("content", "words"),
-    [(b"good\nb\xffd\n", "<stdin>:2: must be UTF-8"), (b"good\n\0\n", "<stdin>:2: must be text")],
-)
-def test_a_bad_line_is_named(model, typed, capsys, content, words):
-    typed(content)
-    assert main(["translate", "model.keras", "--window", "1"]) == 1
+BAD_LINES = b"good\nb\xffd\n\0\n\nlonger than ten\nlast\n"
+REPORT = [
+    "<stdin>:2: must be UTF-8, but byte 2 (0xff) is not. Save the file as UTF-8.",
+    "<stdin>:3: must be text, but character 1 is NUL. Check that the file is a text file.",
+    "<stdin>:5: must have at most 10 characters, but has 15 instead. Check for a missing line break, or raise "
+    "max_line_characters. Its beginning is translated.",
+    "6 lines: 1 NUL character (<stdin>:3); 1 blank (<stdin>:4); 1 line too long (<stdin>:5); 1 not UTF-8 (<stdin>:2)",
+]
+
+
+def test_bad_lines_keep_their_place_and_are_named(model, typed, capsys):
+    typed(BAD_LINES)
+    assert main(["translate", "model.keras", "--max-line-characters", "10"]) == 0
     out, err = capsys.readouterr()
-    assert out == "GOOD\n"
-    assert err.startswith(f"error: {words}")
+    assert out == "GOOD\n\n\n\nLONGER THA\nLAST\n"
+    assert err.splitlines() == REPORT
+
+
+def test_bad_lines_as_json(model, typed, capsys):
+    typed(BAD_LINES)
+    arguments = ["--max-line-characters", "10", "--format", "jsonl", "--input-format", "text", "--n-best", "2"]
+    assert main(["translate", "model.keras", *arguments]) == 0
+    found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [(one["source"], len(one["translations"]), "problem" in one) for one in found] == [
+        ("good", 2, False),
+        ("", 0, True),
+        ("", 0, True),
+        ("", 1, False),
+        ("longer tha", 2, True),
+        ("last", 2, False),
+    ]
+    assert found[1]["problem"] == "must be UTF-8, but byte 2 (0xff) is not. Save the file as UTF-8."
+
+
+def test_a_sentence_that_cannot_be_searched_costs_no_other(model, typed, capsys):
+    lines = [{"source": "a"}, {"id": 5, "source": "b", "required": ["impossible"]}, {"source": "c"}]
+    typed("".join(json.dumps(line) + "\n" for line in lines).encode())
+    assert main(["translate", "model.keras", "--format", "jsonl"]) == 0
+    out, err = capsys.readouterr()
+    found = [json.loads(line) for line in out.splitlines()]
+    assert [[entry["text"] for entry in one["translations"]] for one in found] == [["A"], [], ["C"]]
+    assert found[1]["problem"] == "required[0]: 'impossible' cannot be written."
+    assert found[1]["id"] == 5
+    # One by one each keeps its place in the stream, on which samples depend.
+    assert [wishes[1] for wishes in model.wishes] == [0, 0, 1, 2]
+    assert err.splitlines() == [
+        "<stdin>:2: required[0]: 'impossible' cannot be written.",
+        "3 lines: 1 refused by the search (<stdin>:2)",
+    ]
+
+
+def test_translations_that_were_cut_are_counted(model, typed, monkeypatch, capsys):
+    monkeypatch.setattr(model, "found", lambda text: [FakeHypothesis(text.upper(), 0.0, token_ids=(9, 9))])
+    typed(b"a\nb\n")
+    assert main(["translate", "model.keras"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "A\nB\n"
+    assert err == "2 lines: 2 translation stopped at its longest (first: <stdin>:1)\n"
+
+
+def test_ctrl_c_says_what_was_done(model, typed, monkeypatch, capsys):
+    def found(text):
+        if text == "b":
+            raise KeyboardInterrupt
+        return [FakeHypothesis(text.upper(), 0.0)]
+
+    monkeypatch.setattr(model, "found", found)
+    typed(b"\nb\n")
+    assert main(["translate", "model.keras", "--window", "1"]) == 130
+    assert capsys.readouterr() == ("\n", "1 line: 1 blank (<stdin>:1)\ninterrupted\n")
 
 
 @pytest.mark.parametrize(
@@ -138,10 +249,13 @@ def test_a_bad_line_is_named(model, typed, capsys, content, words):
         (["other.keras"], 1, "other.keras: no such model file."),
         (["model.keras", "nowhere.txt"], 1, "nowhere.txt: the file does not exist."),
         (["model.keras", "--window", "0"], 2, "--window must be at least 1, but is 0 instead."),
+        (["model.keras", "--max-line-characters", "0"], 2, "--max-line-characters must be at least 1, but is 0"),
+        (["model.keras", "--tokens"], 2, "--tokens must be left out where --format is text, but is given."),
+        (["model.keras", "--output", "/dev/full"], 1, "/dev/full: the results cannot be written: No space left"),
         (["model.keras", "--beam-size", "0"], 2, "decoding.beam_size must be at least 1, but is 0 instead."),
         (["model.keras", "--n-best", "9"], 2, "decoding.n_best must be at most decoding.beam_size (5), but is 9"),
         (["model.keras", "same.txt", "--output", "./same.txt"], 2, "--output must be another file than the input"),
-        (["model.keras", "--output", "no/where"], 1, "no/where: the translations cannot be written: No such file"),
+        (["model.keras", "--output", "no/where"], 1, "no/where: the results cannot be written: No such file"),
         (["model.keras", "--length-penalty", "averag"], 2, 'Did you mean "average"?'),
     ],
 )

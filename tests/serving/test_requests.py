@@ -48,7 +48,7 @@ def test_an_object_says_what_it_wishes():
         (
             '{"id": 1, "source": "a", "prefix": ["x"]}',
             "bad option",
-            '"prefix" must be a string, but is a list instead.',
+            '"prefix" must be a string, but is a list',
         ),
         ('{"id": 1, "source": "a", "banned": "x"}', "bad option", "\"banned\" must be a list of strings, but is 'x'"),
         ('{"id": 1, "source": "a", "required": [1]}', "bad option", '"required" must be a list of strings, but is [1]'),

@@ -194,7 +194,7 @@ def test_one_graph_serves_all_shapes_and_agrees_with_eager(make_language, return
     options = {"beam_size": 3, "n_best": 2, "return_attention": return_attention, **IDS}
     traces = []
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)] * 2, autograph=False)
     def search(sentences, limits):
         traces.append(None)
         rows = tf.shape(sentences)[0]

@@ -52,7 +52,7 @@ def test_one_graph_serves_all_shapes(make_language):
     language = make_language(sentences=5, vocabulary=9, seed=2)
     traces = []
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32), tf.TensorSpec([None], tf.int32)])
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)] * 2, autograph=False)
     def search(sentences, limits):
         traces.append(None)
         rows = tf.shape(sentences)[0]

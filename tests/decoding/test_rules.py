@@ -142,7 +142,9 @@ def test_one_graph_and_no_company_with_every_rule(make_language):
     language = make_language(sentences=6, vocabulary=9, seed=4)
     rules = [RepetitionPenalty(tf.constant(1.5)), NoRepeatedNgram(2)]
 
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.int32)] * 2 + [tf.TensorSpec([None, None], tf.int32)])
+    ids = tf.TensorSpec([None], tf.int32)
+
+    @tf.function(input_signature=[ids, ids, tf.TensorSpec([None, None], tf.int32)], autograph=False)
     def search(sentences, limits, prefix_ids):
         rows = tf.shape(sentences)[0]
         return beam_search(

@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from seq2seq.layers import (
         RNNCell as RNNCell,
     )
+    from seq2seq.model import Ensemble as Ensemble
     from seq2seq.model import Hypothesis as Hypothesis
     from seq2seq.model import Seq2Seq as Seq2Seq
     from seq2seq.model import load as load
@@ -73,7 +74,7 @@ _ROOMS = {
         "Readout",
         "Recurrent",
     ),
-    "model": ("Hypothesis", "Seq2Seq", "load"),
+    "model": ("Ensemble", "Hypothesis", "Seq2Seq", "load"),
     "text": ("Tokenizer",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -288,6 +288,51 @@ CONTRADICTIONS = [
     (Training, {"evaluate_every": 0}, "training.evaluate_every must be greater than 0"),
     (Decoding, {"n_best": 6}, "decoding.n_best must be at most decoding.beam_size (5), but is 6 instead."),
     (Decoding, {"max_length_ratio": 0, "max_length_extra": 0}, "decoding.max_length_extra must be at least 1"),
+    (
+        Decoding,
+        {"min_length": 300},
+        "decoding.min_length must be at most decoding.max_length (256), but is 300 instead.",
+    ),
+    (Decoding, {"repetition_penalty": 0.9}, "decoding.repetition_penalty must be at least 1, but is 0.9 instead."),
+    (
+        Decoding,
+        {"beam_groups": 2},
+        "decoding.beam_groups must be a divisor of decoding.beam_size (5), but is 2 instead.",
+    ),
+    (
+        Decoding,
+        {"top_k": 3},
+        "decoding.top_k must be 0 where decoding.sample is false, but is 3 instead. Set decoding.",
+    ),
+    (Decoding, {"temperature": 0.5}, "decoding.temperature must be 1 where decoding.sample is false, but is 0.5"),
+    (Decoding, {"top_p": 0.5}, "decoding.top_p must be 1 where decoding.sample is false, but is 0.5 instead."),
+    (Decoding, {"top_p": 1.5, "sample": True}, "decoding.top_p must be greater than 0 and at most 1, but is 1.5"),
+    (Decoding, {"mbr_samples": 9}, "decoding.mbr_samples must be 0 where decoding.sample is false, but is 9 instead."),
+    (
+        Decoding,
+        {"sample": True, "mbr_samples": 4, "n_best": 5},
+        "decoding.n_best must be at most decoding.mbr_samples (4), but is 5 instead.",
+    ),
+    (
+        Decoding,
+        {"sample": True, "beam_groups": 5},
+        "decoding.beam_groups must be 1 where decoding.sample is true, but is 5 instead. Use a beam.",
+    ),
+    (
+        Decoding,
+        {"sample": True, "required_phrases": ["cat"]},
+        "decoding.required_phrases must be empty where decoding.sample is true, but is ['cat'] instead.",
+    ),
+    (
+        Decoding,
+        {"sample": True, "coverage_penalty": "wu"},
+        "decoding.coverage_penalty must be none where decoding.sample is true, but is 'wu' instead.",
+    ),
+    (
+        Decoding,
+        {"banned_phrases": ["cat", " "]},
+        "decoding.banned_phrases must be words or phrases, but is ['cat', ' '] instead. Leave out the blank ones.",
+    ),
     (Run, {"name": "a/b"}, "run.name must be a folder's name, without slashes, but is 'a/b' instead."),
     (Run, {"name": ".."}, "run.name must be a folder's name"),
     (

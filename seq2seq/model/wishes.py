@@ -74,6 +74,13 @@ class Vocabulary:
         self._ids = {piece: first + place for place, piece in enumerate(pieces)}
         self._sorted = sorted(self._ids)
         self._longest = max(map(len, pieces), default=0)
+        # What follows a character within a piece after which a word may begin, as `hund)` in `▁(hund)`.
+        self._inner = [
+            (piece[place:], token)
+            for piece, token in self._ids.items()
+            for place in range(1, len(piece))
+            if not _is_of_a_word(piece[place - 1]) and piece[:place] != SPACE
+        ]
         self._automaton = functools.lru_cache(4096)(self._phrase_automaton)
         # After these a word may begin without a space: a quotation mark, or a space that is a piece of its own.
         self.begins_word = np.zeros(tokenizer.target_vocabulary_size, bool)
@@ -169,7 +176,7 @@ class Vocabulary:
             first += len(phrase)
 
     def _phrase_automaton(self, phrase: str) -> tuple[tuple[int, int, int], ...]:
-        """Every token that spells the phrase on from some character of it: (start, token, stop)."""
+        """Every token that spells the phrase on from some character of it: (start, token, stop); 0 is any place."""
         found = []
         for start in range(len(phrase)):
             rest = phrase[start:]
@@ -182,6 +189,12 @@ class Vocabulary:
                     break
                 if not _is_of_a_word(piece[len(rest)]):
                     found.append((start, self._ids[piece], len(phrase)))
+        body = phrase.removeprefix(SPACE)
+        for rest, token in self._inner:
+            if body.startswith(rest):
+                found.append((0, token, len(phrase) - len(body) + len(rest)))
+            elif rest.startswith(body) and not _is_of_a_word(rest[len(body)]):
+                found.append((0, token, len(phrase)))
         return tuple(found)
 
 

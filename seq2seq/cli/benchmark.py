@@ -1,13 +1,12 @@
 """`seq2seq benchmark`: how fast this machine is at what."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import cyclopts
 
 from seq2seq.cli.quiet import import_tensorflow
-from seq2seq.cli.report import print_json
+from seq2seq.cli.report import aligned, print_json
 from seq2seq.config.flags import DEFAULT_RECIPE, Texts, command_app, with_setting_flags
 from seq2seq.config.reading import merge
 from seq2seq.errors import ConfigError
@@ -77,19 +76,7 @@ def _table(found: "TrainingBenchmark") -> str:
         share = f"{1e3 * gflops / milliseconds / found.matmul_gflops:.1%}" if gflops else ""
         parts.append((name.replace("_", " "), f"{milliseconds:,.1f}", f"{gflops:,.1f}" if gflops else "", share))
     parts.append(("a whole step beside them", f"{found.interleaved_step_ms:,.1f}", "", ""))
-    return "\n".join([*_aligned(rows, left=(0, 2)), "", *_aligned(parts, left=(0,))])
-
-
-def _aligned(rows: Sequence[tuple[str, ...]], left: tuple[int, ...]) -> list[str]:
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    lines = []
-    for row in rows:
-        cells = [
-            cell.ljust(width) if place in left else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
-        ]
-        lines.append("  ".join(cells).rstrip())
-    return lines
+    return "\n".join([*aligned(rows, left=(0, 2)), "", *aligned(parts, left=(0,))])
 
 
 benchmark.command(with_setting_flags(_train), name="train")

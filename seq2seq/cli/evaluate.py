@@ -1,13 +1,22 @@
-"""`seq2seq evaluate`: how good a model is on a test set."""
+"""`seq2seq evaluate`: how good a model is on a test set, how sure that is, and whether another is better."""
 
-from typing import Annotated
+import pathlib
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal
 
 import cyclopts
 
+from seq2seq.cli.output import opened_output, refuse_same_file
 from seq2seq.cli.quiet import import_tensorflow
-from seq2seq.cli.report import print_json, print_scores
+from seq2seq.cli.report import aligned, print_json, score_lines, shown
 from seq2seq.cli.search_options import AS_SAVED, SearchOptions
 from seq2seq.errors import ConfigError, DataError
+
+SCORES = ("bleu", "chrf", "ter", "exact_match", "perplexity")
+LEVEL = 0.05
+LINE_BREAKS = str.maketrans("\r\n", "  ")
+
+Switch = Annotated[bool, cyclopts.Parameter(negative=())]
 
 
 def evaluate(
@@ -16,47 +25,118 @@ def evaluate(
     *,
     source: str,
     target: str,
-    json: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    against: str | None = None,
+    significance: Literal["bootstrap", "randomization"] = "bootstrap",
+    tokenize: Literal["13a", "intl", "zh", "char", "none"] = "13a",
+    lowercase: Switch = False,
     lowercase_tokenized: str | None = None,
     language: str | None = None,
     agreement: str | None = None,
+    output: str | None = None,
+    json: Switch = False,
     search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
 ) -> None:
     """Translate a test set and score the translations.
+
+    Each score has its 95 % interval from sacreBLEU's bootstrap: the mean over 1,000 test sets that are drawn again from
+    the same sentences, and half the width of what 95 % of them lie in. TER and perplexity are better where they are
+    lower. TER ignores case, and its words are those between white space.
 
     Args:
         model: the model.keras of a run.
         source: the lines to translate; may end in .gz.
         target: their right translations, line by line.
-        json: print one JSON object, and nothing else.
+        against: another model.keras, or a file of translations, line by line: its scores stand beside those of the
+            model, each with the probability that chance alone makes such a difference.
+        significance: sacreBLEU's paired test for that: bootstrap draws the test set again 1,000 times; randomization
+            exchanges the two systems' translations of single sentences 10,000 times, which takes a minute.
+        tokenize: what BLEU takes for words: 13a, intl, zh or char of sacreBLEU; none where the texts are in tokens
+            already, as with lowercased and tokenised corpora, with --lowercase as many papers score them.
+        lowercase: BLEU, chrF and exact match ignore case.
         lowercase_tokenized: the right translations once more, lowercased and tokenised by Moses: gives the BLEU that
-            many papers report.
+            many papers report, for a model that writes plain text.
         language: code of the target's language, for that tokeniser.
         agreement: items of an agreement test; gives the share of right verb forms by number of distracting nouns.
-        search: how to search.
+        output: file for the model's translations, which --against reads.
+        json: print one JSON object, and nothing else.
+        search: how to search, for both models where --against is one; left out: as each was trained to.
     """
     if (lowercase_tokenized is None) != (language is None):
         raise ConfigError("--lowercase-tokenized and --language must be given together, but one is missing. Give both.")
+    if against is not None and pathlib.Path(against).resolve() == pathlib.Path(model).resolve():
+        raise ConfigError(f"--against must be another system than the model, but is {against} too. Name another.")
+    refuse_same_file(output, *(path for path in (model, source, target, against, lowercase_tokenized) if path))
     sources = _read_lines(source)
     references = _read_lines(target, source, len(sources))
     tokenized = None if lowercase_tokenized is None else _read_lines(lowercase_tokenized, source, len(sources))
+    is_model = against is not None and against.endswith(".keras")
+    given = None if against is None or is_model else _read_lines(against, source, len(sources))
     import_tensorflow()
     from seq2seq import metrics
     from seq2seq.model import load
-    from seq2seq.training import bleu_by_length, evaluate_agreement
-    from seq2seq.training import evaluate as score
+    from seq2seq.training import System, evaluate_agreement, side_by_side
 
     items = None if agreement is None else metrics.read_agreement_items(agreement)
-    translator = load(model)
-    scores, hypotheses = score(translator, sources, references, **search.given())
-    scores["by_length"] = bleu_by_length(sources, hypotheses, references)
-    if tokenized is not None and language is not None:
-        bleu = metrics.tokenized_bleu(hypotheses, tokenized, language=language, references_are_tokenized=True)
-        scores["lowercase_tokenized_bleu"] = bleu.value
-        scores["signature"]["lowercase_tokenized_bleu"] = bleu.signature
+    options = search.given()
+    # A model that cannot be read is told of before the other one has worked.
+    models = {path: load(path) for path in (model, against if is_model else None) if path is not None}
+    systems = [System.of(one, path, sources, references, **options) for path, one in models.items()]
+    if given is not None and against is not None:
+        systems.append(System(against, given))
+    if output is not None:
+        with opened_output(output) as stream:
+            stream.writelines(f"{text.translate(LINE_BREAKS)}\n" for text in systems[0].hypotheses)
+    found = side_by_side(systems, sources, references, lowercase=lowercase, tokenize=tokenize, test=significance)
+    for system, scores in zip(systems, found, strict=True):
+        if tokenized is not None and language is not None:
+            bleu = metrics.tokenized_bleu(
+                system.hypotheses, tokenized, language=language, references_are_tokenized=True
+            )
+            scores["lowercase_tokenized_bleu"] = bleu.value
+            scores["signature"]["lowercase_tokenized_bleu"] = bleu.signature
     if items is not None:
-        scores["agreement"] = evaluate_agreement(translator, items, **search.given())
-    (print_json if json else print_scores)(scores)
+        found[0]["agreement"] = evaluate_agreement(models[model], items, **options)
+    if json:
+        print_json(found[0] | ({"against": found[1]} if len(found) == 2 else {}))
+    else:
+        print("\n".join(_report(found)))
+
+
+def _report(found: Sequence[dict[str, Any]]) -> list[str]:
+    """Scores for people, a column for each system."""
+    first, last = found[0], found[-1]
+    is_paired = len(found) == 2
+    names = [name for name in SCORES if name in first]
+    rows = [[name, *(_interval(scores, name) for scores in found)] for name in names]
+    if "lowercase_tokenized_bleu" in first:
+        names.append("lowercase_tokenized_bleu")
+        rows.append([names[-1], *(shown(scores[names[-1]]) for scores in found)])
+    rows.insert(0, ["", *(scores["system"] for scores in found)])
+    if is_paired:
+        chances = ["p", *(_chance(last, name) for name in names)]
+        rows = [[*row, chance] for row, chance in zip(rows, chances, strict=True)]
+    lines = aligned(rows, left=(0,))
+    if is_paired:
+        lines += [f"p: how often chance alone makes such a difference; * below {LEVEL}"]
+    rows = [["words of the source", "sentences", *("bleu" for _ in found)]]
+    for parts in zip(*(scores["by_length"] for scores in found), strict=True):
+        words = f"{parts[0]['shortest']}-{parts[0]['longest'] or ''}"
+        rows.append([words, str(parts[0]["sentences"]), *(shown(part["bleu"]) for part in parts)])
+    lines += ["", *aligned(rows, left=(0,)), ""]
+    rest = ("sentences", "agreement", "signature")
+    return [*lines, *score_lines({key: value for key, value in first.items() if key in rest})]
+
+
+def _interval(scores: dict[str, Any], name: str) -> str:
+    if name not in scores:
+        return "-"
+    confidence = scores["confidence"][name]
+    return f"{scores[name]:.2f} ({confidence['mean']:.2f} ± {confidence['margin']:.2f})"
+
+
+def _chance(scores: dict[str, Any], name: str) -> str:
+    p_value = scores["p_value"].get(name)
+    return "-  " if p_value is None else f"{p_value:.3f} {'*' if p_value < LEVEL else ' '}"
 
 
 def _read_lines(path: str, partner: str = "", expected: int | None = None) -> list[str]:

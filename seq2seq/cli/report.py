@@ -42,6 +42,19 @@ def shown(value: object) -> str:
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
+def aligned(rows: Sequence[Sequence[str]], left: tuple[int, ...]) -> list[str]:
+    """A table: the columns named in `left` begin at one place, the others end at one."""
+    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
+    lines = []
+    for row in rows:
+        cells = [
+            cell.ljust(width) if place in left else cell.rjust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        lines.append("  ".join(cells).rstrip())
+    return lines
+
+
 def print_samples(samples: Sequence[tuple[str, str, str]]) -> None:
     """Print some sources of the test set, with their translations and the right ones."""
     for source, translation, reference in samples:

@@ -3,19 +3,35 @@
 from seq2seq.metrics.agreement import AgreementItem, AgreementScore, agreement_accuracy, read_agreement_items
 from seq2seq.metrics.by_length import LengthBin, score_by_length
 from seq2seq.metrics.moses import tokenized_bleu
-from seq2seq.metrics.translation import Score, bleu, chrf, exact_match, pairwise_chrf
+from seq2seq.metrics.translation import (
+    Estimate,
+    PairedTestKind,
+    Score,
+    bleu,
+    chrf,
+    compare_perplexities,
+    compare_systems,
+    exact_match,
+    pairwise_chrf,
+    ter,
+)
 
 __all__ = [
     "AgreementItem",
     "AgreementScore",
+    "Estimate",
     "LengthBin",
+    "PairedTestKind",
     "Score",
     "agreement_accuracy",
     "bleu",
     "chrf",
+    "compare_perplexities",
+    "compare_systems",
     "exact_match",
     "pairwise_chrf",
     "read_agreement_items",
     "score_by_length",
+    "ter",
     "tokenized_bleu",
 ]

@@ -1,16 +1,27 @@
-"""Corpus scores by sacreBLEU, each with the signature that lets others reproduce it, and exact match.
+"""Corpus scores by sacreBLEU, with signatures that let others reproduce them; exact match; how sure all of them are.
 
-BLEU: Papineni et al. 2002. chrF: Popović 2015. Signatures: Post 2018 (arXiv:1804.08771).
+BLEU: Papineni et al. 2002. chrF: Popović 2015. TER: Snover et al. 2006. Signatures: Post 2018 (arXiv:1804.08771).
+Bootstrap: Koehn 2004. Approximate randomisation: Riezler and Maxwell 2005.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, NamedTuple
 
-from sacrebleu.metrics import BLEU, CHRF
+import numpy as np
+from sacrebleu.metrics import BLEU, CHRF, TER
+from sacrebleu.metrics.base import Score as SacreScore
+from sacrebleu.metrics.base import Signature
+from sacrebleu.significance import PairedTest
 
+from seq2seq.errors import DataError
 from seq2seq.metrics.checks import check_pairs
+
+PairedTestKind = Literal["bootstrap", "randomization"]
+RESAMPLES = 1000
+TRIALS = 10_000
 
 
 class Score(NamedTuple):
@@ -18,6 +29,21 @@ class Score(NamedTuple):
 
     value: float
     signature: str
+
+
+class Estimate(NamedTuple):
+    """A score and how sure it is.
+
+    Of the scores of test sets drawn again from the same sentences (the bootstrap) 95 % lie in an interval of twice
+    the `margin`; `mean` is the mean of all. `p_value` tells how often chance alone would make a system differ as much
+    from the first one as it does; None: there is nothing to compare with.
+    """
+
+    value: float
+    mean: float
+    margin: float
+    signature: str
+    p_value: float | None
 
 
 def bleu(
@@ -43,13 +69,7 @@ def bleu(
         ValueError: for an unknown tokenizer.
     """
     check_pairs(hypotheses, references)
-    if tokenize not in BLEU.TOKENIZERS:
-        known = ", ".join(BLEU.TOKENIZERS)
-        raise ValueError(f"tokenize must be one of {known}, but is {tokenize!r} instead. Use 13a for most languages.")
-    # sacreBLEU warns of text that looks tokenized; `none` says that it is.
-    metric = BLEU(lowercase=lowercase, tokenize=tokenize, force=tokenize == "none")
-    value = metric.corpus_score(list(hypotheses), [list(references)]).score
-    return Score(value, str(metric.get_signature()))
+    return _corpus_score(_bleu(lowercase, tokenize), hypotheses, references)
 
 
 def chrf(
@@ -73,9 +93,28 @@ def chrf(
         DataError: for empty lists or unequal counts.
     """
     check_pairs(hypotheses, references)
-    metric = CHRF(lowercase=lowercase, word_order=word_order)
-    value = metric.corpus_score(list(hypotheses), [list(references)]).score
-    return Score(value, str(metric.get_signature()))
+    return _corpus_score(CHRF(lowercase=lowercase, word_order=word_order), hypotheses, references)
+
+
+def ter(hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = True) -> Score:
+    """Corpus TER: the edits, a moved phrase being one, that turn a text into its reference, for 100 words of it.
+
+    >>> ter(["on the mat the cat sat"], ["the cat sat on the mat"]).value.__round__(1)
+    16.7
+
+    Args:
+        hypotheses: the generated texts; words are what stands between white space.
+        references: the right ones.
+        lowercase: whether to ignore case, as is usual for TER.
+
+    Returns:
+        TER with sacreBLEU's signature: 0 is best, and it may exceed 100.
+
+    Raises:
+        DataError: for empty lists or unequal counts.
+    """
+    check_pairs(hypotheses, references)
+    return _corpus_score(TER(case_sensitive=not lowercase), hypotheses, references)
 
 
 def exact_match(hypotheses: Sequence[str], references: Sequence[str], *, lowercase: bool = False) -> Score:
@@ -96,15 +135,147 @@ def exact_match(hypotheses: Sequence[str], references: Sequence[str], *, lowerca
         DataError: for empty lists or unequal counts.
     """
     check_pairs(hypotheses, references)
-    equal = sum(
-        _words(hypothesis, lowercase) == _words(reference, lowercase)
-        for hypothesis, reference in zip(hypotheses, references, strict=True)
-    )
-    return Score(100.0 * equal / len(hypotheses), f"exact|nrefs:1|case:{'lc' if lowercase else 'mixed'}")
+    equal = _equal(hypotheses, references, lowercase)
+    return Score(100.0 * sum(equal) / len(equal), f"exact|nrefs:1|case:{'lc' if lowercase else 'mixed'}")
 
 
-def _words(text: str, lowercase: bool) -> list[str]:
-    return (text.lower() if lowercase else text).split()
+def compare_systems(
+    systems: Sequence[Sequence[str]],
+    references: Sequence[str],
+    *,
+    lowercase: bool = False,
+    tokenize: str = "13a",
+    test: PairedTestKind = "bootstrap",
+) -> list[dict[str, Estimate]]:
+    """Score translations of the same sources by one system or more, and test whether the others differ from the first.
+
+    >>> first, second = compare_systems([["a cat", "a dog"] * 9, ["a cat", "a cow"] * 9], ["a cat", "a dog"] * 9)
+    >>> first["exact_match"].value, second["exact_match"].value, second["exact_match"].p_value < 0.05
+    (100.0, 50.0, True)
+
+    Args:
+        systems: the translations of each system.
+        references: the right ones.
+        lowercase: whether BLEU, chrF and exact match ignore case; TER does in any case.
+        tokenize: BLEU's tokenizer, as for `bleu`.
+        test: sacreBLEU's paired test: `bootstrap` resamples the test set, `randomization` swaps the systems'
+            translations of single sentences.
+
+    Returns:
+        For each system its `bleu`, `chrf`, `ter` and `exact_match`.
+
+    Raises:
+        DataError: for empty lists or unequal counts.
+        ValueError: for an unknown tokenizer.
+    """
+    for hypotheses in systems:
+        check_pairs(hypotheses, references)
+    metrics = {"bleu": _bleu(lowercase, tokenize), "chrf": CHRF(lowercase=lowercase), "ter": TER()}
+    equal = [[(100.0 * same, 1) for same in _equal(hypotheses, references, lowercase)] for hypotheses in systems]
+    case = "lc" if lowercase else "mixed"
+    of_texts = _tested(systems, metrics, [list(references)], test)
+    of_equality = _tested(equal, {"exact_match": _Mean("exact", lambda mean: mean, case=case)}, None, test)
+    return [texts | equality for texts, equality in zip(of_texts, of_equality, strict=True)]
+
+
+def compare_perplexities(
+    systems: Sequence[Sequence[tuple[float, int]]], *, test: PairedTestKind = "bootstrap"
+) -> list[Estimate]:
+    """Perplexity of the same references under one model or more, and whether the others differ from the first.
+
+    >>> compare_perplexities([[(-2.0, 2), (-4.0, 4)]])[0].value.__round__(3)
+    2.718
+
+    Args:
+        systems: for each model the log-probability of each reference, in nats, and its number of tokens, which must be
+            the same for all: a perplexity is of tokens.
+        test: as for `compare_systems`.
+
+    Returns:
+        The perplexity of each.
+
+    Raises:
+        DataError: for numbers of tokens that differ.
+    """
+    if any([count for _, count in pairs] != [count for _, count in systems[0]] for pairs in systems):
+        raise DataError(
+            "Perplexities must be of the same tokens to be compared, but the models cut the references into others. "
+            "Compare models with one tokenizer."
+        )
+    metric = _Mean("perplexity", lambda mean: math.exp(-mean) if mean > -700 else math.inf)
+    return [estimates["perplexity"] for estimates in _tested(systems, {"perplexity": metric}, None, test)]
+
+
+class _Mean:
+    """What sacreBLEU's tests ask of a metric, for a function of the mean of (sum, count) pairs, one a sentence."""
+
+    def __init__(self, name: str, score_of: Callable[[float], float], **signature: str) -> None:
+        self._name, self._score_of, self._signature = name, score_of, signature
+
+    def _extract_corpus_statistics(self, pairs: Sequence[tuple[float, int]], references: None) -> Any:
+        return list(pairs)
+
+    def _aggregate_and_compute(self, statistics: Any) -> SacreScore:
+        return self._compute_score_from_stats(np.sum(statistics, axis=0))
+
+    def _compute_score_from_stats(self, statistics: Any) -> SacreScore:
+        total, count = statistics
+        return SacreScore(self._name, self._score_of(float(total / count)))
+
+    def get_signature(self) -> Signature:
+        signature = Signature({"num_refs": 1})
+        for key, value in self._signature.items():
+            signature.update(key, value)
+        return signature
+
+
+def _tested(
+    systems: Sequence[Any], metrics: Mapping[str, Any], references: Any, test: PairedTestKind
+) -> list[dict[str, Estimate]]:
+    named = [(str(number), list(system)) for number, system in enumerate(systems)]
+    kind, samples = ("ar", TRIALS) if test == "randomization" else ("bs", RESAMPLES)
+    # Only the second test needs a bootstrap beside it for the intervals.
+    confidence = RESAMPLES if kind == "ar" else -1
+    # Of an infinite perplexity there is no margin.
+    with np.errstate(invalid="ignore"):
+        signatures, found = PairedTest(
+            named, metrics, references, test_type=kind, n_samples=samples, n_ar_confidence=confidence
+        )()
+    # sacreBLEU has names of its own for the metrics, in our order.
+    columns = [(metric, str(signatures[name]), found[name]) for metric, name in zip(metrics, signatures, strict=True)]
+    return [
+        {metric: _estimate(results[number], results[0], signature) for metric, signature, results in columns}
+        for number in range(len(systems))
+    ]
+
+
+def _estimate(result: Any, first: Any, signature: str) -> Estimate:
+    # sacreBLEU finds the difference of a system from itself, which no resampling changes, significant.
+    p_value = 1.0 if result is not first and result.score == first.score else result.p_value
+    return Estimate(float(result.score), float(result.mean), float(result.ci), signature, p_value)
+
+
+def _bleu(lowercase: bool, tokenize: str) -> BLEU:
+    if tokenize not in BLEU.TOKENIZERS:
+        known = ", ".join(BLEU.TOKENIZERS)
+        raise ValueError(f"tokenize must be one of {known}, but is {tokenize!r} instead. Use 13a for most languages.")
+    # sacreBLEU warns of text that looks tokenized; `none` says that it is.
+    return BLEU(lowercase=lowercase, tokenize=tokenize, force=tokenize == "none")
+
+
+def _corpus_score(metric: Any, hypotheses: Sequence[str], references: Sequence[str]) -> Score:
+    value = metric.corpus_score(list(hypotheses), [list(references)]).score
+    return Score(value, str(metric.get_signature()))
+
+
+def _equal(hypotheses: Sequence[str], references: Sequence[str], lowercase: bool) -> list[bool]:
+    """Whether each text equals its reference but for white space."""
+
+    def words(text: str) -> list[str]:
+        return (text.lower() if lowercase else text).split()
+
+    pairs = zip(hypotheses, references, strict=True)
+    return [words(hypothesis) == words(reference) for hypothesis, reference in pairs]
 
 
 def pairwise_chrf(texts: Sequence[str]) -> list[list[float]]:

@@ -4,10 +4,12 @@ from seq2seq.training.benchmark import TrainingBenchmark, benchmark_training
 from seq2seq.training.comparison import compare
 from seq2seq.training.evaluation import bleu_by_length, evaluate, evaluate_agreement
 from seq2seq.training.loop import Trainer
+from seq2seq.training.side_by_side import System, side_by_side
 from seq2seq.training.step import TrainingStep
 from seq2seq.training.train import TrainingResult, train
 
 __all__ = [
+    "System",
     "Trainer",
     "TrainingBenchmark",
     "TrainingResult",
@@ -17,5 +19,6 @@ __all__ = [
     "compare",
     "evaluate",
     "evaluate_agreement",
+    "side_by_side",
     "train",
 ]

@@ -1,5 +1,6 @@
 """Scores of a model on pairs of texts: the loss a token, and what real decoding gives against the references."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -51,7 +52,7 @@ def evaluate(
 
 
 def bleu_by_length(
-    sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str]
+    sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], **options: Any
 ) -> list[dict[str, Any]]:
     """BLEU by the number of words in the source: where a context of fixed size gives way.
 
@@ -59,13 +60,14 @@ def bleu_by_length(
         sources: Source texts.
         hypotheses: Their translations.
         references: Their right targets.
+        **options: As for `seq2seq.metrics.bleu`.
 
     Returns:
         For each group of lengths that has sentences: `shortest`, `longest` (None: no end), `sentences`, `bleu`.
     """
     return [
         {"shortest": part.shortest, "longest": part.longest, "sentences": part.sentences, "bleu": part.score.value}
-        for part in score_by_length(bleu, hypotheses, references, sources)
+        for part in score_by_length(functools.partial(bleu, **options), hypotheses, references, sources)
     ]
 
 

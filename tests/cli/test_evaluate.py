@@ -1,35 +1,30 @@
-"""Scores of a test set: the JSON object, the lines for people, and what is refused before a model is read."""
+"""Scores of a test set: the JSON object, the table for people, and what is refused before a model is read."""
 
 import json
+import math
 import sys
 import types
 
 import pytest
 import sacrebleu
 
+import seq2seq.training  # noqa: F401 - before a model of another kind takes the place of those it knows
 from seq2seq.cli.main import main
-from seq2seq.training import bleu_by_length, evaluate_agreement
 
 SOURCES = ["the cat is full today", "a dog", "the cats aren't full"]
 REFERENCES = ["THE CAT IS FULL TODAY", "A CAT", "THE CATS AREN'T FULL"]
+TRANSLATIONS = [source.upper() for source in SOURCES]
 TOKENIZED = ["the cat is full today", "a cat", "the cats aren &apos;t full"]
 
 
 @pytest.fixture
 def files(tmp_path, monkeypatch, model):
-    def score(translator, sources, references, **options):
-        hypotheses = translator.translate(sources, **options)
-        return {"bleu": 50.0, "perplexity": 2.5, "sentences": len(references), "signature": {"bleu": "x"}}, hypotheses
-
-    training = types.SimpleNamespace(
-        evaluate=score, evaluate_agreement=evaluate_agreement, bleu_by_length=bleu_by_length
-    )
-    monkeypatch.setitem(sys.modules, "seq2seq.training", training)
     monkeypatch.chdir(tmp_path)
     (tmp_path / "test.en").write_text("\n".join(SOURCES) + "\n")
     (tmp_path / "test.xx").write_text("\n".join(REFERENCES) + "\n")
     (tmp_path / "tok.xx").write_text("\n".join(TOKENIZED) + "\n")
     (tmp_path / "short.xx").write_text("A\n")
+    (tmp_path / "other.xx").write_text("\n".join(["X", *REFERENCES[1:]]) + "\n")
     items = ["0\tthe cat is full\tthe cat is full\tIS\tARE", "2\tthe cats is full\tthe cats are full\tARE\tIS"]
     (tmp_path / "agreement.tsv").write_text("\n".join(items) + "\n")
     return ["evaluate", "model.keras", "--source", "test.en", "--target", "test.xx"]
@@ -40,8 +35,22 @@ def test_json_is_one_object_and_nothing_else(files, capsys):
     out, err = capsys.readouterr()
     scores = json.loads(out)
     assert (out.count("\n"), err) == (1, "")
-    assert scores["perplexity"] == 2.5
+    costs = sum(len(word) for reference in REFERENCES for word in reference.split()) + len(REFERENCES)
+    tokens = sum(len(reference.split()) + 1 for reference in REFERENCES)
+    assert scores["loss"] == pytest.approx(costs / tokens)
+    assert scores["perplexity"] == pytest.approx(math.exp(costs / tokens))
+    for name, metric in (("bleu", sacrebleu.BLEU()), ("chrf", sacrebleu.CHRF()), ("ter", sacrebleu.TER())):
+        expected = metric.corpus_score(TRANSLATIONS, [REFERENCES], n_bootstrap=1000)
+        assert scores[name] == pytest.approx(expected.score)
+        # sacreBLEU keeps the numbers of its intervals to itself, but for print.
+        confidence = scores["confidence"][name]
+        assert f"(μ = {confidence['mean']:.2f} ± {confidence['margin']:.2f})" in expected.format()
+    assert scores["exact_match"] == pytest.approx(200 / 3)
     assert scores["sentences"] == 3
+    assert scores.keys() == {
+        "system", "loss", "perplexity", "bleu", "chrf", "ter", "exact_match", "sentences", "signature", "confidence",
+        "by_length",
+    }  # fmt: skip
 
 
 def test_bleu_by_source_length(files, capsys):
@@ -66,9 +75,71 @@ def test_bleu_of_papers(files, capsys):
     assert "tok:none" in scores["signature"]["lowercase_tokenized_bleu"]
 
 
-def test_lines_for_people(files, capsys):
-    assert main(files) == 0
-    assert capsys.readouterr().out.startswith("bleu: 50.00\nperplexity: 2.50\nsentences: 3\nsignature:\n  bleu: x\n")
+def test_against_translations_of_another_system(files, capsys):
+    assert main([*files, "--json", "--against", "other.xx", "--lowercase-tokenized", "tok.xx", "--language", "en"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    other = scores["against"]
+    assert (other["system"], "perplexity" in other, "loss" in other) == ("other.xx", False, False)
+    assert other["bleu"] == pytest.approx(sacrebleu.corpus_bleu(["X", *REFERENCES[1:]], [REFERENCES]).score)
+    assert other["p_value"].keys() == {"bleu", "chrf", "ter", "exact_match"} == other["confidence"].keys()
+    assert "lowercase_tokenized_bleu" in other
+    assert [row["sentences"] for row in other["by_length"]] == [3]
+
+
+def test_against_another_model(files, capsys, model, monkeypatch):
+    other = type(model)()
+    other.found = lambda text: model.found(text)[::-1]
+    monkeypatch.setattr(sys.modules["seq2seq.model"], "load", {"model.keras": model, "b.keras": other}.get)
+    assert main([*files, "--json", "--against", "b.keras", "--beam-size", "2", "--significance", "randomization"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    backwards = sacrebleu.corpus_bleu([source[::-1] for source in SOURCES], [REFERENCES]).score
+    assert scores["against"]["bleu"] == pytest.approx(backwards)
+    assert scores["against"]["perplexity"] == scores["perplexity"]
+    assert scores["against"]["p_value"]["perplexity"] == 1.0
+    assert "ar:10000" in scores["signature"]["bleu"]
+    assert [options for _, options in model.calls + other.calls] == [{"beam_size": 2}] * 2
+    # Perplexities of other tokens stand side by side, and are not compared.
+    other.score = lambda _, targets: [types.SimpleNamespace(log_prob=-2.0, pieces=[*target]) for target in targets]
+    assert main([*files, "--json", "--against", "b.keras"]) == 0
+    found = json.loads(capsys.readouterr().out)["against"]
+    assert "perplexity" in found["confidence"]
+    assert found["p_value"]["perplexity"] is None
+
+
+def test_a_corpus_in_tokens(files, capsys, tmp_path):
+    texts = ["the cat , is full .", "a dog , a cat .", "don 't"]
+    (tmp_path / "test.xx").write_text("\n".join(texts) + "\n")
+    assert main([*files, "--json", "--tokenize", "none", "--lowercase"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    expected = sacrebleu.corpus_bleu(SOURCES, [texts], tokenize="none", lowercase=True, force=True).score
+    assert scores["bleu"] == pytest.approx(expected)
+    assert scores["by_length"][0]["bleu"] == pytest.approx(expected)
+    assert "case:lc|eff:no|tok:none" in scores["signature"]["bleu"]
+    assert "case:lc" in scores["signature"]["chrf"]
+
+
+def test_translations_are_kept(files, capsys, tmp_path):
+    assert main([*files, "--output", "kept.xx"]) == 0
+    assert (tmp_path / "kept.xx").read_text().splitlines() == TRANSLATIONS
+    capsys.readouterr()
+    assert main([*files, "--against", "kept.xx", "--json"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    assert scores["against"]["bleu"] == scores["bleu"]
+    assert set(scores["against"]["p_value"].values()) == {1.0}
+
+
+def test_a_table_for_people(files, capsys):
+    assert main([*files, "--against", "other.xx", "--agreement", "agreement.tsv"]) == 0
+    table, lengths, rest = capsys.readouterr().out.split("\n\n")
+    lines = table.splitlines()
+    assert lines[0].split() == ["model.keras", "other.xx", "p"]
+    assert lines[4].startswith("exact_match  66.67 (")
+    assert [line.split()[0] for line in lines[1:]] == ["bleu", "chrf", "ter", "exact_match", "perplexity", "p:"]
+    assert lines[5].split()[-2:] == ["-", "-"]
+    assert lengths.splitlines()[1].split()[:2] == ["0-5", "3"]
+    assert rest.startswith("sentences: 3\n")
+    assert "  chrf: nrefs:1|bs:1000|seed:12345|" in rest
+    assert "agreement:\n  0: 100.00\n  2: 0.00\n" in rest
 
 
 def test_options_reach_the_search(files, model):
@@ -81,6 +152,11 @@ def test_options_reach_the_search(files, model):
     [
         (["--target", "short.xx"], 1, "short.xx: must have as many lines as test.en (3), but has 1 instead."),
         (["--lowercase-tokenized", "short.xx", "--language", "en"], 1, "short.xx: must have as many lines as test.en"),
+        (["--against", "short.xx"], 1, "short.xx: must have as many lines as test.en (3), but has 1 instead."),
+        (["--against", "nowhere.keras"], 1, "nowhere.keras: no such model file."),
+        (["--against", "./model.keras"], 2, "--against must be another system than the model"),
+        (["--output", "test.en"], 2, "--output must be another file than the input, but is test.en too."),
+        (["--tokenize", "moses"], 2, "--tokenize"),
         (["--lowercase-tokenized", "tok.xx"], 2, "--lowercase-tokenized and --language must be given together"),
         (["--source", "nowhere"], 1, "nowhere: the file does not exist."),
         (["--agreement", "nowhere"], 1, "nowhere"),

@@ -4,11 +4,12 @@ import math
 import re
 from collections import Counter
 
+import numpy as np
 import pytest
 import sacrebleu
 
 from seq2seq.errors import DataError
-from seq2seq.metrics import bleu, chrf, exact_match
+from seq2seq.metrics import bleu, chrf, compare_perplexities, compare_systems, exact_match, ter
 
 HYPOTHESES = ["The cat is on the mat .", "there is a dog in the large garden", "A small bird"]
 REFERENCES = ["the cat sat on the mat .", "there is a dog in the garden", "a small blue bird sings"]
@@ -87,12 +88,93 @@ def test_exact_match_counts_equal_texts():
     assert exact_match(hypotheses, references, lowercase=True) == (80.0, "exact|nrefs:1|case:lc")
 
 
-def test_an_unknown_tokenizer():
+def test_ter_is_edits_a_word():
+    hypotheses = ["the cat sat", "on the mat it sat today", "A Bird"]
+    references = ["the cat sat down", "it sat on the mat", "a bird"]
+    # A missing word; a moved phrase and a word too many; nothing but case.
+    assert ter(hypotheses, references).value == pytest.approx(100 * (1 + 2 + 0) / (4 + 5 + 2))
+    assert ter(hypotheses, references, lowercase=False).value == pytest.approx(100 * (1 + 2 + 2) / (4 + 5 + 2))
+    assert "case:mixed|tok:tercom" in ter(hypotheses, references, lowercase=False).signature
+
+
+@pytest.mark.parametrize("metric", [bleu, lambda *texts, **options: compare_systems(texts[:1], texts[1], **options)])
+def test_an_unknown_tokenizer(metric):
     with pytest.raises(ValueError, match=r"tokenize must be one of none, .*13a.*, but is 'moses' instead"):
-        bleu(HYPOTHESES, REFERENCES, tokenize="moses")
+        metric(HYPOTHESES, REFERENCES, tokenize="moses")
 
 
-@pytest.mark.parametrize("metric", [bleu, chrf, exact_match])
+def three_systems():
+    """References of random words, and systems that get 10, 20 and 20 % of the words wrong; many texts are equal."""
+    random = np.random.default_rng(3)
+    words = np.array(["the", "cat", "dog", "on", "a", "mat", "is"])
+    references = [" ".join(random.choice(words, 5)) for _ in range(60)]
+
+    def spoilt(share):
+        return [" ".join(w if random.random() > share else "X" for w in text.split()) for text in references]
+
+    return [spoilt(0.1), spoilt(0.2), spoilt(0.2)], references
+
+
+@pytest.mark.parametrize("test", ["bootstrap", "randomization"])
+def test_values_are_those_of_each_score_alone(test):
+    systems, references = three_systems()
+    found = compare_systems(systems, references, tokenize="none", lowercase=True, test=test)
+    for hypotheses, of_system in zip(systems, found, strict=True):
+        options = {"tokenize": "none", "lowercase": True}
+        assert of_system["bleu"].value == pytest.approx(bleu(hypotheses, references, **options).value)
+        assert of_system["chrf"].value == pytest.approx(chrf(hypotheses, references, lowercase=True).value)
+        assert of_system["ter"].value == pytest.approx(ter(hypotheses, references).value)
+        assert of_system["exact_match"].value == exact_match(hypotheses, references, lowercase=True).value
+        assert [of_system[name].p_value is None for name in of_system] == [hypotheses is systems[0]] * 4
+    assert "case:lc|eff:no|tok:none" in found[0]["bleu"].signature
+    samples = "bs:1000|ar:10000|seed:12345" if test == "randomization" else "bs:1000|seed:12345"
+    assert samples in found[0]["chrf"].signature
+
+
+def test_intervals_and_significance_are_those_of_a_plain_loop():
+    systems, references = three_systems()
+    found = compare_systems(systems, references)
+    equal = np.array([[100.0 * (h == r) for h, r in zip(system, references, strict=True)] for system in systems])
+    log_probs = np.array(
+        [[(-3.0 - (h != r), 5) for h, r in zip(system, references, strict=True)] for system in systems]
+    )
+    of_tokens = compare_perplexities(log_probs.tolist())
+    random, accuracies, perplexities = np.random.default_rng(12345), [], []
+    for drawn in random.choice(60, size=(1000, 60)):
+        accuracies.append([of_system[drawn].mean() for of_system in equal])
+        perplexities.append([math.exp(-one[drawn, 0].sum() / one[drawn, 1].sum()) for one in log_probs])
+    exact = [one["exact_match"] for one in found]
+    for samples, estimates in ((np.array(accuracies), exact), (np.array(perplexities), of_tokens)):
+        for column, estimate in zip(samples.T, estimates, strict=True):
+            ordered = np.sort(column)
+            assert estimate.mean == pytest.approx(column.mean())
+            assert estimate.margin == pytest.approx((ordered[974] - ordered[25]) / 2)
+        for other in (1, 2):
+            differences = np.abs(samples[:, other] - samples[:, 0])
+            real = abs(estimates[other].value - estimates[0].value)
+            extreme = np.sum(differences - differences.mean() > real)
+            assert estimates[other].p_value == pytest.approx((extreme + 1) / 1001, abs=0.005)
+    assert of_tokens[0].value == pytest.approx(math.exp(-log_probs[0, :, 0].sum() / 300))
+
+
+@pytest.mark.parametrize("test", ["bootstrap", "randomization"])
+def test_a_system_does_not_differ_from_itself(test):
+    (hypotheses, *_), references = three_systems()
+    _, again = compare_systems([hypotheses, list(hypotheses)], references, test=test)
+    assert {estimate.p_value for estimate in again.values()} == {1.0}
+
+
+def test_perplexities_of_other_tokens_cannot_be_compared():
+    with pytest.raises(DataError, match="must be of the same tokens to be compared"):
+        compare_perplexities([[(-2.0, 2)], [(-2.0, 3)]])
+    assert compare_perplexities([[(-1e5, 2)]])[0].value == math.inf
+
+
+def one_system(hypotheses, references):
+    return compare_systems([hypotheses], references)
+
+
+@pytest.mark.parametrize("metric", [bleu, chrf, ter, exact_match, one_system])
 @pytest.mark.parametrize(
     ("hypotheses", "references", "message"),
     [

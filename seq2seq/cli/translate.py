@@ -7,7 +7,7 @@ import os
 import pathlib
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
@@ -19,6 +19,7 @@ from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
 
 if TYPE_CHECKING:
+    from seq2seq.model import Hypothesis
     from seq2seq.serving import Answer
     from seq2seq.text import Line
 
@@ -31,6 +32,7 @@ PATIENCE = 0.05
 LINE_BREAKS = str.maketrans("\r\n", "  ")
 
 Format = Literal["text", "jsonl"]
+Switch = Annotated[bool, cyclopts.Parameter(negative=())]
 
 
 def translate(
@@ -41,7 +43,9 @@ def translate(
     output: str | None = None,
     format: Format = "text",  # noqa: A002 - the word of the flag
     input_format: Format | None = None,
-    tokens: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    tokens: Switch = False,
+    attention: Switch = False,
+    ensemble: Annotated[tuple[str, ...], cyclopts.Parameter(negative=(), consume_multiple=True)] = (),
     window: int = WINDOW_LINES,
     max_line_characters: int | None = None,
     search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
@@ -63,8 +67,11 @@ def translate(
             translations and their scores, and the problem of a line that has one.
         input_format: text, a source a line; jsonl, an object a line with "source", and as it likes "prefix" (a string),
             "required" and "banned" (lists of strings), and keys of its own; left out: as --format.
-        tokens: in jsonl, also the tokens of each translation, the log-probability of each, and the place of the source
-            token that each attended to most.
+        tokens: in jsonl, also the tokens of the source and of each translation, the log-probability of each, and the
+            place of the source token, from 0, that each attended to most.
+        attention: the same, and how much each attended to each source token, a list for each.
+        ensemble: other models whose log-probabilities are averaged with the model's at every step; they must share its
+            target vocabulary.
         window: lines read and searched together, at most, from which batches of similar length are made.
         max_line_characters: of a longer line the beginning is translated; left out: 10,000.
         search: how to search.
@@ -73,23 +80,23 @@ def translate(
         raise ConfigError(f"--window must be at least 1, but is {window} instead.")
     if max_line_characters is not None and max_line_characters < 1:
         raise ConfigError(f"--max-line-characters must be at least 1, but is {max_line_characters} instead.")
-    if tokens and format == "text":
-        raise ConfigError("--tokens must be left out where --format is text, but is given. Add --format jsonl.")
+    if (tokens or attention) and format == "text":
+        name = "--tokens" if tokens else "--attention"
+        raise ConfigError(f"{name} must be left out where --format is text, but is given. Add --format jsonl.")
     if file != "-":
         refuse_same_file(output, file)
     import_tensorflow()
-    from seq2seq.model import load
     from seq2seq.serving import StreamReport, answer_stream, json_requests, text_requests
     from seq2seq.text import windows
 
-    translator = load(model)
+    translator, source_pieces = _translator(model, ensemble)
     options = search.given()
     count = translator.decoding.replaced(**options).n_best
     read = json_requests if (input_format or format) == "jsonl" else text_requests
     lines = _scanned(file, {} if max_line_characters is None else {"max_line_characters": max_line_characters})
     cut = windows(read(lines), window, lambda request: len(request.source), WINDOW_CHARACTERS, _patience(file))
     written = (
-        functools.partial(_json_lines, tokens=tokens)
+        functools.partial(_json_lines, source_pieces if tokens or attention else None, attention)
         if format == "jsonl"
         else functools.partial(_text_lines, count=count)
     )
@@ -101,13 +108,29 @@ def translate(
         ProgressBar(_total(file), "line", "lines", hidden=stream.isatty()) as progress,
     ):
         try:
-            for answer in answer_stream(translator, cut, report, progress.say, attention=tokens, **options):
+            for answer in answer_stream(
+                translator, cut, report, progress.say, attention=tokens or attention, **options
+            ):
                 # In one piece, so that a kill leaves whole lines.
                 stream.write("".join(f"{line}\n" for line in written(answer)))
                 progress.show(1, 1)
         finally:
             if report.counts:
                 progress.say(report.summary())
+
+
+def _translator(model: str, ensemble: Sequence[str]) -> tuple[Any, Callable[[str], list[str]]]:
+    """What translates, and how the first model of it cuts a source into tokens."""
+    from seq2seq.model import Ensemble, load
+
+    models = [load(path) for path in (model, *ensemble)]
+    source_pieces = models[0].require_tokenizer().source_pieces
+    if not ensemble:
+        return models[0], source_pieces
+    try:
+        return Ensemble(models), source_pieces
+    except ValueError as error:
+        raise ConfigError(f"--ensemble: {error}") from error
 
 
 def _scanned(file: str, options: dict[str, int]) -> Iterator["Line"]:
@@ -143,20 +166,23 @@ def _text_lines(answer: "Answer", count: int) -> list[str]:
     return texts + [""] * (count - len(texts))
 
 
-def _json_lines(answer: "Answer", tokens: bool) -> list[str]:
-    found = []
-    for hypothesis in answer.hypotheses:
-        entry: dict[str, Any] = {
-            "text": hypothesis.text,
-            "score": hypothesis.score,
-            "log_prob": hypothesis.log_prob,
-        }
-        if tokens:
-            entry["tokens"] = hypothesis.pieces
-            entry["token_log_probs"] = hypothesis.token_log_probs
-            entry["alignment"] = hypothesis.alignment
-        found.append(entry)
-    record = {"source": answer.request.source, **answer.request.record, "translations": found}
+def _json_lines(source_pieces: Callable[[str], list[str]] | None, with_attention: bool, answer: "Answer") -> list[str]:
+    record: dict[str, Any] = {"source": answer.request.source, **answer.request.record}
+    if source_pieces is not None and answer.hypotheses:
+        record["source_tokens"] = source_pieces(answer.request.source)
+    record["translations"] = [
+        _json_translation(found, source_pieces is not None, with_attention) for found in answer.hypotheses
+    ]
     if answer.problem is not None:
         record["problem"] = answer.problem
     return [json.dumps(record, ensure_ascii=False)]
+
+
+def _json_translation(found: "Hypothesis", with_tokens: bool, with_attention: bool) -> dict[str, Any]:
+    entry: dict[str, Any] = {"text": found.text, "score": found.score, "log_prob": found.log_prob}
+    if with_tokens:
+        entry |= {"tokens": found.pieces, "token_log_probs": found.token_log_probs, "alignment": found.alignment}
+    if with_attention:
+        weights = found.attention_weights
+        entry["attention"] = None if weights is None else weights.tolist()
+    return entry

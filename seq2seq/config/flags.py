@@ -119,9 +119,17 @@ def call(app: cyclopts.App, arguments: Sequence[str]) -> Any:
         ConfigError: the command line is wrong.
     """
     try:
-        return app(list(arguments))
+        return app(_hyphens_last(arguments))
     except cyclopts.CycloptsError as error:
         raise ConfigError(str(error)) from None
+
+
+def _hyphens_last(arguments: Sequence[str]) -> list[str]:
+    """The same with lone hyphens, which stand for standard input, where Cyclopts does not take them for flags."""
+    if "-" not in arguments or "--" in arguments:
+        return list(arguments)
+    rest = [argument for argument in arguments if argument != "-"]
+    return [*rest, "--", *["-"] * (len(arguments) - len(rest))]
 
 
 def with_setting_flags(command: Callable[..., Any]) -> Callable[..., Any]:

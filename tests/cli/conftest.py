@@ -5,6 +5,7 @@ import sys
 import types
 from typing import NamedTuple
 
+import numpy as np
 import pytest
 
 from seq2seq.config import Decoding
@@ -18,6 +19,7 @@ class FakeHypothesis(NamedTuple):
     log_prob: float = -2.0
     pieces: tuple[str, ...] = ("▁A", "</s>")
     token_log_probs: tuple[float, ...] = (-1.5, -0.5)
+    attention_weights: np.ndarray = np.array([[0.75, 0.25], [0.0, 1.0]])
     alignment: tuple[int, ...] | None = (0, 1)
 
 
@@ -47,6 +49,9 @@ class FakeModel:
                 raise DataError(f"required[{index}]: 'impossible' cannot be written.")
         return [self.found(text)[:wanted] if text else [FakeHypothesis("", 0.0)] for text in texts]
 
+    def require_tokenizer(self):
+        return types.SimpleNamespace(source_pieces=lambda text: [f"▁{text}", "</s>"])
+
     @staticmethod
     def found(text):
         return [FakeHypothesis(text.upper(), -0.5), FakeHypothesis(text[::-1], -1.5)]
@@ -61,16 +66,30 @@ class FakeModel:
         return [hypotheses[0].text for hypotheses in self.generate(texts, **options)]
 
 
+class FakeEnsemble(FakeModel):
+    """Tells that it has several models by what it finds; models that are one object cannot vote."""
+
+    def __init__(self, models):
+        super().__init__()
+        if models[0] is models[-1]:
+            raise ValueError("models must share one target vocabulary.")
+        self.found = lambda text: [FakeHypothesis(f"{len(models)} {text}", -0.5)]
+
+
 @pytest.fixture
 def model(monkeypatch):
     fake = FakeModel()
 
     def load(path):
+        if path == "second.keras":
+            return FakeModel()
         if path != "model.keras":
             raise ModelFileError(f"{path}: no such model file.")
         return fake
 
     for verb in ("translate", "evaluate", "score"):
         monkeypatch.setattr(f"seq2seq.cli.{verb}.import_tensorflow", lambda: None)
-    monkeypatch.setitem(sys.modules, "seq2seq.model", types.SimpleNamespace(load=load, perplexity=math.exp))
+    monkeypatch.setitem(
+        sys.modules, "seq2seq.model", types.SimpleNamespace(load=load, perplexity=math.exp, Ensemble=FakeEnsemble)
+    )
     return fake

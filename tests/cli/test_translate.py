@@ -112,9 +112,26 @@ def test_json_lines_keep_keys_of_their_own_and_say_what_they_wish(model, typed, 
         "alignment": [0, 1],
     }
     assert found == [
-        {**lines[0], "translations": [entry]},
-        {**lines[1], "translations": [{**entry, "text": "CD"}]},
+        {**lines[0], "source_tokens": ["▁ab", "</s>"], "translations": [entry]},
+        {**lines[1], "source_tokens": ["▁cd", "</s>"], "translations": [{**entry, "text": "CD"}]},
     ]
+
+
+def test_json_lines_tell_the_attention_to_each_token(model, typed, capsys):
+    typed(b"ab\n\xff\n")
+    arguments = ["translate", "model.keras", "--format", "jsonl", "--input-format", "text"]
+    assert main([*arguments, "--attention"]) == 0
+    found, bad = map(json.loads, capsys.readouterr().out.splitlines())
+    assert found["source_tokens"] == ["▁ab", "</s>"]
+    assert found["translations"][0]["alignment"] == [0, 1]
+    assert found["translations"][0]["attention"] == [[0.75, 0.25], [0.0, 1.0]]
+    assert "source_tokens" not in bad
+
+
+def test_several_models_vote(model, typed, capsys):
+    typed(b"ab\n")
+    assert main(["translate", "model.keras", "-", "--ensemble", "second.keras", "second.keras"]) == 0
+    assert capsys.readouterr().out == "3 ab\n"
 
 
 def test_json_in_text_out(model, typed, capsys):
@@ -251,6 +268,9 @@ def test_ctrl_c_says_what_was_done(model, typed, monkeypatch, capsys):
         (["model.keras", "--window", "0"], 2, "--window must be at least 1, but is 0 instead."),
         (["model.keras", "--max-line-characters", "0"], 2, "--max-line-characters must be at least 1, but is 0"),
         (["model.keras", "--tokens"], 2, "--tokens must be left out where --format is text, but is given."),
+        (["model.keras", "--attention"], 2, "--attention must be left out where --format is text, but is given."),
+        (["model.keras", "--ensemble", "other.keras"], 1, "other.keras: no such model file."),
+        (["model.keras", "--ensemble", "model.keras"], 2, "--ensemble: models must share one target vocabulary."),
         (["model.keras", "--output", "/dev/full"], 1, "/dev/full: the results cannot be written: No space left"),
         (["model.keras", "--beam-size", "0"], 2, "decoding.beam_size must be at least 1, but is 0 instead."),
         (["model.keras", "--n-best", "9"], 2, "decoding.n_best must be at most decoding.beam_size (5), but is 9"),

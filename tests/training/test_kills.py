@@ -269,8 +269,8 @@ def is_half_written(folder: pathlib.Path) -> bool:
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_twenty_kills_at_random_moments_on_multi30k(tmp_path):
-    """The recipe in small, on its first pairs: ten runs that are killed twice each, anywhere in what is left of them,
-    from the first import to the scores. Each makes its own tokenizer and encodes its own corpus."""
+    """The recipe in small, on its first pairs: four runs that are killed five times each, anywhere in what is left of
+    them, from the first import to the scores. Each makes its own tokenizer and encodes its own corpus."""
     root = os.environ.get("SEQ2SEQ_DATA")
     if root is None or not pathlib.Path(root, "multi30k").is_dir():
         pytest.skip("SEQ2SEQ_DATA names no folder with multi30k")
@@ -283,7 +283,7 @@ def test_twenty_kills_at_random_moments_on_multi30k(tmp_path):
         *("--tokenizer.vocabulary-size", "500", "--tokenizer.sampling-alpha", "0.2", "--model.embedding-size", "32"),
         *("--model.encoder.units", "32", "--model.decoder.units", "64", "--training.batch-tokens", "1024"),
         *("--training.warmup-steps", "20", "--training.epochs", "3", "--training.evaluate-every", "0.5"),
-        *("--training.save-every", "1", "--training.average-checkpoints", "2"),
+        *("--training.save-every", "3", "--training.average-checkpoints", "2"),
     ]
     whole = tmp_path / "whole" / "run"
     before = os.times()
@@ -291,10 +291,10 @@ def test_twenty_kills_at_random_moments_on_multi30k(tmp_path):
     after = os.times()
     seconds = after.children_user + after.children_system - before.children_user - before.children_system
     right, draw = left_by(whole), random.Random(0)
-    for number in range(10):
+    for number in range(4):
         folder = tmp_path / f"killed-{number}" / "run"
         kills = 0
-        while kills < 2:
+        while kills < 5:
             # Every life starts, compiles and scores, which takes two thirds of the whole.
             left = 1 - saved_updates(folder) / right["progress"]["updates"]
             limit = draw.uniform(0, seconds * (2 + left) / 3)

@@ -121,12 +121,14 @@ def translate(
 
 def _translator(model: str, ensemble: Sequence[str]) -> tuple[Any, Callable[[str], list[str]]]:
     """What translates, and how the first model of it cuts a source into tokens."""
-    from seq2seq.model import Ensemble, load
+    from seq2seq.model import load
 
     models = [load(path) for path in (model, *ensemble)]
     source_pieces = models[0].require_tokenizer().source_pieces
     if not ensemble:
         return models[0], source_pieces
+    from seq2seq.model import Ensemble
+
     try:
         return Ensemble(models), source_pieces
     except ValueError as error:
@@ -184,5 +186,5 @@ def _json_translation(found: "Hypothesis", with_tokens: bool, with_attention: bo
         entry |= {"tokens": found.pieces, "token_log_probs": found.token_log_probs, "alignment": found.alignment}
     if with_attention:
         weights = found.attention_weights
-        entry["attention"] = None if weights is None else weights.tolist()
+        entry["attention"] = None if weights is None else weights.astype(float).round(4).tolist()
     return entry

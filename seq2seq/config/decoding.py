@@ -58,7 +58,8 @@ class Decoding(Section):
     required_phrases: tuple[str, ...] = ()
     """Words or phrases that every translation holds; a beam of 5 or more finds them better places."""
     banned_phrases: tuple[str, ...] = ()
-    """Words or phrases that no translation holds, nor a word that is spelled on from one; upper case counts."""
+    """Words or phrases that no translation holds; upper case counts. A longer word is lost with them where its tokens
+    are theirs and some more."""
     beam_groups: Positive = 1
     """Groups of equal size that the beam is cut into, each of which avoids what those before it write."""
     diversity: NonNegativeFloat = 0.5

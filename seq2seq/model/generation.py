@@ -90,6 +90,8 @@ class Generator:
                 "decoding.sample must be false where phrases are required, but is true instead. Use a beam.",
                 "decoding.sample",
             )
+        if options.prefix or options.required_phrases or options.banned_phrases:
+            self._vocabulary.check(options)
         reads = all(model.decoder.context.reads_every_step for model in self._models)
         if options.coverage_penalty != "none" and not reads:
             raise ConfigError(

@@ -2,6 +2,7 @@
 
 import bisect
 import functools
+import sys
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -9,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seq2seq.config import Decoding
-from seq2seq.errors import DataError
+from seq2seq.errors import ConfigError, DataError
 from seq2seq.text import END_ID, PAD_ID, UNKNOWN_ID, Tokenizer
 
 SPACE = "▁"
@@ -89,20 +90,32 @@ class Vocabulary:
         self.continues_word = np.zeros_like(self.begins_word)
         self.continues_word[first:] = [_is_of_a_word(piece[0]) for piece in pieces]
 
-    def constraints(self, wish: Wish, place: int, limit: int) -> Constraints:
+    def check(self, options: Decoding) -> None:
+        """Refuse options that no sentence could meet, before any sentence is refused for them.
+
+        Raises:
+            ConfigError: A prefix or a phrase cannot be written, or is both required and banned.
+        """
+        wish = Wish(options.prefix, options.required_phrases, options.banned_phrases)
+        try:
+            self.constraints(wish, None, limit=sys.maxsize)
+        except DataError as error:
+            raise ConfigError(str(error)) from error
+
+    def constraints(self, wish: Wish, place: int | None, limit: int) -> Constraints:
         """One sentence's wishes in tokens.
 
         Args:
             wish: What it wants.
-            place: Its place among the texts, for the message.
+            place: Its place among the texts, for the message; None: it is what the options want of all.
             limit: The most tokens that it may have.
 
         Raises:
             DataError: A wish cannot come true: a prefix or a required phrase that the vocabulary cannot write, phrases
                 that are both required and banned, or more tokens than the limit.
         """
-        prefix = self._encoded(wish.prefix, f"prefixes[{place}]") if wish.prefix.strip() else []
-        required = [self._encoded(phrase, f"required[{place}]") for phrase in dict.fromkeys(wish.required)]
+        prefix = self._encoded(wish.prefix, _named("prefix", place)) if wish.prefix.strip() else []
+        required = [self._encoded(phrase, _named("required", place)) for phrase in dict.fromkeys(wish.required)]
         banned = [spelled for phrase in dict.fromkeys(wish.banned) if (spelled := self._spelled(phrase, place))]
         for phrase in wish.required:
             self._check_allowed(phrase, banned, place)
@@ -144,24 +157,25 @@ class Vocabulary:
             )
         return ids[:-1]
 
-    def _spelled(self, phrase: str, place: int) -> str:
+    def _spelled(self, phrase: str, place: int | None) -> str:
         """The characters of a phrase as pieces spell them; nothing for one that no pieces can spell."""
         (ids,) = self._tokenizer.encode_target([phrase])
         if len(ids) == 1:
-            raise DataError(f"banned[{place}] must hold words, but is {phrase!r} instead. Leave it out.")
+            raise DataError(f"{_named('banned', place)} must hold words, but is {phrase!r} instead. Leave it out.")
         return "" if UNKNOWN_ID in ids else self._joined(ids[:-1])
 
     def _joined(self, ids: list[int]) -> str:
         return SPACE + "".join(self._tokenizer.target_pieces(ids)).strip(SPACE)
 
-    def _check_allowed(self, phrase: str, banned: Iterable[str], place: int) -> None:
+    def _check_allowed(self, phrase: str, banned: Iterable[str], place: int | None) -> None:
         (ids,) = self._tokenizer.encode_target([phrase])
         spelled = self._joined(ids[:-1]) + SPACE
         for other in banned:
             end = spelled.find(other) + len(other)
             if other in spelled and not _is_of_a_word(spelled[end]):
                 raise DataError(
-                    f"required[{place}] must not hold a banned phrase, but {phrase!r} holds {other[1:]!r}. Keep one."
+                    f"{_named('required', place)} must not hold a banned phrase, but {phrase!r} holds {other[1:]!r}. "
+                    "Keep one."
                 )
 
     def _transitions(self, phrases: Sequence[str]) -> Iterator[tuple[int, int, int]]:
@@ -196,6 +210,12 @@ class Vocabulary:
             elif rest.startswith(body) and not _is_of_a_word(rest[len(body)]):
                 found.append((0, token, len(phrase)))
         return tuple(found)
+
+
+def _named(kind: str, place: int | None) -> str:
+    if place is None:
+        return {"prefix": "decoding.prefix"}.get(kind, f"decoding.{kind}_phrases")
+    return f"{'prefixes' if kind == 'prefix' else kind}[{place}]"
 
 
 def _is_of_a_word(character: str) -> bool:

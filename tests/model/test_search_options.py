@@ -207,6 +207,17 @@ class TestWords:
                 r"required\[0\] must not hold a banned phrase, but 'la kato amas' holds 'kato'\. Keep one\.",
             ),
             (
+                {"required_phrases": ["日本"]},
+                ConfigError,
+                r"decoding\.required_phrases must be text that the model's vocabulary can write, but is '日本'",
+            ),
+            ({"prefix": "日本"}, ConfigError, r"decoding\.prefix must be text that the model's vocabulary can write"),
+            (
+                {"required_phrases": ["la kato"], "banned_phrases": ["kato"]},
+                ConfigError,
+                r"decoding\.required_phrases must not hold a banned phrase, but 'la kato' holds 'kato'\. Keep one\.",
+            ),
+            (
                 {"required": [["kato"], []], "sample": True},
                 ConfigError,
                 r"decoding\.sample must be false where phrases are required, but is true instead\. Use a beam\.",

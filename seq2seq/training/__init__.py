@@ -2,6 +2,7 @@
 
 from seq2seq.training.benchmark import TrainingBenchmark, benchmark_training
 from seq2seq.training.comparison import compare
+from seq2seq.training.decoding_benchmark import DecodingBenchmark, benchmark_decoding
 from seq2seq.training.evaluation import bleu_by_length, evaluate, evaluate_agreement
 from seq2seq.training.loop import Trainer
 from seq2seq.training.side_by_side import System, side_by_side
@@ -9,11 +10,13 @@ from seq2seq.training.step import TrainingStep
 from seq2seq.training.train import TrainingResult, train
 
 __all__ = [
+    "DecodingBenchmark",
     "System",
     "Trainer",
     "TrainingBenchmark",
     "TrainingResult",
     "TrainingStep",
+    "benchmark_decoding",
     "benchmark_training",
     "bleu_by_length",
     "compare",

@@ -15,6 +15,7 @@ Lengths = Sequence[int] | np.ndarray
 THERE_AND_BACK = 6
 """Operations for each pair of numbers that a product multiplies: a multiplication and an addition forwards, and the
 same again for the gradient of each of its two factors."""
+THERE = THERE_AND_BACK // 3
 
 
 class StepFlops(NamedTuple):
@@ -80,6 +81,21 @@ def step_flops(model: Seq2Seq, source_lengths: Lengths, target_lengths: Lengths)
         + places * context.place,
         readout_and_loss=target * _flops_a_row(decoder.output_embeddings),
     )
+
+
+def forward_flops(model: Seq2Seq, source_lengths: Lengths, target_lengths: Lengths) -> StepFlops:
+    """Operations in the matrix products that decoding cannot do without: those of `step_flops` without gradients.
+
+    Args:
+        model: The model.
+        source_lengths: Source tokens of each sentence.
+        target_lengths: Target tokens of each sentence, those of all its hypotheses together.
+
+    Returns:
+        Operations by part.
+    """
+    flops = step_flops(model, source_lengths, target_lengths)
+    return StepFlops(*(part * THERE // THERE_AND_BACK for part in flops))
 
 
 def _flops_a_row(*weights: Any) -> int:

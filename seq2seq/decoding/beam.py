@@ -10,7 +10,7 @@ search is exhaustive.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -109,21 +109,31 @@ def beam_search(
     limits = checked_limits(max_steps, batch_size)
     check_rows(initial_state, batch_size)
 
-    def advance(progress: loop.Progress, scores: loop.Scores) -> loop.Advanced:
-        candidates = _candidates(progress, scores, beam_size, banned_ids, end_id, pad_id, prefix, required)
-        by_place = [tf.shape(limits)[0], beam_size, tf.shape(candidates.token_ids)[1]]
-        token_ids, gains, log_probs = (tf.reshape(part, by_place) for part in candidates[:3])
-        candidates = candidates._replace(token_ids=token_ids, gains=gains, log_probs=log_probs)
-        positions, banks = (), None
-        if required is not None:
-            positions = required.after(progress.positions, candidates.token_ids)
-            banks = required.written(positions)
-            gains = _with_room(progress, candidates, positions, required, limits, end_id, prefix)
-            candidates = candidates._replace(gains=gains)
-        chosen, chosen_sums = _choose_places(progress, candidates, banks, groups, diversity)
-        advanced = _fill_places(progress, candidates, positions, chosen, chosen_sums, scores, limits, end_id, pad_id)
-        progress = advanced.progress
-        return advanced._replace(progress=progress._replace(is_done=_is_done(progress, limits, ranking, n_best)))
+    def advance_for(sentences: tf.Tensor) -> Callable[[loop.Progress, loop.Scores], loop.Advanced]:
+        limits_now, ranking_now = tf.gather(limits, sentences), ranking.for_sentences(sentences)
+        prefix_now = None if prefix is None else prefix.for_sentences(sentences)
+        required_now = None if required is None else required.for_sentences(sentences)
+
+        def advance(progress: loop.Progress, scores: loop.Scores) -> loop.Advanced:
+            candidates = _candidates(progress, scores, beam_size, banned_ids, end_id, pad_id, prefix_now, required_now)
+            by_place = [tf.size(sentences), beam_size, tf.shape(candidates.token_ids)[1]]
+            token_ids, gains, log_probs = (tf.reshape(part, by_place) for part in candidates[:3])
+            candidates = candidates._replace(token_ids=token_ids, gains=gains, log_probs=log_probs)
+            positions, banks = (), None
+            if required_now is not None:
+                positions = required_now.after(progress.positions, candidates.token_ids)
+                banks = required_now.written(positions)
+                gains = _with_room(progress, candidates, positions, required_now, limits_now, end_id, prefix_now)
+                candidates = candidates._replace(gains=gains)
+            chosen, chosen_sums = _choose_places(progress, candidates, banks, groups, diversity)
+            advanced = _fill_places(
+                progress, candidates, positions, chosen, chosen_sums, scores, limits_now, end_id, pad_id
+            )
+            progress = advanced.progress
+            is_done = _is_done(progress, limits_now, ranking_now, n_best)
+            return advanced._replace(progress=progress._replace(is_done=is_done))
+
+        return advance
 
     progress = loop.start(limits, beam_size, start_id, groups)
     if source_mask is not None:
@@ -133,7 +143,7 @@ def beam_search(
         progress = progress._replace(positions=required.start(beam_size))
     progress, record = loop.run(
         step,
-        advance,
+        advance_for,
         progress,
         loop.repeat_rows(initial_state, beam_size),
         limits=limits,
@@ -272,6 +282,7 @@ def _fill_places(
         positions = tf.where(is_kept[..., tf.newaxis], _of_rows(progress.positions, rows), of_chosen(positions))
     progress = loop.Progress(
         number_of_steps=number_of_steps,
+        sentences=progress.sentences,
         last_ids=token_ids,
         sums=tf.where(is_kept, _of_rows(progress.sums, rows), chosen_sums),
         lengths=tf.where(is_open, number_of_steps, _of_rows(progress.lengths, rows)),

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from seq2seq.decoding.hypotheses import StepFunction
+from seq2seq.decoding.hypotheses import StepFunction, lets_sentences_leave, of_sentences
 
 AVERAGES = ("log_probs", "probs")
 
@@ -41,17 +42,31 @@ def ensemble_step(steps: Sequence[StepFunction], average: str = "log_probs") -> 
     if average not in AVERAGES:
         raise ValueError(f"average must be one of {', '.join(AVERAGES)}, but is {average!r} instead.")
 
-    def step(token_ids: tf.Tensor, states: tuple[Any, ...]) -> tuple[tf.Tensor, tuple[Any, ...], tf.Tensor | None]:
+    kind = _LeavingEnsembleStep if all(map(lets_sentences_leave, steps)) else _EnsembleStep
+    return kind(tuple(steps), average)
+
+
+@dataclasses.dataclass(frozen=True)
+class _EnsembleStep:
+    steps: tuple[StepFunction, ...]
+    average: str
+
+    def __call__(
+        self, token_ids: tf.Tensor, states: tuple[Any, ...]
+    ) -> tuple[tf.Tensor, tuple[Any, ...], tf.Tensor | None]:
         logits, states, weights = zip(
-            *(step(token_ids, state) for step, state in zip(steps, states, strict=True)), strict=True
+            *(step(token_ids, state) for step, state in zip(self.steps, states, strict=True)), strict=True
         )
         log_probs = tf.stack([tf.nn.log_softmax(tf.cast(one, tf.float32)) for one in logits])
-        if average == "log_probs":
+        if self.average == "log_probs":
             joined = tf.reduce_mean(log_probs, axis=0)
         else:
-            joined = tf.reduce_logsumexp(log_probs, axis=0) - tf.math.log(float(len(steps)))
+            joined = tf.reduce_logsumexp(log_probs, axis=0) - tf.math.log(float(len(self.steps)))
         if any(one is None for one in weights):
             return joined, states, None
         return joined, states, tf.reduce_mean(tf.stack([tf.cast(one, tf.float32) for one in weights]), axis=0)
 
-    return step
+
+class _LeavingEnsembleStep(_EnsembleStep):
+    def for_sentences(self, sentences: tf.Tensor) -> StepFunction:
+        return ensemble_step([of_sentences(step, sentences) for step in self.steps], self.average)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -65,19 +65,25 @@ def greedy_search(
     limits = checked_limits(max_steps, batch_size)
     check_rows(initial_state, batch_size)
 
-    def advance(progress: loop.Progress, scores: loop.Scores) -> loop.Advanced:
-        candidates = best_tokens(scores, 1, banned_ids, end_id)
-        if prefix is not None:
-            candidates = with_prefix(candidates, scores, prefix, progress.number_of_steps)
-        best = tf.argmax(candidates.gains, axis=-1, output_type=tf.int32)[:, tf.newaxis]
-        token_ids, log_probs = (
-            tf.gather(values, best, batch_dims=1) for values in (candidates.token_ids, candidates.log_probs)
-        )
-        return take(progress, token_ids, log_probs, limits, end_id, pad_id)
+    def advance_for(sentences: tf.Tensor) -> Callable[[loop.Progress, loop.Scores], loop.Advanced]:
+        limits_now = tf.gather(limits, sentences)
+        prefix_now = None if prefix is None else prefix.for_sentences(sentences)
+
+        def advance(progress: loop.Progress, scores: loop.Scores) -> loop.Advanced:
+            candidates = best_tokens(scores, 1, banned_ids, end_id)
+            if prefix_now is not None:
+                candidates = with_prefix(candidates, scores, prefix_now, progress.number_of_steps)
+            best = tf.argmax(candidates.gains, axis=-1, output_type=tf.int32)[:, tf.newaxis]
+            token_ids, log_probs = (
+                tf.gather(values, best, batch_dims=1) for values in (candidates.token_ids, candidates.log_probs)
+            )
+            return take(progress, token_ids, log_probs, limits_now, end_id, pad_id)
+
+        return advance
 
     progress, record = loop.run(
         step,
-        advance,
+        advance_for,
         loop.start(limits, 1, start_id),
         initial_state,
         limits=limits,

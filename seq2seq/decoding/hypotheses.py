@@ -12,11 +12,24 @@ StepFunction = Callable[[tf.Tensor, Any], tuple[tf.Tensor, Any, tf.Tensor | None
 
 A sentence has as many rows as the search has beams, and they lie together: row = sentence * beams + beam.
 What is the same for all rows of a sentence, such as the encoder's outputs, belongs in the closure of the
-function, once a sentence: the search would copy it at every step if it were part of the state.
+function, once a sentence: the search would copy it at every step if it were part of the state. Where the function is
+an object with a method `for_sentences(sentences) -> StepFunction`, which gives the function for these of the
+sentences, (batch,) int32, alone, the search leaves sentences behind when they are done.
 
 `token_ids` is (rows,) int32; the leaves of `state` are tensors with leading dimension rows; `logits` is
 (rows, vocabulary) of any float type; `attention_weights` is (rows, source_steps) or None.
 """
+
+
+def lets_sentences_leave(step: StepFunction) -> bool:
+    """Whether a step function has `for_sentences`."""
+    return hasattr(step, "for_sentences")
+
+
+def of_sentences(step: StepFunction, sentences: tf.Tensor) -> StepFunction:
+    """The step function for these of the sentences, where it lets sentences leave; else itself, for all."""
+    narrow = getattr(step, "for_sentences", None)
+    return step if narrow is None else narrow(sentences)
 
 
 class Hypotheses(NamedTuple):
@@ -53,6 +66,10 @@ class Prefix(NamedTuple):
 
     token_ids: tf.Tensor
     lengths: tf.Tensor
+
+    def for_sentences(self, sentences: tf.Tensor) -> Prefix:
+        """The prefixes of these of the sentences, (batch,) int32."""
+        return Prefix(tf.gather(self.token_ids, sentences), tf.gather(self.lengths, sentences))
 
     def at(self, number_of_steps: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """The token that each row must take now, (rows, 1) int32, and whether it must, (rows, 1) bool."""

@@ -3,6 +3,10 @@
 A search is one function `advance(progress, scores) -> Advanced`: it reads the scores of all rows and says which token
 each place takes and which row it continues. Everything else is here: the loop, the rules, the reordering of the
 decoder's state, the record of what was taken, and the result, which is traced back from the record at the end.
+
+The loop is two loops. The inner one takes steps; whenever a good part of its sentences are done, the outer one goes on
+with the others alone, so that no step is spent on what will not change. Progress, states and scores then have rows for
+these sentences only, in the order of `Progress.sentences`; the record always has rows for all.
 """
 
 from __future__ import annotations
@@ -12,10 +16,13 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from seq2seq.decoding.hypotheses import Hypotheses, StepFunction
+from seq2seq.decoding.hypotheses import Hypotheses, StepFunction, lets_sentences_leave, of_sentences
 from seq2seq.decoding.rules import Rule
 
 MINUS_INFINITY = -float("inf")
+
+LEAVING_SHARE = 8
+"""Sentences leave the loop when more than one in so many are done: it costs a copy of the others' states."""
 
 
 class Progress(NamedTuple):
@@ -23,6 +30,7 @@ class Progress(NamedTuple):
 
     Attributes:
         number_of_steps: () int32, the steps taken.
+        sentences: (batch,) int32, which of the sentences that the search began with these are.
         last_ids: (batch, beams) int32, what the step function reads next.
         sums: (batch, beams) float32, what places compete by: the sums of log-probabilities so far, as the
             rules left them; minus infinity for a place that holds nothing.
@@ -35,6 +43,7 @@ class Progress(NamedTuple):
     """
 
     number_of_steps: tf.Tensor
+    sentences: tf.Tensor
     last_ids: tf.Tensor
     sums: tf.Tensor
     lengths: tf.Tensor
@@ -74,9 +83,10 @@ class Advanced(NamedTuple):
 
 
 class Record(NamedTuple):
-    """What was taken at every step, by the places that they were then: (steps, batch, beams) each.
+    """What was taken at every step, by the places that they were then: (steps, batch, beams) each, for all sentences.
 
-    `attention_weights` is (steps, rows, source_steps) by the row that was read. `rows` and it may be None.
+    `rows` are those of a search that no sentence leaves. `attention_weights` is (steps, rows, source_steps) by the row
+    that was read. `rows` and it may be None.
     """
 
     token_ids: tf.Tensor
@@ -100,6 +110,7 @@ def start(limits: tf.Tensor, beams: int, start_id: int, groups: int = 1) -> Prog
     is_empty = limits == 0
     return Progress(
         number_of_steps=tf.constant(0),
+        sentences=tf.range(batch),
         last_ids=tf.fill([batch, beams], start_id),
         sums=tf.broadcast_to(tf.where(is_first, 0.0, MINUS_INFINITY), [batch, beams]),
         lengths=tf.zeros([batch, beams], tf.int32),
@@ -110,7 +121,7 @@ def start(limits: tf.Tensor, beams: int, start_id: int, groups: int = 1) -> Prog
 
 def run(
     step: StepFunction,
-    advance: Callable[[Progress, Scores], Advanced],
+    advance_for: Callable[[tf.Tensor], Callable[[Progress, Scores], Advanced]],
     progress: Progress,
     state: Any,
     *,
@@ -122,8 +133,8 @@ def run(
     """Step until every sentence is done.
 
     Args:
-        step: the step function.
-        advance: the search.
+        step: the step function. Where it has `for_sentences`, sentences that are done leave the loop.
+        advance_for: gives the search of these of the sentences, (batch,) int32.
         progress: from `start`.
         state: the decoder's first state, one row a place.
         limits: (batch,) int32, the most steps of every sentence.
@@ -132,41 +143,66 @@ def run(
         reorders: whether places go on from other rows than their own.
 
     Returns:
-        The progress at the end and the record of all steps.
+        The progress of all sentences at the end and the record of all steps.
 
     Raises:
         ValueError: where attention weights are needed of a step function that has none.
     """
     needs_attention = return_attention or not isinstance(progress.coverage, tuple)
     longest = tf.maximum(tf.reduce_max(limits), 1)
+    batch, beams = tf.unstack(tf.shape(progress.last_ids))
+    may_leave = lets_sentences_leave(step)
+
+    def go_on(progress: Progress, states: Any, at_the_end: Any, record: Any) -> tuple[Any, ...]:
+        sentences = progress.sentences
+        step_now = of_sentences(step, sentences)
+        advance = advance_for(sentences)
+        rules_now = [rule.for_sentences(sentences) for rule in rules]
+        most_done = tf.size(sentences) // LEAVING_SHARE if may_leave else tf.size(sentences) - 1
+
+        def is_stepping(progress: Progress, *_: Any) -> tf.Tensor:
+            # The first step is always taken, so that the shape of the attention weights is known at the end.
+            done = tf.math.count_nonzero(progress.is_done, dtype=tf.int32)
+            is_within_limit = progress.number_of_steps < longest
+            return (progress.number_of_steps == 0) | (is_within_limit & (done <= most_done))
+
+        def take_step(progress: Progress, states: Any, record: Any) -> tuple[Progress, Any, Any]:
+            decoder_state, rule_states = states
+            token_ids = tf.reshape(progress.last_ids, [-1])
+            logits, decoder_state, attention_weights = step_now(token_ids, decoder_state)
+            if needs_attention and attention_weights is None:
+                raise ValueError(
+                    "return_attention must be False and coverage_penalty_kind 'none' for a step function without "
+                    "attention weights, but one of them is not. Leave it out, or use a decoder with attention."
+                )
+            scores, rule_states = _scores(logits, token_ids, rules_now, rule_states, progress.number_of_steps)
+            attention_weights = tf.cast(attention_weights, tf.float32) if needs_attention else None
+            advanced = advance(progress, scores._replace(attention_weights=attention_weights))
+            states = (decoder_state, rule_states)
+            if advanced.rows is not None:
+                states = _take_rows(states, tf.reshape(advanced.rows, [-1]))
+            taken = _taken(advanced, attention_weights, batch)
+            record = tuple(
+                array.write(progress.number_of_steps, values)
+                for array, values in zip(record, _recorded(taken, return_attention, reorders), strict=True)
+            )
+            return *_with_shapes((advanced.progress, states), shapes[:2]), record
+
+        inner = (progress, states, record)
+        inner_shapes = (*shapes[:2], shapes[3])
+        progress, states, record = tf.while_loop(is_stepping, take_step, inner, shape_invariants=inner_shapes)
+        at_the_end = _put(at_the_end, progress)
+        if not may_leave:
+            return progress, states, at_the_end, record
+        stay = tf.where(~progress.is_done)[:, 0]
+        rows = tf.reshape(tf.cast(stay, tf.int32)[:, tf.newaxis] * beams + tf.range(beams), [-1])
+        states, progress = _take_rows(states, rows), _of_sentences(progress, stay)
+        return *_with_shapes((progress, states), shapes[:2]), at_the_end, record
 
     def is_running(progress: Progress, *_: Any) -> tf.Tensor:
-        # The first step is always taken, so that the shape of the attention weights is known at the end. The limit
-        # is what ends a search whose logits are not numbers: no comparison with them is ever true.
+        # The limit is what ends a search whose logits are not numbers: no comparison with them is ever true.
         is_within_limit = progress.number_of_steps < longest
         return (progress.number_of_steps == 0) | (is_within_limit & ~tf.reduce_all(progress.is_done))
-
-    def take_step(progress: Progress, states: Any, record: Any) -> tuple[Progress, Any, Any]:
-        decoder_state, rule_states = states
-        token_ids = tf.reshape(progress.last_ids, [-1])
-        logits, decoder_state, attention_weights = step(token_ids, decoder_state)
-        if needs_attention and attention_weights is None:
-            raise ValueError(
-                "return_attention must be False and coverage_penalty_kind 'none' for a step function without "
-                "attention weights, but one of them is not. Leave it out, or use a decoder with attention."
-            )
-        scores, rule_states = _scores(logits, token_ids, rules, rule_states, progress.number_of_steps)
-        attention_weights = tf.cast(attention_weights, tf.float32) if needs_attention else None
-        advanced = advance(progress, scores._replace(attention_weights=attention_weights))
-        states = (decoder_state, rule_states)
-        if advanced.rows is not None:
-            states = _take_rows(states, tf.reshape(advanced.rows, [-1]))
-        taken = Record(advanced.progress.last_ids, advanced.log_probs, advanced.rows, attention_weights)
-        record = tuple(
-            array.write(progress.number_of_steps, values)
-            for array, values in zip(record, _recorded(taken, return_attention, reorders), strict=True)
-        )
-        return *_with_shapes((advanced.progress, states), shapes[:2]), record
 
     rule_states = tuple(rule.start(tf.size(progress.last_ids), longest) for rule in rules)
     types = Record(tf.int32, tf.float32, tf.int32, tf.float32)
@@ -174,12 +210,51 @@ def run(
         tf.TensorArray(dtype, size=0, dynamic_size=True, element_shape=[None, None])
         for dtype in _recorded(types, return_attention, reorders)
     )
-    variables = (progress, (state, rule_states), record)
+    variables = (progress, (state, rule_states), progress, record)
     shapes = tf.nest.map_structure(_rows_of_any_number, variables)
-    progress, _, record = tf.while_loop(is_running, take_step, variables, shape_invariants=shapes)
+    _, _, progress, record = tf.while_loop(is_running, go_on, variables, shape_invariants=shapes)
     stacked = iter([array.stack() for array in record])
     return progress, Record(
         next(stacked), next(stacked), next(stacked) if reorders else None, next(stacked) if return_attention else None
+    )
+
+
+def _taken(advanced: Advanced, attention_weights: tf.Tensor | None, batch: tf.Tensor) -> Record:
+    """What a step took, with rows for all sentences; in those that have left the loop every place keeps its own."""
+    progress, rows = advanced.progress, advanced.rows
+    sentences = progress.sentences[:, tf.newaxis]
+    beams = tf.shape(progress.last_ids)[1]
+    own = tf.range(batch * beams)
+
+    def for_all(values: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+        return tf.tensor_scatter_nd_update(others, sentences, values)
+
+    nothing = tf.zeros([batch, beams])
+    if rows is not None:
+        rows += beams * (sentences - tf.range(tf.size(sentences))[:, tf.newaxis])
+        rows = for_all(rows, tf.reshape(own, [batch, beams]))
+    if attention_weights is not None:
+        source_steps = tf.shape(attention_weights)[1]
+        by_sentence = tf.reshape(attention_weights, [-1, beams, source_steps])
+        attention_weights = for_all(by_sentence, tf.zeros([batch, beams, source_steps]))
+        attention_weights = tf.reshape(attention_weights, [batch * beams, source_steps])
+    token_ids = for_all(progress.last_ids, tf.cast(nothing, tf.int32))
+    return Record(token_ids, for_all(advanced.log_probs, nothing), rows, attention_weights)
+
+
+def _put(at_the_end: Progress, progress: Progress) -> Progress:
+    """The progress of all sentences, with what these have reached."""
+    sentences = progress.sentences[:, tf.newaxis]
+
+    def put(all_values: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        return values if values.shape.rank == 0 else tf.tensor_scatter_nd_update(all_values, sentences, values)
+
+    return tf.nest.map_structure(put, at_the_end, progress)
+
+
+def _of_sentences(progress: Progress, places: tf.Tensor) -> Progress:
+    return tf.nest.map_structure(
+        lambda values: values if values.shape.rank == 0 else tf.gather(values, places), progress
     )
 
 

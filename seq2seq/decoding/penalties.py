@@ -155,6 +155,12 @@ class Ranking(NamedTuple):
                 "source_mask must be given with a coverage penalty, but is None instead. Say which source tokens count."
             )
 
+    def for_sentences(self, sentences: tf.Tensor) -> Ranking:
+        """The ranking of hypotheses of these of the sentences, (batch,) int32."""
+        if self.source_mask is None:
+            return self
+        return self._replace(source_mask=tf.gather(self.source_mask, sentences))
+
     def scores(self, log_probs: tf.Tensor, lengths: tf.Tensor, coverage: Any) -> tf.Tensor:
         """The scores of hypotheses as they stand, (batch, beams)."""
         scores = LENGTH_PENALTIES[self.length_penalty_kind](log_probs, lengths, self.length_penalty)

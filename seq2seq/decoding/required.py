@@ -58,6 +58,12 @@ class RequiredPhrases(NamedTuple):
                         overlaps[row, column, written, first] = tokens[written - first : written] == tokens[:first]
         return cls(token_ids, overlaps)
 
+    def for_sentences(self, sentences: tf.Tensor) -> RequiredPhrases:
+        """The phrases of these of the sentences, (batch,) int32."""
+        return self._replace(
+            token_ids=tf.gather(self.token_ids, sentences), overlaps=tf.gather(self.overlaps, sentences)
+        )
+
     @property
     def lengths(self) -> tf.Tensor:
         """(batch, phrases) int32, 0 for an empty one."""

@@ -20,6 +20,9 @@ class Rule(Protocol):
     def start(self, rows: tf.Tensor, longest: tf.Tensor) -> Any:
         """The state before the first token: nested tensors of shape (rows, ...), for at most `longest` tokens."""
 
+    def for_sentences(self, sentences: tf.Tensor) -> Rule:
+        """The rule for these of the sentences, (batch,) int32, alone."""
+
     def __call__(
         self, log_probs: tf.Tensor, token_ids: tf.Tensor, state: Any, number_of_steps: tf.Tensor
     ) -> tuple[tf.Tensor, Any]:
@@ -39,6 +42,9 @@ class MinimumLength(NamedTuple):
 
     def start(self, rows: tf.Tensor, longest: tf.Tensor) -> Any:
         return ()
+
+    def for_sentences(self, sentences: tf.Tensor) -> MinimumLength:
+        return self._replace(lengths=tf.gather(self.lengths, sentences))
 
     def __call__(
         self,
@@ -69,6 +75,9 @@ class NoRepeatedNgram(NamedTuple):
 
     def start(self, rows: tf.Tensor, longest: tf.Tensor) -> tf.Tensor:
         return tf.fill([rows, longest], self.pad_id)
+
+    def for_sentences(self, sentences: tf.Tensor) -> NoRepeatedNgram:
+        return self
 
     def __call__(
         self, log_probs: tf.Tensor, token_ids: tf.Tensor, state: tf.Tensor, number_of_steps: tf.Tensor
@@ -101,6 +110,9 @@ class RepetitionPenalty(NamedTuple):
     def start(self, rows: tf.Tensor, longest: tf.Tensor) -> tf.Tensor:
         return tf.fill([rows, longest], self.pad_id)
 
+    def for_sentences(self, sentences: tf.Tensor) -> RepetitionPenalty:
+        return self
+
     def __call__(
         self, log_probs: tf.Tensor, token_ids: tf.Tensor, state: tf.Tensor, number_of_steps: tf.Tensor
     ) -> tuple[tf.Tensor, tf.Tensor]:
@@ -131,6 +143,10 @@ class BannedPhrases(NamedTuple):
 
     def start(self, rows: tf.Tensor, longest: tf.Tensor) -> tf.Tensor:
         return tf.zeros([rows, self.number_of_states], tf.bool)
+
+    def for_sentences(self, sentences: tf.Tensor) -> BannedPhrases:
+        sources, token_ids, targets = (tf.gather(values, sentences) for values in self[:3])
+        return self._replace(sources=sources, token_ids=token_ids, targets=targets)
 
     def __call__(
         self, log_probs: tf.Tensor, token_ids: tf.Tensor, state: tf.Tensor, number_of_steps: tf.Tensor

@@ -6,7 +6,7 @@ padding, or the machine.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,26 +103,32 @@ def sample_search(
     limits = checked_limits(max_steps, batch_size)
     check_rows(initial_state, batch_size)
     numbers = tf.convert_to_tensor(numbers)
-    places = [tf.shape(limits)[0], samples]
 
-    def advance(progress: loop.Progress, scores: loop.Scores) -> loop.Advanced:
-        # A row whose every token is forbidden draws the end, as the searches take it.
-        log_probs = scores.logits if scores.ruled is not None else tf.nn.log_softmax(scores.logits)
-        allowed = _without(log_probs if scores.ruled is None else scores.ruled, banned_ids)
-        number = tf.reshape(numbers[:, :, progress.number_of_steps], [-1, 1])
-        token_ids = _draw(allowed / temperature, number, top_k, top_p)
-        is_stuck = tf.reduce_max(allowed, axis=-1, keepdims=True) == MINUS_INFINITY
-        token_ids = tf.where(is_stuck, end_id, token_ids)
-        if prefix is not None:
-            prefix_ids, is_forced = prefix.at(progress.number_of_steps, tf.shape(token_ids)[0])
-            token_ids = tf.where(is_forced, prefix_ids, token_ids)
-        log_probs = tf.gather(log_probs, token_ids, batch_dims=1)
-        token_ids, log_probs = tf.reshape(token_ids, places), tf.reshape(log_probs, places)
-        return take(progress, token_ids, log_probs, limits, end_id, pad_id)
+    def advance_for(sentences: tf.Tensor) -> Callable[[loop.Progress, loop.Scores], loop.Advanced]:
+        limits_now, numbers_now = tf.gather(limits, sentences), tf.gather(numbers, sentences)
+        prefix_now = None if prefix is None else prefix.for_sentences(sentences)
+        places = [tf.size(sentences), samples]
+
+        def advance(progress: loop.Progress, scores: loop.Scores) -> loop.Advanced:
+            # A row whose every token is forbidden draws the end, as the searches take it.
+            log_probs = scores.logits if scores.ruled is not None else tf.nn.log_softmax(scores.logits)
+            allowed = _without(log_probs if scores.ruled is None else scores.ruled, banned_ids)
+            number = tf.reshape(numbers_now[:, :, progress.number_of_steps], [-1, 1])
+            token_ids = _draw(allowed / temperature, number, top_k, top_p)
+            is_stuck = tf.reduce_max(allowed, axis=-1, keepdims=True) == MINUS_INFINITY
+            token_ids = tf.where(is_stuck, end_id, token_ids)
+            if prefix_now is not None:
+                prefix_ids, is_forced = prefix_now.at(progress.number_of_steps, tf.shape(token_ids)[0])
+                token_ids = tf.where(is_forced, prefix_ids, token_ids)
+            log_probs = tf.gather(log_probs, token_ids, batch_dims=1)
+            token_ids, log_probs = tf.reshape(token_ids, places), tf.reshape(log_probs, places)
+            return take(progress, token_ids, log_probs, limits_now, end_id, pad_id)
+
+        return advance
 
     progress, record = loop.run(
         step,
-        advance,
+        advance_for,
         loop.start(limits, samples, start_id, groups=samples),
         loop.repeat_rows(initial_state, samples),
         limits=limits,

@@ -1,5 +1,6 @@
 """One compiled search over one model or several: what its graph depends on, and the graph."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,6 +22,8 @@ from seq2seq.decoding import (
     greedy_search,
     sample_search,
 )
+from seq2seq.layers import Decoder
+from seq2seq.layers.context import PreparedContext
 from seq2seq.model.wishes import Vocabulary
 from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 
@@ -160,13 +163,29 @@ def compile_search(
     return tf.function(search, autograph=False).get_concrete_function(specs)
 
 
+@dataclasses.dataclass(frozen=True)
+class DecoderStep:
+    """The step function of a decoder, for sentences whose sources are prepared."""
+
+    decoder: Decoder
+    prepared: PreparedContext
+
+    def __call__(self, token_ids: Any, state: Any) -> tuple[Any, Any, Any]:
+        return self.decoder.step(token_ids, state, self.prepared)
+
+    def for_sentences(self, sentences: Any) -> "DecoderStep":
+        of_these = (None if leaf is None else tf.gather(leaf, sentences) for leaf in self.prepared)
+        return DecoderStep(self.decoder, PreparedContext(*of_these))
+
+
 def _decoders(models: Sequence["Seq2Seq"], average: str, source_ids: Sequence[Any]) -> tuple[Any, Any]:
     """The step function of the models and its first state."""
-    steps, states = [], []
-    for model, ids in zip(models, source_ids, strict=True):
-        prepared = model.decoder.context.prepare(*model.encode(ids, training=False))
-        steps.append(lambda token_ids, state, m=model, c=prepared: tuple(m.decoder.step(token_ids, state, c)))
-        states.append(model.decoder.start(prepared))
+    prepared = [
+        model.decoder.context.prepare(*model.encode(ids, training=False))
+        for model, ids in zip(models, source_ids, strict=True)
+    ]
+    steps = [DecoderStep(model.decoder, one) for model, one in zip(models, prepared, strict=True)]
+    states = [model.decoder.start(one) for model, one in zip(models, prepared, strict=True)]
     return (steps[0], states[0]) if len(models) == 1 else (ensemble_step(steps, average), tuple(states))
 
 

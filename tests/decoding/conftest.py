@@ -1,5 +1,7 @@
 """A language of random tables: what comes next depends on the sentence and on everything before."""
 
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -40,24 +42,38 @@ class TableLanguage:
         return self.attention[sentence, self.code(tokens)]
 
     def step(self, dtype=tf.float32):
-        logits, attention = tf.constant(self.logits, dtype), tf.constant(self.attention)
+        """The step function; sentences may leave the search when they are done, as they do with a real decoder."""
+        return TableStep(tf.constant(self.logits, dtype), tf.constant(self.attention))
 
-        def step(token_ids, state):
-            sentence, (code,) = state["sentence"], state["history"]
-            code = self.next_code(code, token_ids[:, tf.newaxis])
-            places = tf.stack([sentence, code[:, 0]], axis=-1)
-            return (
-                tf.gather_nd(logits, places),
-                {"sentence": sentence, "history": (code,)},
-                tf.gather_nd(attention, places),
-            )
-
-        return step
+    def step_by_place(self):
+        """The same, for all sentences in order, without a look at the sentence in the state."""
+        return TableStep(tf.constant(self.logits), tf.constant(self.attention), tf.range(self.sentences))
 
     def state(self, sentences=None):
         sentences = range(self.sentences) if sentences is None else sentences
         sentences = tf.constant(list(sentences), tf.int32)
         return {"sentence": sentences, "history": (tf.zeros([len(sentences), 1], tf.int32),)}
+
+
+class TableStep(NamedTuple):
+    """A step function that lets sentences leave; `sentences` are those that are left, or None: the state knows."""
+
+    logits: tf.Tensor
+    attention: tf.Tensor
+    sentences: tf.Tensor | None = None
+
+    def __call__(self, token_ids, state):
+        sentence, (code,) = state["sentence"], state["history"]
+        code = TableLanguage.next_code(code, token_ids[:, tf.newaxis])
+        here = sentence
+        if self.sentences is not None:
+            here = tf.repeat(self.sentences, tf.size(token_ids) // tf.size(self.sentences))
+        places = tf.stack([here, code[:, 0]], axis=-1)
+        state = {"sentence": sentence, "history": (code,)}
+        return tf.gather_nd(self.logits, places), state, tf.gather_nd(self.attention, places)
+
+    def for_sentences(self, sentences):
+        return self if self.sentences is None else self._replace(sentences=tf.gather(self.sentences, sentences))
 
 
 @pytest.fixture

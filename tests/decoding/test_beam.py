@@ -1,5 +1,7 @@
 """Beam search against exhaustive enumeration, and against a beam search in plain Python."""
 
+import itertools
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -173,6 +175,32 @@ def test_a_sentence_does_not_depend_on_its_company(make_language, alpha):
             np.testing.assert_allclose(batch.scores[place], alone.scores[0], rtol=1e-6)
             np.testing.assert_array_equal(batch.attention_weights[place, :, :steps], alone.attention_weights[0])
             assert not np.any(batch.token_ids[place, :, steps:])
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
+def test_sentences_that_are_done_leave_the_loop_and_the_others_find_what_they_find_with_them(make_language, beam_size):
+    language, limits = make_language(sentences=9, vocabulary=12, seed=9), [2, 9, 4, 15, 1, 7, 7, 3, 12]
+    arguments = {"batch_size": 9, "max_steps": limits, **IDS}
+    if beam_size > 1:
+        arguments |= {"beam_size": beam_size, "n_best": beam_size, "return_attention": True}
+    search = beam_search if beam_size > 1 else greedy_search
+    seen = []
+
+    class Watched(type(language.step_by_place())):
+        def for_sentences(self, sentences):
+            seen.append(sentences.numpy().tolist())
+            return Watched(*super().for_sentences(sentences))
+
+    left = search(Watched(*language.step_by_place()), language.state(), **arguments)
+    step = language.step_by_place()
+    together = search(lambda token_ids, state: step(token_ids, state), language.state(), **arguments)
+    for values, expected in zip(left, together, strict=True):
+        if expected is not None:
+            np.testing.assert_allclose(values, expected, rtol=1e-5)
+    assert seen[0] == list(range(9))
+    assert 4 not in seen[1]
+    assert len(seen) > 3
+    assert all(set(later) < set(earlier) for earlier, later in itertools.pairwise(seen))
 
 
 def test_attention_weights_belong_to_the_tokens(make_language):

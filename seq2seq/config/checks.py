@@ -99,8 +99,14 @@ def is_section(kind: Any) -> bool:
 
 def hints(section: type) -> dict[str, Any]:
     """The type of every setting of a section, in the order in which they are written."""
-    evaluated = typing.get_type_hints(section, include_extras=True)
-    return {field.name: evaluated[field.name] for field in dataclasses.fields(section)}
+    if section not in _HINTS:
+        evaluated = typing.get_type_hints(section, include_extras=True)
+        _HINTS[section] = {field.name: evaluated[field.name] for field in dataclasses.fields(section)}
+    return _HINTS[section]
+
+
+# Python evaluates them from text, which takes milliseconds that whoever translates single sentences would notice.
+_HINTS: dict[type, dict[str, Any]] = {}
 
 
 def checked(value: Any, kind: Any, key: str) -> Any:

@@ -211,7 +211,10 @@ def _check_texts(texts: Sequence[str]) -> None:
 
 def _encode(processor: sentencepiece.SentencePieceProcessor, texts: Sequence[str]) -> list[list[int]]:
     _check_texts(texts)
-    # Whoever has texts for many threads, as `encode_corpus` has, shares them out itself.
+    # SentencePiece starts threads for a list, were it of one. Whoever has texts for many threads, as `encode_corpus`
+    # has, shares them out itself.
+    if len(texts) == 1:
+        return [processor.encode(texts[0], add_eos=True)]
     return processor.encode(list(texts), add_eos=True, num_threads=1)
 
 
@@ -240,6 +243,5 @@ def _decode(processor: sentencepiece.SentencePieceProcessor, token_ids: Iterable
         row = _row(ids, processor.vocab_size(), index)
         end = row.index(END_ID) if END_ID in row else len(row)
         rows.append([i for i in row[:end] if i not in (PAD_ID, START_ID)])
-    if not rows:
-        return []
-    return [text.strip(" ") for text in processor.decode(rows, num_threads=1)]
+    # One by one: for a list SentencePiece starts threads, which takes longer than most lists.
+    return [processor.decode(row).strip(" ") for row in rows]

@@ -76,6 +76,9 @@ class Decoding(Section):
     """Where the randomness starts: the same seed draws the same translations."""
     mbr_samples: NonNegative = 0
     """Draw so many translations and give those that agree best with the others, by chrF; 0: off."""
+    precision: Literal["float32", "bfloat16", "int8"] = "float32"
+    """What a model trained in float32 multiplies: its weights as they are, or copies of half or a quarter of the bits,
+    which are faster and now and then find another translation. int8 needs an x86 processor."""
     batch_tokens: Positive = 4_096
     """Source tokens decoded at once at most, with their padding."""
 

@@ -12,6 +12,7 @@ from seq2seq.config import Decoding
 from seq2seq.decoding import Hypotheses, RequiredPhrases, random_numbers
 from seq2seq.errors import ConfigError, Seq2SeqError
 from seq2seq.model.hypothesis import Hypothesis
+from seq2seq.model.packing import Packing
 from seq2seq.model.search import Plan, compile_search, numbers_of
 from seq2seq.model.wishes import Constraints, Vocabulary, Wish
 from seq2seq.text import END_ID, PAD_ID, pad
@@ -32,6 +33,7 @@ class Generator:
         self._models = tuple(models)
         self._average = average
         self._searches: dict[Plan, Any] = {}
+        self._packing = Packing(self._models)
 
     def generate(
         self, texts: list[str], options: Decoding, attention: bool, wishes: list[Wish], first_index: int
@@ -54,6 +56,9 @@ class Generator:
             banned=any(one.banned for one in constraints),
             attention=attention and all(model.decoder.context.reads_every_step for model in self._models),
         )
+        if plan.precision != "float32" and self._packing.is_outdated():
+            # What is packed is part of the compiled searches.
+            self._searches = {known: one for known, one in self._searches.items() if known.precision == "float32"}
         batch_tokens = options.batch_tokens * USUAL_ROWS // max(USUAL_ROWS, plan.rows)
         for batch in _batches(source_ids[0], batch_tokens):
             sources = [[ids[place] for place in batch] for ids in source_ids]
@@ -80,7 +85,9 @@ class Generator:
 
     def _search(self, plan: Plan, inputs: dict[str, Any]) -> Hypotheses:
         if plan not in self._searches:
-            self._searches[plan] = compile_search(self._models, self._average, self._vocabulary, plan, inputs)
+            self._searches[plan] = compile_search(
+                self._packing.parts(plan.precision), self._average, self._vocabulary, plan, inputs
+            )
         found: Hypotheses = self._searches[plan](inputs)
         return found
 

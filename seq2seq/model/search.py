@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -24,11 +24,10 @@ from seq2seq.decoding import (
 )
 from seq2seq.layers import Decoder
 from seq2seq.layers.context import PreparedContext
+from seq2seq.layers.packed import PackedDecoder
+from seq2seq.model.packing import Parts
 from seq2seq.model.wishes import Vocabulary
 from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID
-
-if TYPE_CHECKING:
-    from seq2seq.model.seq2seq import Seq2Seq
 
 
 class Plan(NamedTuple):
@@ -52,6 +51,7 @@ class Plan(NamedTuple):
     has_required: bool
     has_banned: bool
     attention: bool
+    precision: str
 
     @classmethod
     def of(cls, options: Decoding, *, prefix: bool, required: bool, banned: bool, attention: bool) -> "Plan":
@@ -73,6 +73,7 @@ class Plan(NamedTuple):
             has_required=required,
             has_banned=banned,
             attention=attention,
+            precision=options.precision,
         )
 
     @property
@@ -97,12 +98,16 @@ def numbers_of(options: Decoding) -> dict[str, np.ndarray]:
 
 
 def compile_search(
-    models: Sequence["Seq2Seq"], average: str, vocabulary: Vocabulary, plan: Plan, inputs: dict[str, Any]
+    parts: Sequence[Parts],
+    average: str,
+    vocabulary: Vocabulary,
+    plan: Plan,
+    inputs: dict[str, Any],
 ) -> Any:
     """One graph of a search, for batches and sentences of any size.
 
     Args:
-        models: The models; their probabilities are averaged.
+        parts: Of each model; their probabilities are averaged.
         average: What is averaged; see `seq2seq.decoding.ensemble_step`.
         vocabulary: The target's pieces.
         plan: What the graph holds.
@@ -113,7 +118,7 @@ def compile_search(
     """
 
     def search(inputs: dict[str, Any]) -> Hypotheses:
-        step, state = _decoders(models, average, inputs["source_ids"])
+        step, state = _decoders(parts, average, inputs["source_ids"])
         arguments = {
             "batch_size": tf.shape(inputs["max_steps"])[0],
             "max_steps": inputs["max_steps"],
@@ -167,7 +172,7 @@ def compile_search(
 class DecoderStep:
     """The step function of a decoder, for sentences whose sources are prepared."""
 
-    decoder: Decoder
+    decoder: Decoder | PackedDecoder
     prepared: PreparedContext
 
     def __call__(self, token_ids: Any, state: Any) -> tuple[Any, Any, Any]:
@@ -178,15 +183,12 @@ class DecoderStep:
         return DecoderStep(self.decoder, PreparedContext(*of_these))
 
 
-def _decoders(models: Sequence["Seq2Seq"], average: str, source_ids: Sequence[Any]) -> tuple[Any, Any]:
+def _decoders(parts: Sequence[Parts], average: str, source_ids: Sequence[Any]) -> tuple[Any, Any]:
     """The step function of the models and its first state."""
-    prepared = [
-        model.decoder.context.prepare(*model.encode(ids, training=False))
-        for model, ids in zip(models, source_ids, strict=True)
-    ]
-    steps = [DecoderStep(model.decoder, one) for model, one in zip(models, prepared, strict=True)]
-    states = [model.decoder.start(one) for model, one in zip(models, prepared, strict=True)]
-    return (steps[0], states[0]) if len(models) == 1 else (ensemble_step(steps, average), tuple(states))
+    prepared = [one.plain.context.prepare(*one.encode(ids)) for one, ids in zip(parts, source_ids, strict=True)]
+    steps = [DecoderStep(one.decoder, context) for one, context in zip(parts, prepared, strict=True)]
+    states = [one.plain.start(context) for one, context in zip(parts, prepared, strict=True)]
+    return (steps[0], states[0]) if len(parts) == 1 else (ensemble_step(steps, average), tuple(states))
 
 
 def _rules(plan: Plan, inputs: dict[str, Any], vocabulary: Vocabulary) -> list[Rule]:

@@ -14,7 +14,7 @@ from seq2seq.model import Hypothesis, Seq2Seq, load
 from seq2seq.training.benchmark import large_products
 from seq2seq.training.corpus import Corpus
 from seq2seq.training.flops import forward_flops
-from seq2seq.training.matmul_rate import Product, fastest_rate, product_seconds
+from seq2seq.training.matmul_rate import Product, fastest_rate, timed_product
 from seq2seq.training.memory import peak_memory
 from seq2seq.training.progress import say
 
@@ -123,8 +123,8 @@ def benchmark_decoding(
     model.generate(texts[:1], beam_size=beam_size, **options)
     first_translation_seconds = time.perf_counter() - began
 
-    products = large_products(model, PRODUCT_ROWS)
-    product_times = {product: product_seconds(product, model.compute_dtype, PRODUCT_REPEATS) for product in products}
+    products = {product: timed_product(product, model.compute_dtype) for product in large_products(model, PRODUCT_ROWS)}
+    product_times = {product: [run() for _ in range(PRODUCT_REPEATS)] for product, run in products.items()}
     measured = {}
     # Sentences of all lengths: a corpus may be in an order.
     few = texts[:: max(1, len(texts) // latency_sentences)][:latency_sentences]
@@ -135,8 +135,8 @@ def benchmark_decoding(
         say(f"{name}: {len(few):,} sentences one by one")
         measured[size] = (seconds, found, _latencies(model, few, beam_size=size, **options))
     memory = peak_memory()
-    for product in products:
-        product_times[product] += product_seconds(product, model.compute_dtype, PRODUCT_REPEATS)
+    for product, run in products.items():
+        product_times[product] += [run() for _ in range(PRODUCT_REPEATS)]
     matmul_gflops, shape = fastest_rate(product_times)
     speeds = {size: search_speed(model, size, lengths, *one, matmul_gflops) for size, one in measured.items()}
     return DecodingBenchmark(

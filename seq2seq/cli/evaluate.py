@@ -11,6 +11,7 @@ from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import aligned, print_json, score_lines, shown
 from seq2seq.cli.search_options import AS_SAVED, SearchOptions
 from seq2seq.errors import ConfigError, DataError
+from seq2seq.progress import ProgressBar
 
 SCORES = ("bleu", "chrf", "ter", "exact_match", "perplexity")
 LEVEL = 0.05
@@ -80,7 +81,9 @@ def evaluate(
     options = search.given()
     # A model that cannot be read is told of before the other one has worked.
     models = {path: load(path) for path in (model, against if is_model else None) if path is not None}
-    systems = [System.of(one, path, sources, references, **options) for path, one in models.items()]
+    with ProgressBar(len(models) * len(sources), "line", "lines") as progress:
+        given_options = options | {"progress": lambda count: progress.show(count, count)}
+        systems = [System.of(one, path, sources, references, **given_options) for path, one in models.items()]
     if given is not None and against is not None:
         systems.append(System(against, given))
     if output is not None:

@@ -108,12 +108,18 @@ def translate(
         ProgressBar(_total(file), "line", "lines", hidden=stream.isatty()) as progress,
     ):
         try:
-            for answer in answer_stream(
-                translator, cut, report, progress.say, attention=tokens or attention, **options
-            ):
+            answers = answer_stream(
+                translator,
+                cut,
+                report,
+                progress.say,
+                attention=tokens or attention,
+                progress=lambda count: progress.show(count, count),
+                **options,
+            )
+            for answer in answers:
                 # In one piece, so that a kill leaves whole lines.
                 stream.write("".join(f"{line}\n" for line in written(answer)))
-                progress.show(1, 1)
         finally:
             if report.counts:
                 progress.say(report.summary())

@@ -2,7 +2,7 @@
 
 import functools
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -36,7 +36,13 @@ class Generator:
         self._packing = Packing(self._models)
 
     def generate(
-        self, texts: list[str], options: Decoding, attention: bool, wishes: list[Wish], first_index: int
+        self,
+        texts: list[str],
+        options: Decoding,
+        attention: bool,
+        wishes: list[Wish],
+        first_index: int,
+        progress: Callable[[int], None] | None = None,
     ) -> list[list[Hypothesis]]:
         """The `n_best` hypotheses of each text; see `Seq2Seq.generate`."""
         self._check(options, attention, wishes)
@@ -60,6 +66,8 @@ class Generator:
             # What is packed is part of the compiled searches.
             self._searches = {known: one for known, one in self._searches.items() if known.precision == "float32"}
         batch_tokens = options.batch_tokens * USUAL_ROWS // max(USUAL_ROWS, plan.rows)
+        if progress is not None and len(kept) < len(texts):
+            progress(len(texts) - len(kept))
         for batch in _batches(source_ids[0], batch_tokens):
             sources = [[ids[place] for place in batch] for ids in source_ids]
             inputs: dict[str, Any] = numbers_of(options) | {
@@ -77,6 +85,8 @@ class Generator:
             for place, hypotheses in zip(batch, self._unpack(found, [len(ids) for ids in sources[0]]), strict=True):
                 chosen = consensus(hypotheses, options.n_best) if options.mbr_samples else hypotheses
                 results[kept[place]] = chosen
+            if progress is not None:
+                progress(len(batch))
         return results
 
     @functools.cached_property

@@ -1,6 +1,6 @@
 """What a model and an ensemble of models have in common: they translate."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from seq2seq.config import Decoding
@@ -28,6 +28,7 @@ class Translator:
         required: Sequence[Sequence[str]] | None = None,
         banned: Sequence[Sequence[str]] | None = None,
         first_index: int = 0,
+        progress: Callable[[int], None] | None = None,
         **options: Any,
     ) -> list[list[Hypothesis]]:
         """Searches for the targets of sources, the `n_best` of each, best first.
@@ -42,6 +43,7 @@ class Translator:
             required: Words or phrases that each target holds, besides those of the option `required_phrases`.
             banned: Words or phrases that each target does not hold, besides those of the option `banned_phrases`.
             first_index: Place of the first source in a longer list that comes in pieces, for `sample`.
+            progress: Is called with how many more sources are done, batch by batch.
             **options: Settings of `seq2seq.config.Decoding` that differ from the model's own, such as `beam_size`.
 
         Returns:
@@ -57,7 +59,7 @@ class Translator:
             raise TypeError(f"texts must be a list of strings, but is {texts!r} instead. Put it into a list.")
         changed = self.decoding.replaced(**options)
         wanted = wishes(texts, changed, prefixes, required, banned)
-        return self._generator.generate(list(texts), changed, attention, wanted, first_index)
+        return self._generator.generate(list(texts), changed, attention, wanted, first_index, progress)
 
     def translate(self, texts: Sequence[str], **options: Any) -> list[str]:
         """The best target of each source, as strings in the same order; a blank source gives a blank one.

@@ -62,6 +62,7 @@ def answer_stream(
     report: StreamReport,
     say: Callable[[str], None],
     attention: bool = False,
+    progress: Callable[[int], None] | None = None,
     **options: Any,
 ) -> Iterator[Answer]:
     """The answers to requests, in their order; memory holds one window.
@@ -81,12 +82,15 @@ def answer_stream(
         report: Is filled in.
         say: Is called with a line of text about each line that could not be translated as it stood.
         attention: Whether hypotheses tell what their tokens attended to.
+        progress: Is called with how many more lines are done, also before the first of a window has its answer.
         **options: Settings of `seq2seq.config.Decoding` that differ from the model's own.
     """
     searched = 0
     for window in request_windows:
         usable = [request for request in window if request.problem is None or request.problem.reason == TOO_LONG]
-        results = iter(_search(model, usable, searched, attention, options))
+        if progress is not None and len(usable) < len(window):
+            progress(len(window) - len(usable))
+        results = iter(_search(model, usable, searched, {"attention": attention, "progress": progress, **options}))
         searched += len(usable)
         for request in window:
             if request.problem is not None:
@@ -99,13 +103,11 @@ def answer_stream(
             yield answer
 
 
-def _search(
-    model: "Seq2Seq", requests: Sequence[Request], first: int, attention: bool, options: dict[str, Any]
-) -> list[Any]:
+def _search(model: "Seq2Seq", requests: Sequence[Request], first: int, options: dict[str, Any]) -> list[Any]:
     """The hypotheses of each request, or the error that it met."""
     if not requests:
         return []
-    wishes: dict[str, Sequence[Any]] = {
+    wishes: dict[str, Any] = {
         "prefixes": [request.prefix for request in requests],
         "required": [list(request.required) for request in requests],
         "banned": [list(request.banned) for request in requests],
@@ -113,7 +115,7 @@ def _search(
     given = {name: wished for name, wished in wishes.items() if any(wished)}
     sources = [request.source for request in requests]
     try:
-        return list(model.generate(sources, attention=attention, first_index=first, **given, **options))
+        return list(model.generate(sources, first_index=first, **given, **options))
     except ConfigError:
         # Of the options, which are the same for all lines.
         raise
@@ -121,9 +123,7 @@ def _search(
         if len(requests) == 1:
             return [error]
     return [
-        result
-        for place, request in enumerate(requests)
-        for result in _search(model, [request], first + place, attention, options)
+        result for place, request in enumerate(requests) for result in _search(model, [request], first + place, options)
     ]
 
 

@@ -24,7 +24,7 @@ class System(NamedTuple):
 
     @classmethod
     def of(
-        cls, model: Seq2Seq, name: str, sources: Sequence[str], references: Sequence[str], **decoding: Any
+        cls, model: Seq2Seq, name: str, sources: Sequence[str], references: Sequence[str], **options: Any
     ) -> "System":
         """Let a model translate a test set and score its right translations.
 
@@ -33,10 +33,10 @@ class System(NamedTuple):
             name: What the scores are to call it.
             sources: Source texts.
             references: Their right targets, as many.
-            **decoding: Settings of `seq2seq.config.Decoding` that differ from the model's own.
+            **options: As for `model.translate`.
         """
         scores = [(score.log_prob, len(score.pieces)) for score in model.score(sources, references)]
-        return cls(name, model.translate(sources, **decoding), scores)
+        return cls(name, model.translate(sources, **options), scores)
 
 
 def side_by_side(

@@ -40,13 +40,17 @@ class FakeModel:
         self.decoding = Decoding()
         self.calls, self.wishes = [], []
 
-    def generate(self, texts, attention=False, first_index=0, prefixes=None, required=None, banned=None, **options):
+    def generate(
+        self, texts, attention=False, first_index=0, prefixes=None, required=None, banned=None, progress=None, **options
+    ):
         self.calls.append((list(texts), options))
         self.wishes.append((attention, first_index, prefixes, required, banned))
         wanted = self.decoding.replaced(**options).n_best
         for index, phrases in enumerate(required or []):
             if "impossible" in phrases:
                 raise DataError(f"required[{index}]: 'impossible' cannot be written.")
+        if progress is not None:
+            progress(len(texts))
         return [self.found(text)[:wanted] if text else [FakeHypothesis("", 0.0)] for text in texts]
 
     def require_tokenizer(self):

@@ -206,6 +206,15 @@ def test_bad_lines_keep_their_place_and_are_named(model, typed, capsys):
     assert err.splitlines() == REPORT
 
 
+def test_every_line_is_progress(model, typed, monkeypatch):
+    counts = []
+    monkeypatch.setattr("seq2seq.progress.ProgressBar.show", lambda bar, count, amount: counts.append((count, amount)))
+    typed(BAD_LINES)
+    assert main(["translate", "model.keras", "--window", "4", "--output", "/dev/null"]) == 0
+    assert sum(count for count, _ in counts) == BAD_LINES.count(b"\n")
+    assert all(count == amount for count, amount in counts)
+
+
 def test_bad_lines_as_json(model, typed, capsys):
     typed(BAD_LINES)
     arguments = ["--max-line-characters", "10", "--format", "jsonl", "--input-format", "text", "--n-best", "2"]

@@ -53,6 +53,13 @@ class TestTranslate:
         assert trained.translate([]) == []
         assert trained.generate([" "], n_best=2) == [[Hypothesis("", 0.0, 0.0, [END_ID], ["</s>"], [0.0])]]
 
+    def test_says_how_many_sources_are_done(self, trained, toy_pairs):
+        sources, counts = ["", *(source for source, _ in toy_pairs[:12]), " "], []
+        trained.translate(sources, batch_tokens=30, progress=counts.append)
+        assert counts[0] == 2
+        assert len(counts) > 4
+        assert sum(counts) == len(sources)
+
     def test_greedy_takes_the_best_token_at_every_step(self, untrained, toy_pairs):
         sources = [source for source, _ in toy_pairs[:24]]
         written = [best.token_ids for (best,) in untrained.generate(sources, beam_size=1)]

@@ -12,7 +12,7 @@ from seq2seq.text.lines import TOO_LONG
 if TYPE_CHECKING:
     from seq2seq.model import Hypothesis, Seq2Seq
 
-BLANK, STOPPED = "blank", "translation stopped at its longest"
+BLANK, STOPPED = "blank", "stopped at the longest length"
 
 
 class Answer(NamedTuple):

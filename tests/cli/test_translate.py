@@ -254,7 +254,7 @@ def test_translations_that_were_cut_are_counted(model, typed, monkeypatch, capsy
     assert main(["translate", "model.keras"]) == 0
     out, err = capsys.readouterr()
     assert out == "A\nB\n"
-    assert err == "2 lines: 2 translation stopped at its longest (first: <stdin>:1)\n"
+    assert err == "2 lines: 2 stopped at the longest length (first: <stdin>:1)\n"
 
 
 def test_ctrl_c_says_what_was_done(model, typed, monkeypatch, capsys):

@@ -74,12 +74,13 @@ def evaluate(
     given = None if against is None or is_model else _read_lines(against, source, len(sources))
     import_tensorflow()
     from seq2seq import metrics
-    from seq2seq.model import load
+    from seq2seq.model import give_each_operation_one_thread, load
     from seq2seq.training import System, evaluate_agreement, side_by_side
 
     items = None if agreement is None else metrics.read_agreement_items(agreement)
     options = search.given()
     # A model that cannot be read is told of before the other one has worked.
+    give_each_operation_one_thread()
     models = {path: load(path) for path in (model, against if is_model else None) if path is not None}
     with ProgressBar(len(models) * len(sources), "line", "lines") as progress:
         given_options = options | {"progress": lambda count: progress.show(count, count)}

@@ -48,10 +48,11 @@ def score(
         raise ConfigError("--json must come without --output and --format, but comes with one. Leave either out.")
     refuse_same_file(output, source, target)
     import_tensorflow()
-    from seq2seq.model import load, perplexity
+    from seq2seq.model import give_each_operation_one_thread, load, perplexity
     from seq2seq.serving import StreamReport, pair_requests, score_stream
     from seq2seq.text import windows
 
+    give_each_operation_one_thread()
     scorer = load(model)
     pairs = pair_requests(source, target)
     cut = windows(

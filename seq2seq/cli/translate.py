@@ -127,8 +127,9 @@ def translate(
 
 def _translator(model: str, ensemble: Sequence[str]) -> tuple[Any, Callable[[str], list[str]]]:
     """What translates, and how the first model of it cuts a source into tokens."""
-    from seq2seq.model import load
+    from seq2seq.model import give_each_operation_one_thread, load
 
+    give_each_operation_one_thread()
     models = [load(path) for path in (model, *ensemble)]
     source_pieces = models[0].require_tokenizer().source_pieces
     if not ensemble:

@@ -6,5 +6,16 @@ from seq2seq.model.ensemble import Ensemble
 from seq2seq.model.hypothesis import Hypothesis
 from seq2seq.model.scoring import PairScore, perplexity
 from seq2seq.model.seq2seq import Seq2Seq
+from seq2seq.model.workers import give_each_operation_one_thread
 
-__all__ = ["Ensemble", "Hypothesis", "PairScore", "Seq2Seq", "build_model", "load", "perplexity", "save"]
+__all__ = [
+    "Ensemble",
+    "Hypothesis",
+    "PairScore",
+    "Seq2Seq",
+    "build_model",
+    "give_each_operation_one_thread",
+    "load",
+    "perplexity",
+    "save",
+]

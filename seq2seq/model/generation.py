@@ -15,6 +15,7 @@ from seq2seq.model.hypothesis import Hypothesis
 from seq2seq.model.packing import Packing
 from seq2seq.model.search import Plan, compile_search, numbers_of
 from seq2seq.model.wishes import Constraints, Vocabulary, Wish
+from seq2seq.model.workers import beside_each_other, count_workers
 from seq2seq.text import END_ID, PAD_ID, pad
 
 if TYPE_CHECKING:
@@ -66,9 +67,8 @@ class Generator:
             # What is packed is part of the compiled searches.
             self._searches = {known: one for known, one in self._searches.items() if known.precision == "float32"}
         batch_tokens = options.batch_tokens * USUAL_ROWS // max(USUAL_ROWS, plan.rows)
-        if progress is not None and len(kept) < len(texts):
-            progress(len(texts) - len(kept))
-        for batch in _batches(source_ids[0], batch_tokens):
+
+        def inputs_of(batch: list[int]) -> dict[str, Any]:
             sources = [[ids[place] for place in batch] for ids in source_ids]
             inputs: dict[str, Any] = numbers_of(options) | {
                 "source_ids": [pad(one) for one in sources],
@@ -81,10 +81,24 @@ class Generator:
                 inputs["random_numbers"] = random_numbers(
                     options.seed, indices, plan.rows, int(inputs["max_steps"].max())
                 )
-            found = self._search(plan, tf.nest.map_structure(tf.constant, inputs))
-            for place, hypotheses in zip(batch, self._unpack(found, [len(ids) for ids in sources[0]]), strict=True):
-                chosen = consensus(hypotheses, options.n_best) if options.mbr_samples else hypotheses
-                results[kept[place]] = chosen
+            found: dict[str, Any] = tf.nest.map_structure(tf.constant, inputs)
+            return found
+
+        def search(batch: list[int]) -> list[list[Hypothesis]]:
+            hypotheses = self._unpack(self._searches[plan](inputs_of(batch)), [len(source_ids[0][p]) for p in batch])
+            return [consensus(few, options.n_best) for few in hypotheses] if options.mbr_samples else list(hypotheses)
+
+        batches = list(_batches(source_ids[0], batch_tokens // count_workers()))
+        if batches and plan not in self._searches:
+            # Here and not by each worker: a graph is traced on one thread.
+            parts = self._packing.parts(plan.precision)
+            inputs = inputs_of(batches[-1])
+            self._searches[plan] = compile_search(parts, self._average, self._vocabulary, plan, inputs)
+        if progress is not None and len(kept) < len(texts):
+            progress(len(texts) - len(kept))
+        for batch, found in zip(batches, beside_each_other(search, batches), strict=True):
+            for place, hypotheses in zip(batch, found, strict=True):
+                results[kept[place]] = hypotheses
             if progress is not None:
                 progress(len(batch))
         return results
@@ -92,14 +106,6 @@ class Generator:
     @functools.cached_property
     def _vocabulary(self) -> Vocabulary:
         return Vocabulary(self._models[0].require_tokenizer())
-
-    def _search(self, plan: Plan, inputs: dict[str, Any]) -> Hypotheses:
-        if plan not in self._searches:
-            self._searches[plan] = compile_search(
-                self._packing.parts(plan.precision), self._average, self._vocabulary, plan, inputs
-            )
-        found: Hypotheses = self._searches[plan](inputs)
-        return found
 
     def _check(self, options: Decoding, attention: bool, wishes: list[Wish]) -> None:
         if options.sample and any(wish.required for wish in wishes):

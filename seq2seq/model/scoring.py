@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from seq2seq.text import PAD_ID, Batches, EncodedCorpus
+from seq2seq.model.workers import beside_each_other
+from seq2seq.text import PAD_ID, Batch, Batches, EncodedCorpus
 
 if TYPE_CHECKING:
     from seq2seq.model.seq2seq import Seq2Seq
@@ -49,8 +50,15 @@ class Scorer:
         target_ids = tokenizer.encode_target(targets)
         corpus = EncodedCorpus.from_lists(tokenizer.encode_source(sources), target_ids)
         log_probs: list[np.ndarray] = [np.empty(0)] * len(targets)
-        for batch in Batches(corpus, batch_tokens=batch_tokens, shuffle=False).epoch(0):
-            of_tokens = self._log_probs(batch.source_ids, batch.target_ids).numpy().astype(np.float64)
+        batches = list(Batches(corpus, batch_tokens=batch_tokens, shuffle=False).epoch(0))
+        # A graph is traced here, on one thread.
+        compiled = self._log_probs.get_concrete_function()
+
+        def log_probs_of(batch: Batch) -> np.ndarray:
+            found: np.ndarray = compiled(tf.constant(batch.source_ids), tf.constant(batch.target_ids)).numpy()
+            return found.astype(np.float64)
+
+        for batch, of_tokens in zip(batches, beside_each_other(log_probs_of, batches), strict=True):
             ends = np.cumsum([len(target_ids[index]) for index in batch.indices])
             for index, of_target in zip(batch.indices, np.split(of_tokens, ends[:-1]), strict=True):
                 log_probs[index] = of_target

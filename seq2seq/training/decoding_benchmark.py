@@ -3,18 +3,21 @@ that is."""
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from seq2seq.config import Config
 from seq2seq.errors import ConfigError
-from seq2seq.model import Hypothesis, Seq2Seq, load
+from seq2seq.layers.arithmetic import arithmetic_of
+from seq2seq.model import Hypothesis, Seq2Seq, give_each_operation_one_thread, load
+from seq2seq.model.workers import beside_each_other, count_workers
 from seq2seq.training.benchmark import large_products
 from seq2seq.training.corpus import Corpus
 from seq2seq.training.flops import forward_flops
-from seq2seq.training.matmul_rate import Product, fastest_rate, timed_product
+from seq2seq.training.matmul_rate import Product, fastest_rate
 from seq2seq.training.memory import peak_memory
 from seq2seq.training.progress import say
 
@@ -57,14 +60,15 @@ class DecodingBenchmark:
         sentences: How many sentences were translated at once.
         latency_sentences: How many of them were timed one by one.
         source_tokens: Tokens of the sentences, end tokens counted.
-        compute_dtype: The numbers that the model multiplies.
+        compute_dtype: The numbers that the decoder multiplies: the option `precision`, or else the model's own.
         import_seconds: What loading TensorFlow and the toolkit took.
         load_seconds: What loading the model took.
         first_translation_seconds: What translating one sentence took, once: the search is compiled.
         greedy: The search with one hypothesis.
         beam: The search with several.
-        matmul_gflops: GFLOP a second of the machine in this dtype; as in `TrainingBenchmark`.
-        matmul_shape: The product that reached it: rows, inner size, columns.
+        matmul_gflops: GFLOP a second of all cores in this dtype: of the model's kinds of large products the fastest,
+            by the median of its runs before and after the searches.
+        matmul_shape: That product: rows, inner size, columns.
         peak_memory_mb: Most memory that the process has held, in millions of bytes.
     """
 
@@ -92,7 +96,7 @@ def benchmark_decoding(
     import_seconds: float = 0.0,
     **options: Any,
 ) -> DecodingBenchmark:
-    """Translates sentences with a model, and measures it.
+    """Translates sentences with a model as the command `translate` does, and measures it.
 
     Args:
         path: The `.keras` file.
@@ -111,6 +115,7 @@ def benchmark_decoding(
         ConfigError: There is nothing to translate, or an option has a bad value.
         ModelFileError: The model cannot be read.
     """
+    give_each_operation_one_thread()
     began = time.perf_counter()
     model = load(path)
     load_seconds = time.perf_counter() - began
@@ -123,7 +128,9 @@ def benchmark_decoding(
     model.generate(texts[:1], beam_size=beam_size, **options)
     first_translation_seconds = time.perf_counter() - began
 
-    products = {product: timed_product(product, model.compute_dtype) for product in large_products(model, PRODUCT_ROWS)}
+    precision = model.decoding.replaced(**options).precision
+    dtype = model.compute_dtype if precision == "float32" else precision
+    products = {product: product_on_all_cores(product, dtype) for product in large_products(model, PRODUCT_ROWS)}
     product_times = {product: [run() for _ in range(PRODUCT_REPEATS)] for product, run in products.items()}
     measured = {}
     # Sentences of all lengths: a corpus may be in an order.
@@ -143,7 +150,7 @@ def benchmark_decoding(
         sentences=len(texts),
         latency_sentences=len(few),
         source_tokens=sum(lengths),
-        compute_dtype=model.compute_dtype,
+        compute_dtype=dtype,
         import_seconds=import_seconds,
         load_seconds=load_seconds,
         first_translation_seconds=first_translation_seconds,
@@ -187,6 +194,31 @@ def search_speed(
         model_gflops_per_second=rate,
         utilisation=rate / matmul_gflops,
     )
+
+
+def product_on_all_cores(product: Product, dtype: str) -> Callable[[], float]:
+    """A product as a search runs it, ready to be timed: each call gives the seconds of one, when as many run beside
+    each other as batches do.
+
+    Args:
+        product: Its sizes.
+        dtype: The numbers that it multiplies: `float32`, `bfloat16` or `int8`.
+    """
+    arithmetic, workers = arithmetic_of(dtype), count_workers()
+    random = np.random.default_rng(0)
+    rows = arithmetic.coded(tf.constant(random.uniform(-1, 1, (product.rows, product.inner)), tf.float32), 1.0)
+    matrix = random.normal(size=(product.inner, product.columns)).astype(np.float32)
+    multiply = arithmetic.product(matrix, np.zeros(product.columns, np.float32), [(product.inner, 1.0)])
+    compiled = tf.function(lambda rows: multiply(rows)[0, 0], autograph=False).get_concrete_function(rows)
+
+    def run() -> float:
+        began = time.perf_counter()
+        for one in beside_each_other(compiled, [rows] * workers):
+            float(one)
+        return (time.perf_counter() - began) / workers
+
+    run()
+    return run
 
 
 def _sources_of(model: Seq2Seq) -> list[str]:

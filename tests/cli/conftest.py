@@ -94,6 +94,10 @@ def model(monkeypatch):
     for verb in ("translate", "evaluate", "score"):
         monkeypatch.setattr(f"seq2seq.cli.{verb}.import_tensorflow", lambda: None)
     monkeypatch.setitem(
-        sys.modules, "seq2seq.model", types.SimpleNamespace(load=load, perplexity=math.exp, Ensemble=FakeEnsemble)
+        sys.modules,
+        "seq2seq.model",
+        types.SimpleNamespace(
+            load=load, perplexity=math.exp, Ensemble=FakeEnsemble, give_each_operation_one_thread=lambda: None
+        ),
     )
     return fake

@@ -23,7 +23,9 @@ from tests.cli.conftest import FakeModel
 from seq2seq.cli import translate
 from seq2seq.cli.main import main
 translate.import_tensorflow = lambda: None
-sys.modules["seq2seq.model"] = types.SimpleNamespace(load=lambda path: FakeModel())
+sys.modules["seq2seq.model"] = types.SimpleNamespace(
+    load=lambda path: FakeModel(), give_each_operation_one_thread=lambda: None
+)
 sys.exit(main(["translate", "model.keras", *sys.argv[1:]]))
 """
 

@@ -13,6 +13,7 @@ VERBS = {
     "translate": "Translate lines of text with a trained model.",
     "evaluate": "Score a trained model on a test set.",
     "score": "Give the log-probability of given translations.",
+    "shortlist": "Let a trained model learn which tokens to write with.",
     "compare": "Train variants of a recipe and compare them.",
     "doctor": "Say what is wrong with a recipe before it is trained.",
     "benchmark": "Measure how fast this machine trains.",

@@ -77,8 +77,11 @@ class Decoding(Section):
     mbr_samples: NonNegative = 0
     """Draw so many translations and give those that agree best with the others, by chrF; 0: off."""
     precision: Literal["float32", "bfloat16", "int8"] = "float32"
-    """What a model trained in float32 multiplies: its weights as they are, or copies of half or a quarter of the bits,
-    which are faster and now and then find another translation. int8 needs an x86 processor."""
+    """What a model of GRUs multiplies: its weights as they are, or copies of half or a quarter of the bits, which are
+    faster and now and then find another translation. int8 needs an x86 processor."""
+    shortlist: NonNegative = 0
+    """Write only with so many likely translations of each source token and the most frequent tokens; needs a model that
+    has learned them (`seq2seq shortlist`). Faster, and now and then without the right word. 0: with all tokens."""
     batch_tokens: Positive = 4_096
     """Source tokens decoded at once at most, with their padding."""
 
@@ -96,11 +99,19 @@ class Decoding(Section):
             raise must_be(self.key("max_length_extra"), "at least 1 where decoding.max_length_ratio is 0", 0)
         if self.min_length > self.max_length:
             raise must_be(self.key("min_length"), f"at most decoding.max_length ({self.max_length})", self.min_length)
+        if self.shortlist:
+            self._check_shortlist()
         for name in ("required_phrases", "banned_phrases"):
             if not all(phrase.strip() for phrase in getattr(self, name)):
                 raise must_be(
                     self.key(name), "words or phrases", list(getattr(self, name)), "Leave out the blank ones."
                 )
+
+    def _check_shortlist(self) -> None:
+        for name in _FREE_CHOICE:
+            default = type(self).__dataclass_fields__[name].default
+            if getattr(self, name) != default:
+                raise must_be(self.key("shortlist"), f"0 where {self.key(name)} is set", self.shortlist)
 
     def _check_beam(self) -> None:
         if self.n_best > self.beam_size:
@@ -117,6 +128,19 @@ class Decoding(Section):
                     getattr(self, name),
                     "Set decoding.sample.",
                 )
+
+
+_FREE_CHOICE = (
+    "sample",
+    "prefix",
+    "required_phrases",
+    "banned_phrases",
+    "no_repeat_ngram_size",
+    "repetition_penalty",
+    "min_length_ratio",
+    "min_length",
+)
+"""Settings that a search can only heed where it may write with all tokens."""
 
 
 def _shown(value: object) -> str:

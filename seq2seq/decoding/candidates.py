@@ -56,13 +56,15 @@ def best_tokens(scores: Scores, count: int, banned_ids: Sequence[int], end_id: i
         those that may not be taken are given minus infinity. Among them are the best `count` allowed tokens.
     """
     if scores.ruled is None:
-        values, token_ids = top_k(scores.logits, count + len(banned_ids))
+        values, token_ids = top_k(scores.logits, count + len(banned_ids), is_grouped=scores.columns is not None)
         # The probability of the best token gives the normalizer of its row. A softmax is one kernel that goes row
         # by row through the cache; a log-sum-exp is four, each through all of the memory, and takes three times as
         # long.
         best_probs = tf.gather(tf.nn.softmax(scores.logits), token_ids[:, :1], batch_dims=1)
         normalizers = values[:, :1] - tf.math.log(best_probs)
         gains = log_probs = values - values[:, :1] + tf.math.log(best_probs)
+        if scores.columns is not None:
+            token_ids = tf.gather(scores.columns, token_ids)
     else:
         gains, token_ids = top_k(scores.ruled, count + len(banned_ids))
         normalizers = tf.zeros_like(gains[:, :1])
@@ -92,7 +94,7 @@ def with_prefix(candidates: Candidates, scores: Scores, prefix: Prefix, number_o
     return only(candidates, scores, *prefix.at(number_of_steps, tf.shape(candidates.gains)[0]))
 
 
-def top_k(values: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
+def top_k(values: tf.Tensor, count: int, is_grouped: bool = False) -> tuple[tf.Tensor, tf.Tensor]:
     """Return the largest values of every row and their places, as `tf.math.top_k`, faster for long rows.
 
     Among equal values it may choose others than `tf.math.top_k` does; the largest of a row is the first of
@@ -101,17 +103,19 @@ def top_k(values: tf.Tensor, count: int) -> tuple[tf.Tensor, tf.Tensor]:
     Args:
         values: (rows, columns) float32.
         count: how many are wanted; all of them where there are fewer columns.
+        is_grouped: whether the columns, of a number that is known only when the graph runs, are a multiple of 64 and at
+            least 64 times the count.
 
     Returns:
         The values, (rows, count) in falling order, and their columns, (rows, count) int32.
     """
     columns = values.shape[-1]
-    if columns is None or columns < max(SMALLEST_GROUPED_VOCABULARY, count * GROUP_SIZE):
+    if not is_grouped and (columns is None or columns < max(SMALLEST_GROUPED_VOCABULARY, count * GROUP_SIZE)):
         return tf.math.top_k(values, tf.minimum(count, tf.shape(values)[-1]))
-    if columns % GROUP_SIZE:
+    if not is_grouped and columns % GROUP_SIZE:
         padding = [[0, 0], [0, -columns % GROUP_SIZE]]
         values = tf.pad(values, padding, constant_values=-float("inf"))
-    groups = tf.reshape(values, [tf.shape(values)[0], values.shape[-1] // GROUP_SIZE, GROUP_SIZE])
+    groups = tf.reshape(values, [tf.shape(values)[0], tf.shape(values)[1] // GROUP_SIZE, GROUP_SIZE])
     _, best_groups = tf.math.top_k(tf.reduce_max(groups, axis=-1), count)
     members = tf.gather(groups, best_groups, batch_dims=1)
     best_values, places = tf.math.top_k(tf.reshape(members, [-1, count * GROUP_SIZE]), count)

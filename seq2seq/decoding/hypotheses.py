@@ -14,7 +14,9 @@ A sentence has as many rows as the search has beams, and they lie together: row 
 What is the same for all rows of a sentence, such as the encoder's outputs, belongs in the closure of the
 function, once a sentence: the search would copy it at every step if it were part of the state. Where the function is
 an object with a method `for_sentences(sentences) -> StepFunction`, which gives the function for these of the
-sentences, (batch,) int32, alone, the search leaves sentences behind when they are done.
+sentences, (batch,) int32, alone, the search leaves sentences behind when they are done. Where it has an attribute
+`columns`, (columns,) int32, its logits are of these tokens only, and minus infinity where a sentence may not take one;
+there are a multiple of 64 of them, enough for 64 times the candidates, and no rule, prefix or phrase.
 
 `token_ids` is (rows,) int32; the leaves of `state` are tensors with leading dimension rows; `logits` is
 (rows, vocabulary) of any float type; `attention_weights` is (rows, source_steps) or None.

@@ -61,11 +61,13 @@ class Scores(NamedTuple):
         ruled: (rows, vocabulary) float32, the log-probabilities as the rules left them, or None where there
             are no rules.
         attention_weights: (rows, source_steps) float32 or None.
+        columns: (columns,) int32, the tokens that the logits are of; None where they are of all tokens, in order.
     """
 
     logits: tf.Tensor
     ruled: tf.Tensor | None
     attention_weights: tf.Tensor | None
+    columns: tf.Tensor | None = None
 
 
 class Advanced(NamedTuple):
@@ -176,6 +178,7 @@ def run(
                     "attention weights, but one of them is not. Leave it out, or use a decoder with attention."
                 )
             scores, rule_states = _scores(logits, token_ids, rules_now, rule_states, progress.number_of_steps)
+            scores = scores._replace(columns=getattr(step_now, "columns", None))
             attention_weights = tf.cast(attention_weights, tf.float32) if needs_attention else None
             advanced = advance(progress, scores._replace(attention_weights=attention_weights))
             states = (decoder_state, rule_states)

@@ -34,6 +34,15 @@ class Arithmetic(Protocol):
             bounds: How many of the features have which bound, in order.
         """
 
+    def chooser(self, matrix: np.ndarray, bias: np.ndarray, bound: float) -> Callable[[Any], Product]:
+        """From `(columns,)` int32 places to the product with these columns of the matrix and numbers of the bias.
+
+        Args:
+            matrix: `(features, units)`.
+            bias: `(units,)`.
+            bound: Of all features.
+        """
+
 
 class _Float:
     """Products of floating-point numbers."""
@@ -47,6 +56,15 @@ class _Float:
     def product(self, matrix: np.ndarray, bias: np.ndarray, bounds: Sequence[tuple[int, float]]) -> Product:
         kernel, shift = tf.cast(matrix, self.dtype), tf.cast(bias, self.dtype)
         return lambda rows: tf.cast(tf.nn.bias_add(tf.matmul(rows, kernel), shift), tf.float32)
+
+    def chooser(self, matrix: np.ndarray, bias: np.ndarray, bound: float) -> Callable[[Any], Product]:
+        kernel, shift = tf.cast(matrix.T, self.dtype), tf.cast(bias, self.dtype)
+
+        def choose(columns: Any) -> Product:
+            few, few_shifts = tf.transpose(tf.gather(kernel, columns)), tf.gather(shift, columns)
+            return lambda rows: tf.cast(tf.nn.bias_add(tf.matmul(rows, few), few_shifts), tf.float32)
+
+        return choose
 
 
 class _Int8:
@@ -62,31 +80,42 @@ class _Int8:
 
     def product(self, matrix: np.ndarray, bias: np.ndarray, bounds: Sequence[tuple[int, float]]) -> Product:
         factors = np.concatenate([np.full(count, bound) for count, bound in bounds])
-        matrix = matrix * factors[:, None]
+        levels, shift, largest = self._levels(matrix * factors[:, None], bias)
+        # As a constant of the graph oneDNN lays it out once, and not at every step.
+        return lambda rows: self._multiplied(rows, tf.constant(levels), shift, largest)
+
+    def chooser(self, matrix: np.ndarray, bias: np.ndarray, bound: float) -> Callable[[Any], Product]:
+        levels, shift, largest = self._levels(matrix * bound, bias)
+        by_column = tf.constant(levels.T)
+
+        def choose(columns: Any) -> Product:
+            few, few_shifts = tf.transpose(tf.gather(by_column, columns)), tf.gather(shift, columns)
+            return lambda rows: self._multiplied(rows, few, few_shifts, largest)
+
+        return choose
+
+    def _levels(self, matrix: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.float32]:
+        """The matrix in whole numbers, what is added to their products, and the largest number of the matrix."""
         scale = best_scale(matrix)
         levels = np.clip(np.round(matrix / scale), -LEVELS, LEVELS)
-        kernel = levels.astype(np.int8)
-        shift = tf.constant((bias - scale * levels.sum(axis=0)).astype(np.float32))
-        largest = np.float32(LEVELS * scale)
+        shift = (bias - scale * levels.sum(axis=0)).astype(np.float32)
+        return levels.astype(np.int8), shift, np.float32(LEVELS * scale)
 
-        def multiply(rows: Any) -> Any:
-            return tf.raw_ops.QuantizedMatMulWithBiasAndDequantize(
-                a=tf.bitcast(rows, tf.quint8),
-                # As a constant of the graph oneDNN lays it out once, and not at every step.
-                b=tf.bitcast(tf.constant(kernel), tf.qint8),
-                bias=shift,
-                min_a=0.0,
-                max_a=2.0,
-                min_b=-largest,
-                max_b=largest,
-                # Of a result that is quantized again; this one is not.
-                min_freezed_output=0.0,
-                max_freezed_output=0.0,
-                Toutput=tf.float32,
-                input_quant_mode="SCALED",
-            )
-
-        return multiply
+    def _multiplied(self, rows: Any, levels: Any, shift: Any, largest: np.float32) -> Any:
+        return tf.raw_ops.QuantizedMatMulWithBiasAndDequantize(
+            a=tf.bitcast(rows, tf.quint8),
+            b=tf.bitcast(levels, tf.qint8),
+            bias=shift,
+            min_a=0.0,
+            max_a=2.0,
+            min_b=-largest,
+            max_b=largest,
+            # Of a result that is quantized again; this one is not.
+            min_freezed_output=0.0,
+            max_freezed_output=0.0,
+            Toutput=tf.float32,
+            input_quant_mode="SCALED",
+        )
 
 
 def arithmetic_of(precision: str) -> Arithmetic:

@@ -204,10 +204,24 @@ class PackedDecoder:
             ops.convert_to_numpy(readout.kernel), ops.convert_to_numpy(readout.bias), inputs
         )
         output = ops.convert_to_numpy(decoder.output_embeddings).T
-        self._logits = arithmetic.product(output, ops.convert_to_numpy(readout.output_bias), [(output.shape[0], 1.0)])
+        output_bias = ops.convert_to_numpy(readout.output_bias)
+        self._logits = arithmetic.product(output, output_bias, [(output.shape[0], 1.0)])
+        self._logits_of = arithmetic.chooser(output, output_bias, 1.0)
 
-    def step(self, token_ids: Any, state: DecoderState, context: PreparedContext) -> DecoderStep:
-        """What `Decoder.step` gives, but for rounding."""
+    def logits_of(self, columns: Any) -> Product:
+        """The product that makes logits of some tokens only, `(columns,)` int32, for `step`."""
+        product: Product = self._logits_of(columns)
+        return product
+
+    def step(
+        self, token_ids: Any, state: DecoderState, context: PreparedContext, logits: Product | None = None
+    ) -> DecoderStep:
+        """What `Decoder.step` gives, but for rounding.
+
+        Args:
+            token_ids, state, context: As there.
+            logits: From `logits_of`; None: of all tokens.
+        """
         decoder, coded = self.decoder, self._arithmetic.coded
         units = decoder.units
         read, weights, inputs, outputs = None, None, [], None
@@ -237,7 +251,7 @@ class PackedDecoder:
                 read, weights = self._read(context, outputs)
             inputs.append(coded(read, self._memory_bound))
         features = tf.tanh(self._features(tf.concat(inputs, 1)))
-        return DecoderStep(self._logits(coded(features, 1.0)), DecoderState(tuple(new_states)), weights)
+        return DecoderStep((logits or self._logits)(coded(features, 1.0)), DecoderState(tuple(new_states)), weights)
 
     def _read(self, context: PreparedContext, query: Any) -> tuple[Any, Any]:
         read, weights = self.decoder.context.read(context, query[:, None])

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from seq2seq.config import Decoding
 from seq2seq.decoding import Hypotheses, RequiredPhrases, random_numbers
+from seq2seq.decoding.candidates import GROUP_SIZE
 from seq2seq.errors import ConfigError, Seq2SeqError
 from seq2seq.model.hypothesis import Hypothesis
 from seq2seq.model.packing import Packing
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 # A sentence with more hypotheses than this counts for more in a batch, which then holds fewer sentences.
 USUAL_ROWS = 8
+
+SPECIAL_TOKENS = 4
+"""Those that no search produces are candidates too, before they are sorted out."""
 
 BLANK = Hypothesis("", 0.0, 0.0, [END_ID], ["</s>"], [0.0])
 
@@ -63,9 +67,9 @@ class Generator:
             banned=any(one.banned for one in constraints),
             attention=attention and all(model.decoder.context.reads_every_step for model in self._models),
         )
-        if plan.precision != "float32" and self._packing.is_outdated():
+        if plan.is_packed and self._packing.is_outdated():
             # What is packed is part of the compiled searches.
-            self._searches = {known: one for known, one in self._searches.items() if known.precision == "float32"}
+            self._searches = {known: one for known, one in self._searches.items() if not known.is_packed}
         batch_tokens = options.batch_tokens * USUAL_ROWS // max(USUAL_ROWS, plan.rows)
 
         def inputs_of(batch: list[int]) -> dict[str, Any]:
@@ -76,6 +80,8 @@ class Generator:
                 "min_steps": np.array([_shortest_target(len(ids), options) for ids in sources[0]], np.int32),
             }
             inputs |= self._constraint_inputs([constraints[place] for place in batch], plan)
+            if plan.has_shortlist:
+                inputs |= self._shortlist_inputs(sources[0], options)
             if plan.sample:
                 indices = [first_index + kept[place] for place in batch]
                 inputs["random_numbers"] = random_numbers(
@@ -91,7 +97,7 @@ class Generator:
         batches = list(_batches(source_ids[0], batch_tokens // count_workers()))
         if batches and plan not in self._searches:
             # Here and not by each worker: a graph is traced on one thread.
-            parts = self._packing.parts(plan.precision)
+            parts = self._packing.parts(plan.precision, plan.is_packed)
             inputs = inputs_of(batches[-1])
             self._searches[plan] = compile_search(parts, self._average, self._vocabulary, plan, inputs)
         if progress is not None and len(kept) < len(texts):
@@ -115,6 +121,8 @@ class Generator:
             )
         if options.prefix or options.required_phrases or options.banned_phrases:
             self._vocabulary.check(options)
+        if options.shortlist:
+            self._check_shortlist(options, wishes)
         reads = all(model.decoder.context.reads_every_step for model in self._models)
         if options.coverage_penalty != "none" and not reads:
             raise ConfigError(
@@ -141,6 +149,35 @@ class Generator:
         if plan.has_banned:
             inputs |= self._vocabulary.banned_automata([one.banned for one in constraints])
         return inputs
+
+    def _check_shortlist(self, options: Decoding, wishes: list[Wish]) -> None:
+        key = "decoding.shortlist"
+        if len(self._models) > 1:
+            raise ConfigError(f"{key} must be 0 for several models, but is {options.shortlist} instead.", key)
+        if any(map(any, wishes)):
+            raise ConfigError(f"{key} must be 0 where a sentence has wishes, but is {options.shortlist} instead.", key)
+        lexicon = self._models[0].lexicon
+        if lexicon is None:
+            raise ConfigError(
+                f"{key} must be 0 for a model without a lexicon, but is {options.shortlist} instead. Let it learn one "
+                "with seq2seq shortlist.",
+                key,
+            )
+        most = lexicon.translations.shape[1]
+        if options.shortlist > most:
+            raise ConfigError(f"{key} must be at most {most}, but is {options.shortlist} instead.", key)
+
+    def _shortlist_inputs(self, source_ids: list[list[int]], options: Decoding) -> dict[str, Any]:
+        lexicon: Any = self._models[0].lexicon
+        lists = [lexicon.shortlist(ids, options.shortlist) for ids in source_ids]
+        columns = np.unique(np.concatenate(lists)).astype(np.int32)
+        # As many as the search of the best asks for: enough groups, and no part of one.
+        least = GROUP_SIZE * (options.beam_size + SPECIAL_TOKENS)
+        padding = max(least, -(-len(columns) // GROUP_SIZE) * GROUP_SIZE) - len(columns)
+        mask = np.zeros((len(lists), len(columns) + padding), bool)
+        for row, ids in zip(mask, lists, strict=True):
+            row[np.searchsorted(columns, ids)] = True
+        return {"shortlist_ids": np.pad(columns, (0, padding), constant_values=PAD_ID), "shortlist_mask": mask}
 
     def _unpack(self, found: Hypotheses, source_lengths: list[int]) -> Iterator[list[Hypothesis]]:
         tokenizer = self._models[0].require_tokenizer()

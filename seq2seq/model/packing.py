@@ -42,13 +42,13 @@ class Packing:
         self._fingerprint: int | None = None
         self._fingerprint_now = tf.function(functools.partial(_fingerprint, models), autograph=False)
 
-    def parts(self, precision: str) -> list[Parts]:
-        """The parts of each model in a precision; in float32 as they are, on the weights themselves.
+    def parts(self, precision: str, is_packed: bool) -> list[Parts]:
+        """The parts of each model, packed in a precision or as they are, on the weights themselves.
 
         Raises:
-            ConfigError: A model cannot be had in it, with every reason.
+            ConfigError: A model cannot be packed, with every reason.
         """
-        return [_plain(model) if precision == "float32" else _packed(model, precision) for model in self._models]
+        return [_packed(model, precision) if is_packed else _plain(model) for model in self._models]
 
     def is_outdated(self) -> bool:
         """Whether any weight has changed since this was last asked."""
@@ -64,8 +64,8 @@ def _packed(model: "Seq2Seq", precision: str) -> Parts:
     reasons = reasons_against_encoder(model.encoder, precision) + reasons_against_decoder(model.decoder, precision)
     if reasons:
         raise ConfigError(
-            f"decoding.precision must be float32 for this model, but is {precision!r} instead: "
-            f"{'; '.join(dict.fromkeys(reasons))}. Leave it out.",
+            f"decoding.precision must be float32 and decoding.shortlist 0 for this model, but one is not, since its "
+            f"weights cannot be packed in {precision}: {'; '.join(dict.fromkeys(reasons))}. Leave both out.",
             "decoding.precision",
         )
     encoder = PackedEncoder(model.encoder, ops.convert_to_numpy(model.embedding.embeddings), precision)

@@ -23,6 +23,7 @@ from seq2seq.decoding import (
     sample_search,
 )
 from seq2seq.layers import Decoder
+from seq2seq.layers.arithmetic import Product
 from seq2seq.layers.context import PreparedContext
 from seq2seq.layers.packed import PackedDecoder
 from seq2seq.model.packing import Parts
@@ -52,6 +53,7 @@ class Plan(NamedTuple):
     has_banned: bool
     attention: bool
     precision: str
+    has_shortlist: bool
 
     @classmethod
     def of(cls, options: Decoding, *, prefix: bool, required: bool, banned: bool, attention: bool) -> "Plan":
@@ -74,7 +76,13 @@ class Plan(NamedTuple):
             has_banned=banned,
             attention=attention,
             precision=options.precision,
+            has_shortlist=options.shortlist > 0,
         )
+
+    @property
+    def is_packed(self) -> bool:
+        """Whether the search runs on copies of the weights."""
+        return self.precision != "float32" or self.has_shortlist
 
     @property
     def is_greedy(self) -> bool:
@@ -119,6 +127,8 @@ def compile_search(
 
     def search(inputs: dict[str, Any]) -> Hypotheses:
         step, state = _decoders(parts, average, inputs["source_ids"])
+        if plan.has_shortlist:
+            step = ShortlistStep.of(step, inputs["shortlist_ids"], inputs["shortlist_mask"])
         arguments = {
             "batch_size": tf.shape(inputs["max_steps"])[0],
             "max_steps": inputs["max_steps"],
@@ -181,6 +191,39 @@ class DecoderStep:
     def for_sentences(self, sentences: Any) -> "DecoderStep":
         of_these = (None if leaf is None else tf.gather(leaf, sentences) for leaf in self.prepared)
         return DecoderStep(self.decoder, PreparedContext(*of_these))
+
+
+@dataclasses.dataclass(frozen=True)
+class ShortlistStep:
+    """The step function of a packed decoder that writes with some tokens only, each sentence with its own.
+
+    Attributes:
+        step: Of the decoder and the prepared sources.
+        columns: `(columns,)` int32, the tokens that any sentence may write with, and padding up to their number.
+        mask: `(batch, columns)`, True for those of each sentence.
+        logits: The product that makes their logits.
+    """
+
+    step: DecoderStep
+    columns: Any
+    mask: Any
+    logits: Product
+
+    @classmethod
+    def of(cls, step: DecoderStep, columns: Any, mask: Any) -> "ShortlistStep":
+        """The step function with the columns of the output matrix taken out."""
+        decoder: Any = step.decoder
+        return cls(step, columns, mask, decoder.logits_of(columns))
+
+    def __call__(self, token_ids: Any, state: Any) -> tuple[Any, Any, Any]:
+        decoder: Any = self.step.decoder
+        logits, state, weights = decoder.step(token_ids, state, self.step.prepared, self.logits)
+        batch, columns = tf.unstack(tf.shape(self.mask))
+        allowed = tf.where(self.mask[:, None], tf.reshape(logits, [batch, -1, columns]), -float("inf"))
+        return tf.reshape(allowed, [-1, columns]), state, weights
+
+    def for_sentences(self, sentences: Any) -> "ShortlistStep":
+        return dataclasses.replace(self, step=self.step.for_sentences(sentences), mask=tf.gather(self.mask, sentences))
 
 
 def _decoders(parts: Sequence[Parts], average: str, source_ids: Sequence[Any]) -> tuple[Any, Any]:

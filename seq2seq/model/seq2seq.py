@@ -19,6 +19,9 @@ from seq2seq.model.scoring import PairScore, Scorer
 from seq2seq.model.translator import Translator
 from seq2seq.model.twins import twin_of
 from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
+from seq2seq.text.lexicon import Lexicon, learn_lexicon
+
+LEXICON = "lexicon.npz"
 
 
 @keras.saving.register_keras_serializable(package="seq2seq")
@@ -99,6 +102,7 @@ class Seq2Seq(keras.Model, Translator):
             WordDropout(rate, UNKNOWN_ID, (PAD_ID, START_ID, END_ID), name=f"{side}_word_dropout")
             for side, rate in (("source", source_word_dropout), ("target", target_word_dropout))
         )
+        self.lexicon: Lexicon | None = None
         self._generator = Generator([self])
         self._scorer = Scorer(self)
         self.build({"source_ids": (None, None), "target_ids": (None, None)})
@@ -272,14 +276,37 @@ class Seq2Seq(keras.Model, Translator):
             )
         return self._scorer.score(list(sources), list(targets), batch_tokens)
 
+    def learn_lexicon(self, sources: Sequence[str], targets: Sequence[str]) -> None:
+        """Learns which target tokens translate which source tokens, for the option `shortlist`; saved with the model.
+
+        Args:
+            sources: Sources of the training data.
+            targets: A target for each.
+
+        Raises:
+            DataError: There are no pairs.
+        """
+        tokenizer = self.require_tokenizer()
+        self.lexicon = learn_lexicon(
+            tokenizer.encode_source(sources),
+            tokenizer.encode_target(targets),
+            tokenizer.source_vocabulary_size,
+            tokenizer.target_vocabulary_size,
+            tokenizer.is_joint,
+        )
+
     def save_assets(self, directory: str) -> None:
         if self.tokenizer is not None:
             for name, content in self.tokenizer.models.items():
                 (pathlib.Path(directory) / name).write_bytes(content)
+        if self.lexicon is not None:
+            (pathlib.Path(directory) / LEXICON).write_bytes(self.lexicon.to_bytes())
 
     def load_assets(self, directory: str) -> None:
         models = {path.name: path.read_bytes() for path in pathlib.Path(directory).glob("*.model")}
         self.tokenizer = Tokenizer.from_models(models) if models else None
+        lexicon = pathlib.Path(directory) / LEXICON
+        self.lexicon = Lexicon.from_bytes(lexicon.read_bytes()) if lexicon.is_file() else None
 
     def get_config(self) -> dict[str, Any]:
         return {

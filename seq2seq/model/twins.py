@@ -26,7 +26,7 @@ def twin_of(model: "Seq2Seq", implementation: str, update_gate: str | None = Non
         if update_gate is not None and issubclass(CELLS[layer.cell], UpdateGateCell):
             config[part]["config"]["update_gate"] = update_gate
     twin = type(model).from_config(config)
-    twin.tokenizer = model.tokenizer
+    twin.tokenizer, twin.lexicon = model.tokenizer, model.lexicon
     twin.set_weights(model.get_weights())
     for name, layer in twin.recurrent_layers.items():
         if layer.update_gate != model.recurrent_layers[name].update_gate:

@@ -178,6 +178,34 @@ def test_a_sentence_does_not_depend_on_its_company(make_language, alpha):
 
 
 @pytest.mark.parametrize("beam_size", [1, 3])
+def test_logits_of_some_tokens_find_what_those_of_all_find_with_the_others_at_minus_infinity(make_language, beam_size):
+    language, few = make_language(sentences=5, vocabulary=12, seed=23), [END, 5, 6, 7, 11]
+    step = language.step()
+
+    class Few:
+        # Filled up to whole groups, as many as there are candidates.
+        columns = tf.constant([*few, *[PAD] * (64 * (beam_size + 4) - len(few))])
+
+        def __call__(self, token_ids, state):
+            logits, state, weights = step(token_ids, state)
+            is_filling = tf.range(tf.size(self.columns)) >= len(few)
+            return tf.where(is_filling, -float("inf"), tf.gather(logits, self.columns, axis=1)), state, weights
+
+    def masked(token_ids, state):
+        logits, state, weights = step(token_ids, state)
+        is_one = tf.reduce_any(tf.range(12)[:, tf.newaxis] == few, axis=1)
+        return tf.where(is_one, logits, -float("inf")), state, weights
+
+    arguments = {"batch_size": 5, "max_steps": [2, 9, 4, 7, 6], **IDS}
+    if beam_size > 1:
+        arguments |= {"beam_size": beam_size, "n_best": beam_size}
+    search = beam_search if beam_size > 1 else greedy_search
+    found, expected = (search(one, language.state(), **arguments) for one in (Few(), masked))
+    np.testing.assert_array_equal(found.token_ids, expected.token_ids)
+    np.testing.assert_allclose(found.token_log_probs, expected.token_log_probs, rtol=1e-5)
+
+
+@pytest.mark.parametrize("beam_size", [1, 3])
 def test_sentences_that_are_done_leave_the_loop_and_the_others_find_what_they_find_with_them(make_language, beam_size):
     language, limits = make_language(sentences=9, vocabulary=12, seed=9), [2, 9, 4, 15, 1, 7, 7, 3, 12]
     arguments = {"batch_size": 9, "max_steps": limits, **IDS}

@@ -41,8 +41,9 @@ def test_a_model_that_cannot_be_packed_says_why(make_model):
     model = make_model(model__encoder__cell="lstm", model__decoder__cell="lstm")
     with pytest.raises(
         ConfigError,
-        match=r"decoding\.precision must be float32 for this model, but is 'bfloat16' instead: the encoder's cell is "
-        r"'lstm', not 'gru'; the decoder's cell is 'lstm', not 'gru'\. Leave it out\.",
+        match=r"decoding\.precision must be float32 and decoding\.shortlist 0 for this model, but one is not, since "
+        r"its weights cannot be packed in bfloat16: the encoder's cell is 'lstm', not 'gru'; the decoder's cell is "
+        r"'lstm', not 'gru'\. Leave both out\.",
     ):
         model.translate(["the cat"], precision="bfloat16")
 

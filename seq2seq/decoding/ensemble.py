@@ -24,8 +24,8 @@ def ensemble_step(steps: Sequence[StepFunction], average: str = "log_probs") -> 
     >>> def second(token_ids, state):
     ...     return tf.math.log([[0.1, 0.9]]), state, None
     >>> logits, _, _ = ensemble_step([first, second], "probs")(tf.constant([0]), ((), ()))
-    >>> tf.exp(logits).numpy().round(2).tolist()
-    [[0.3, 0.7]]
+    >>> tf.exp(logits).numpy().round(2)
+    array([[0.3, 0.7]], dtype=float32)
 
     Args:
         steps: a step function each. Its state is the tuple of their states.

@@ -112,7 +112,7 @@ def test_ctrl_c_in_a_process_leaves_no_traceback():
         assert process.stdout.readline() == "ready\n"
         time.sleep(0.3)
         process.send_signal(signal.SIGINT)
-        _, err = process.communicate(timeout=20)
+        _, err = process.communicate(timeout=60)
     assert (process.returncode, err) == (130, "interrupted\n")
 
 
@@ -125,5 +125,5 @@ def test_a_reader_that_stops_early_causes_no_noise():
     assert process.stdout.readline().startswith("x")
     process.stdout.close()
     assert process.stderr.read() == ""
-    assert process.wait(timeout=20) == 1
+    assert process.wait(timeout=60) == 1
     process.stderr.close()

@@ -16,9 +16,11 @@ from seq2seq.model import save
 
 ROOT = pathlib.Path(__file__).parents[2]
 
-# The command with a model that answers at once, so that it starts at once, too.
+# The command with a model that answers at once, so that it starts at once, too. A shell starts what it runs in the
+# background with Ctrl-C ignored, and the tests may run there.
 WITH_FAKE_MODEL = """
-import sys, types
+import signal, sys, types
+signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.cli.conftest import FakeModel
 from seq2seq.cli import translate
 from seq2seq.cli.main import main
@@ -121,7 +123,7 @@ def test_ctrl_c_while_it_waits_for_input(start):
     process.stdin.flush()
     assert [process.stdout.readline(), process.stdout.readline()] == [b"A\n", b"B\n"]
     process.send_signal(signal.SIGINT)
-    assert process.wait(10) == 130
+    assert process.wait(60) == 130
     assert process.stderr.read() == b"interrupted\n"
     assert process.stdout.read() == b""
 
@@ -131,12 +133,12 @@ def test_a_reader_that_has_seen_enough(start):
     feed(process, ["a"])
     assert process.stdout.readline() == b"A\n"
     process.stdout.close()
-    assert process.wait(10) == 1
+    assert process.wait(60) == 1
     assert process.stderr.read() == b""
 
 
 def test_an_input_without_an_end_of_its_last_line(start):
     process = start("-c", WITH_FAKE_MODEL)
-    out, err = process.communicate(b"a\n\nb", timeout=10)
+    out, err = process.communicate(b"a\n\nb", timeout=60)
     assert (out, err) == (b"A\n\nB\n", b"3 lines: 1 blank (<stdin>:2)\n")
     assert process.returncode == 0

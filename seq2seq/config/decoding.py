@@ -83,7 +83,7 @@ class Decoding(Section):
     """Write only with so many likely translations of each source token and the most frequent tokens; needs a model that
     has learned them (`seq2seq shortlist`). Faster, and now and then without the right word. 0: with all tokens."""
     batch_tokens: Positive = 4_096
-    """Source tokens decoded at once at most, with their padding."""
+    """Source tokens of a batch at most, with their padding; commands decode a batch a core at once."""
 
     def check(self) -> None:
         if not self.sample:

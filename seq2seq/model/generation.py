@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 # A sentence with more hypotheses than this counts for more in a batch, which then holds fewer sentences.
 USUAL_ROWS = 8
 
+BATCHES_A_WORKER = 4
+SMALL_BATCH = 512
+"""Tokens of a batch below which its products are too small to be fast."""
+
 SPECIAL_TOKENS = 4
 """Those that no search produces are candidates too, before they are sorted out."""
 
@@ -94,7 +98,7 @@ class Generator:
             hypotheses = self._unpack(self._searches[plan](inputs_of(batch)), [len(source_ids[0][p]) for p in batch])
             return [consensus(few, options.n_best) for few in hypotheses] if options.mbr_samples else list(hypotheses)
 
-        batches = list(_batches(source_ids[0], batch_tokens // count_workers()))
+        batches = list(_batches(source_ids[0], _shared_out(batch_tokens, sum(map(len, source_ids[0])))))
         if batches and plan not in self._searches:
             # Here and not by each worker: a graph is traced on one thread.
             parts = self._packing.parts(plan.precision, plan.is_packed)
@@ -238,6 +242,14 @@ def _longest_target(source_length: int, options: Decoding) -> int:
 
 def _shortest_target(source_length: int, options: Decoding) -> int:
     return max(options.min_length, int(options.min_length_ratio * source_length))
+
+
+def _shared_out(batch_tokens: int, tokens: int) -> int:
+    """The most tokens of a batch, so that each worker has several: the last to be done shall not be long alone."""
+    workers = count_workers()
+    if workers == 1:
+        return batch_tokens
+    return min(batch_tokens, max(SMALL_BATCH, tokens // (BATCHES_A_WORKER * workers)))
 
 
 def _batches(source_ids: list[list[int]], batch_tokens: int) -> Iterator[list[int]]:

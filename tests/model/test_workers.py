@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from seq2seq.errors import Seq2SeqError
-from seq2seq.model import give_each_operation_one_thread, workers
+from seq2seq.model import generation, give_each_operation_one_thread, workers
 
 SOURCES = ["the cat sees the old dog", "the king loves the girl today", "", "the wild bird finds the man"] * 3
 
@@ -32,6 +32,15 @@ def test_beside_each_other_they_translate_as_one_after_the_other(trained, four_w
     found = trained.generate(SOURCES, batch_tokens=32, **options)
     assert [[one.text for one in few] for few in found] == [[one.text for one in few] for few in expected]
     assert len(seen) > 1
+
+
+def test_every_worker_has_batches_but_none_that_are_too_small(monkeypatch, four_workers):
+    assert generation._shared_out(4096, 160_000) == 4096
+    assert generation._shared_out(4096, 16_000) == 1000
+    assert generation._shared_out(4096, 1_000) == 512
+    assert generation._shared_out(100, 1_000) == 100
+    monkeypatch.setattr(generation, "count_workers", lambda: 1)
+    assert generation._shared_out(4096, 1_000) == 4096
 
 
 def test_scores_too(trained, toy_pairs, four_workers):

@@ -9,7 +9,7 @@ import cyclopts
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import aligned, print_json
 from seq2seq.cli.search_options import AS_SAVED, SearchOptions
-from seq2seq.config.flags import DEFAULT_RECIPE, Texts, command_app, with_setting_flags
+from seq2seq.config.flags import DEFAULT_RECIPE, Switch, Texts, command_app, with_setting_flags
 from seq2seq.config.reading import merge
 from seq2seq.errors import ConfigError
 
@@ -26,7 +26,7 @@ def _train(
     *,
     steps: int = 50,
     against: Literal["keras"] | None = None,
-    json: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    json: Switch = False,
     flags: Texts,
 ) -> None:
     """Time training steps on the recipe's own batches: tokens a second, and the share of the machine's arithmetic.
@@ -89,7 +89,7 @@ def _decode(
     source: str | None = None,
     rounds: int = 3,
     latency_sentences: int = 100,
-    json: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    json: Switch = False,
     search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
 ) -> None:
     """Time translations, greedy and with a beam, in batches and one by one: sentences and tokens a second, latency.

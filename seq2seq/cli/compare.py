@@ -7,7 +7,7 @@ import cyclopts
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import print_json
 from seq2seq.config import plan_comparison
-from seq2seq.config.flags import DEFAULT_RECIPE, Texts, with_setting_flags
+from seq2seq.config.flags import DEFAULT_RECIPE, Switch, Texts, with_setting_flags
 from seq2seq.errors import Seq2SeqError
 
 
@@ -17,7 +17,7 @@ def _compare(
     *,
     vary: Annotated[list[str] | None, cyclopts.Parameter(negative=(), metavar="KEY=VALUE,VALUE")] = None,
     name: str | None = None,
-    json: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    json: Switch = False,
     flags: Texts,
 ) -> None:
     """Train variants of a recipe on the same data in the same order, and compare them.

@@ -4,13 +4,11 @@ import dataclasses
 import sys
 import textwrap
 from collections import Counter
-from typing import TYPE_CHECKING, Annotated
-
-import cyclopts
+from typing import TYPE_CHECKING
 
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import print_json
-from seq2seq.config.flags import DEFAULT_RECIPE, Texts, with_setting_flags
+from seq2seq.config.flags import DEFAULT_RECIPE, Switch, Texts, with_setting_flags
 from seq2seq.config.reading import merge
 from seq2seq.errors import Seq2SeqError
 
@@ -25,8 +23,8 @@ def _doctor(
     recipe: str = DEFAULT_RECIPE,
     /,
     *,
-    json: Annotated[bool, cyclopts.Parameter(negative=())] = False,
-    no_timing: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    json: Switch = False,
+    no_timing: Switch = False,
     flags: Texts,
 ) -> None:
     """Look at a recipe's data and at this machine as a run would meet them, and say what is wrong and what to do.

@@ -6,18 +6,17 @@ from typing import Annotated, Any, Literal
 
 import cyclopts
 
+from seq2seq.cli.lines import on_one_line, read_beside
 from seq2seq.cli.output import opened_output, refuse_same_file
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import aligned, print_json, score_lines, shown
 from seq2seq.cli.search_options import AS_SAVED, SearchOptions
-from seq2seq.errors import ConfigError, DataError
+from seq2seq.config.flags import Switch
+from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
 
 SCORES = ("bleu", "chrf", "ter", "exact_match", "perplexity")
 LEVEL = 0.05
-LINE_BREAKS = str.maketrans("\r\n", "  ")
-
-Switch = Annotated[bool, cyclopts.Parameter(negative=())]
 
 
 def evaluate(
@@ -67,11 +66,13 @@ def evaluate(
     if against is not None and pathlib.Path(against).resolve() == pathlib.Path(model).resolve():
         raise ConfigError(f"--against must be another system than the model, but is {against} too. Name another.")
     refuse_same_file(output, *(path for path in (model, source, target, against, lowercase_tokenized) if path))
-    sources = _read_lines(source)
-    references = _read_lines(target, source, len(sources))
-    tokenized = None if lowercase_tokenized is None else _read_lines(lowercase_tokenized, source, len(sources))
+    from seq2seq.text import read_lines
+
+    sources = list(read_lines(source))
+    references = read_beside(target, source, len(sources))
+    tokenized = None if lowercase_tokenized is None else read_beside(lowercase_tokenized, source, len(sources))
     is_model = against is not None and against.endswith(".keras")
-    given = None if against is None or is_model else _read_lines(against, source, len(sources))
+    given = None if against is None or is_model else read_beside(against, source, len(sources))
     import_tensorflow()
     from seq2seq import metrics
     from seq2seq.model import give_each_operation_one_thread, load
@@ -89,7 +90,7 @@ def evaluate(
         systems.append(System(against, given))
     if output is not None:
         with opened_output(output) as stream:
-            stream.writelines(f"{text.translate(LINE_BREAKS)}\n" for text in systems[0].hypotheses)
+            stream.writelines(f"{on_one_line(text)}\n" for text in systems[0].hypotheses)
     found = side_by_side(systems, sources, references, lowercase=lowercase, tokenize=tokenize, test=significance)
     for system, scores in zip(systems, found, strict=True):
         if tokenized is not None and language is not None:
@@ -141,15 +142,3 @@ def _interval(scores: dict[str, Any], name: str) -> str:
 def _chance(scores: dict[str, Any], name: str) -> str:
     p_value = scores["p_value"].get(name)
     return "-  " if p_value is None else f"{p_value:.3f} {'*' if p_value < LEVEL else ' '}"
-
-
-def _read_lines(path: str, partner: str = "", expected: int | None = None) -> list[str]:
-    from seq2seq.text import read_lines
-
-    lines = list(read_lines(path))
-    if expected is not None and len(lines) != expected:
-        raise DataError(
-            f"{path}: must have as many lines as {partner} ({expected}), but has {len(lines)} instead. "
-            "Check that no line was lost or added."
-        )
-    return lines

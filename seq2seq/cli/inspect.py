@@ -1,11 +1,8 @@
 """`seq2seq inspect`: what a trained model does with one sentence, as a page or as numbers."""
 
-from typing import Annotated
-
-import cyclopts
-
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import print_json
+from seq2seq.config.flags import Switch
 from seq2seq.errors import ConfigError, DataError
 
 PAGE = "inspect.html"
@@ -18,7 +15,7 @@ def inspect(
     *,
     target: str | None = None,
     output: str | None = None,
-    json: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    json: Switch = False,
     span: str | None = None,
     around: int | None = None,
     corpus: str | None = None,

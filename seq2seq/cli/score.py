@@ -2,22 +2,18 @@
 
 import contextlib
 import json as json_module
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Literal
 
-import cyclopts
-
+from seq2seq.cli.lines import WINDOW_CHARACTERS, WINDOW_LINES
 from seq2seq.cli.output import opened_output, refuse_same_file
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import print_json
+from seq2seq.config.flags import Switch
 from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
 
 if TYPE_CHECKING:
     from seq2seq.serving import ScoredPair
-
-WINDOW_PAIRS = 2048
-WINDOW_CHARACTERS = 1 << 20
-"""Characters of the pairs that are scored together, at most: what bounds memory where the lines are long."""
 
 
 def score(
@@ -28,7 +24,7 @@ def score(
     target: str,
     output: str | None = None,
     format: Literal["text", "jsonl"] = "text",  # noqa: A002 - the word of the flag
-    json: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+    json: Switch = False,
 ) -> None:
     """Give the log-probability of each target, given its source, in nats, the end token counted.
 
@@ -56,7 +52,7 @@ def score(
     scorer = load(model)
     pairs = pair_requests(source, target)
     cut = windows(
-        pairs, WINDOW_PAIRS, lambda pair: len(pair.source) + len(pair.target), WINDOW_CHARACTERS, patience=None
+        pairs, WINDOW_LINES, lambda pair: len(pair.source) + len(pair.target), WINDOW_CHARACTERS, patience=None
     )
     report, log_prob, tokens = StreamReport(), 0.0, 0
     with (

@@ -1,7 +1,7 @@
 """`seq2seq shortlist`: lets a model learn which tokens translate which, for faster decoding."""
 
+from seq2seq.cli.lines import read_beside
 from seq2seq.cli.quiet import import_tensorflow
-from seq2seq.errors import DataError
 
 
 def shortlist(model: str, /, *, source: str, target: str) -> None:
@@ -16,12 +16,8 @@ def shortlist(model: str, /, *, source: str, target: str) -> None:
     """
     from seq2seq.text import read_lines
 
-    sources, targets = list(read_lines(source)), list(read_lines(target))
-    if len(sources) != len(targets):
-        raise DataError(
-            f"{target}: must have as many lines as {source} ({len(sources)}), but has {len(targets)} instead. "
-            "Check that no line was lost or added."
-        )
+    sources = list(read_lines(source))
+    targets = read_beside(target, source, len(sources))
     import_tensorflow()
     from seq2seq.model import load, save
 

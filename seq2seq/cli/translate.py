@@ -12,9 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 
+from seq2seq.cli.lines import WINDOW_CHARACTERS, WINDOW_LINES, on_one_line
 from seq2seq.cli.output import opened_output, refuse_same_file
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.search_options import AS_SAVED, SearchOptions
+from seq2seq.config.flags import Switch
 from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
 
@@ -23,16 +25,10 @@ if TYPE_CHECKING:
     from seq2seq.serving import Answer
     from seq2seq.text import Line
 
-WINDOW_LINES = 2048
-WINDOW_CHARACTERS = 1 << 20
-"""Characters of a window, at most: what bounds its memory where the lines are long."""
 PATIENCE = 0.05
 """Seconds that lines which are there wait for the next before they are translated without it."""
 
-LINE_BREAKS = str.maketrans("\r\n", "  ")
-
 Format = Literal["text", "jsonl"]
-Switch = Annotated[bool, cyclopts.Parameter(negative=())]
 
 
 def translate(
@@ -171,7 +167,7 @@ def _mode(file: str) -> int:
 
 def _text_lines(answer: "Answer", count: int) -> list[str]:
     # A source has the same number of lines whatever the search found, so that line numbers say what belongs to what.
-    texts = [hypothesis.text.translate(LINE_BREAKS) for hypothesis in answer.hypotheses]
+    texts = [on_one_line(hypothesis.text) for hypothesis in answer.hypotheses]
     return texts + [""] * (count - len(texts))
 
 

@@ -17,6 +17,8 @@ from seq2seq.errors import ConfigError
 DEFAULT_RECIPE = "data/en-fr/recipe.yaml"
 
 Texts = dict[str, str | list[str] | None]
+Switch = Annotated[bool, cyclopts.Parameter(negative=())]
+"""A flag that is given or left out: there is no `--no-` form of it."""
 
 
 def load_config(recipe: str | None, overrides: Sequence[str] = ()) -> Config:
@@ -84,7 +86,7 @@ def training_command(run: Callable[[Config, bool], Any]) -> Callable[..., Any]:
         recipe: str = DEFAULT_RECIPE,
         /,
         *,
-        resume: Annotated[bool, cyclopts.Parameter(negative=())] = False,
+        resume: Switch = False,
         flags: Texts,
     ) -> Any:
         """Train a model on pairs of texts; the recipe says how, and flags change what the recipe says.

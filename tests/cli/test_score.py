@@ -70,7 +70,7 @@ def test_nothing_to_score(files, tmp_path, capsys):
 def test_windows_change_nothing(files, monkeypatch, capsys):
     assert main(files) == 0
     whole = capsys.readouterr()
-    monkeypatch.setattr(score_verb, "WINDOW_PAIRS", 1)
+    monkeypatch.setattr(score_verb, "WINDOW_LINES", 1)
     assert main(files) == 0
     assert capsys.readouterr() == whole
 

@@ -242,6 +242,13 @@ CONTRADICTIONS = [
         "model.attention.num_heads must be a divisor of the attention's size (130), but is 4 instead.",
     ),
     (Model, {"attention": {"score": "location", "units": 7}}, "model.attention.units must be even"),
+    (Model, {"context": "mean", "copy": {"mode": "reuse"}}, "model.copy.mode must be none or separate where model.co"),
+    (Model, {"copy": {"force": True}}, "model.copy.force must be false where model.copy.mode is none, but is true"),
+    (
+        Config,
+        {"tokenizer": {"shared": False}, "model": {"copy": {"mode": "reuse"}}},
+        "model.copy.mode must be none where tokenizer.shared is false, but is 'reuse' instead. Only a token that both",
+    ),
     (Model, {"tie": "all", "readout_size": 3}, "model.readout_size must be 0 or model.embedding_size (256)"),
     (Tokenizer, {"target_vocabulary_size": 9}, "tokenizer.target_vocabulary_size must be null"),
     (Tokenizer, {"kind": "word", "byte_fallback": True}, "tokenizer.byte_fallback must be false"),

@@ -5,7 +5,7 @@ nearest right flag for a wrong one, answers in a quarter of a second, leaves the
 caller, and is well kept; the recipe is read here, since none of them says in which line of it a mistake is.
 """
 
-from seq2seq.config.architecture import Attention, Decoder, Dropout, Encoder, Model
+from seq2seq.config.architecture import Attention, Copy, Decoder, Dropout, Encoder, Model
 from seq2seq.config.corpus import Data, Tokenizer
 from seq2seq.config.decoding import Decoding
 from seq2seq.config.flags import load_config, parse_train_arguments
@@ -17,6 +17,7 @@ __all__ = [
     "Attention",
     "Comparison",
     "Config",
+    "Copy",
     "Data",
     "Decoder",
     "Decoding",

@@ -90,6 +90,22 @@ class Attention(Section):
 
 
 @dataclasses.dataclass(frozen=True)
+class Copy(Section):
+    """Copying tokens of the source instead of writing them from the vocabulary, which both sides must share."""
+
+    section: ClassVar[str] = "model.copy"
+
+    mode: Literal["none", "reuse", "separate"] = "none"
+    """By which attention tokens are copied: none are, by that of the context, or by one of its own."""
+    force: bool = False
+    """In training a token that stands in the source must be copied, which teaches the gate when to."""
+
+    def check(self) -> None:
+        if self.force and self.mode == "none":
+            raise must_be(self.key("force"), "false where model.copy.mode is none", True)
+
+
+@dataclasses.dataclass(frozen=True)
 class Dropout(Section):
     """What training leaves out: shares of the numbers, the same at all steps of a sentence, and of the words."""
 
@@ -129,6 +145,7 @@ class Model(Section):
     encoder: Encoder = dataclasses.field(default_factory=Encoder)
     decoder: Decoder = dataclasses.field(default_factory=Decoder)
     attention: Attention = dataclasses.field(default_factory=Attention)
+    copy: Copy = dataclasses.field(default_factory=Copy)
     dropout: Dropout = dataclasses.field(default_factory=Dropout)
 
     def check(self) -> None:
@@ -155,6 +172,10 @@ class Model(Section):
             )
         elif self.decoder.input_feeding:
             raise must_be(self.decoder.key("input_feeding"), f"false where model.context is {self.context}", True)
+        elif self.copy.mode == "reuse":
+            raise must_be(
+                self.copy.key("mode"), f"none or separate where model.context is {self.context}", self.copy.mode
+            )
 
     def _check_attention(self) -> None:
         if self.feeds == ("state",) and self.decoder.attend == "after":

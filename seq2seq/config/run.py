@@ -61,3 +61,10 @@ class Config(Section):
                 self.model.tie,
                 "One table for both sides needs one vocabulary.",
             )
+        if self.model.copy.mode != "none" and not self.tokenizer.shared:
+            raise must_be(
+                self.model.copy.key("mode"),
+                "none where tokenizer.shared is false",
+                self.model.copy.mode,
+                "Only a token that both sides have can be copied.",
+            )

@@ -96,7 +96,7 @@ def record(model: Seq2Seq, source_ids: np.ndarray, target_ids: np.ndarray, held:
         _check(unit, model)
     with _recorded_steps(model, held, source_ids.shape[1]) as steps:
         memory, mask = model.encode(source_ids, training=False)
-        prepared = model.decoder.context.prepare(memory, mask)
+        prepared = model.decoder.prepare(memory, mask, source_ids)
         state = model.decoder.start(prepared)
         logits, attention = [], []
         written = np.full(len(target_ids), START_ID, "int32")

@@ -34,12 +34,14 @@ class PreparedContext(NamedTuple):
     """What `read` needs of a sentence, and `summary`, what the decoder's first state is made from.
 
     `values` is `(batch, 1, units)` for a context that is built once, `(batch, source_steps, units)` for attention.
+    `source` is what a decoder that copies needs besides.
     """
 
     values: Any
     summary: Any
     keys: Any = None
     mask: Any = None
+    source: Any = None
 
 
 class Context(ExplicitMaskLayer):

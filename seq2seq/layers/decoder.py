@@ -8,9 +8,11 @@ an optimisation of `step`, and both go through the same code.
 from typing import Any, NamedTuple
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from seq2seq.layers.context import AttentionContext, Context, PreparedContext
+from seq2seq.layers.copying import COPY, Copies, Copying, CopySource, mixture
 from seq2seq.layers.dropout import SharedDropout
 from seq2seq.layers.loop import scan
 from seq2seq.layers.masking import ExplicitMaskLayer
@@ -29,12 +31,22 @@ class DecoderState(NamedTuple):
 
 
 class DecoderStep(NamedTuple):
-    """Result of one step: logits `(rows, vocabulary_size)`, the next state, and attention weights
-    `(rows, source_steps)`, or None where the context has none."""
+    """Result of one step: logits `(rows, vocabulary_size)`, the next state, attention weights `(rows, source_steps)`,
+    or None where the context has none, and where the decoder copies how it did, with one step. Its logits are
+    log-probabilities then."""
 
     logits: Any
     state: DecoderState
     attention_weights: Any
+    copies: Copies | None = None
+
+
+class Readouts(NamedTuple):
+    """All steps of a known target: readout vectors `(batch, target_steps, readout_size)`, and how the steps copy, or
+    None."""
+
+    features: Any
+    copies: Copies | None
 
 
 @keras.saving.register_keras_serializable(package="seq2seq")
@@ -64,15 +76,19 @@ class Decoder(ExplicitMaskLayer):
         tie_output: Whether the output matrix is the embedding matrix.
         embedding_dropout, dropout, readout_dropout: Shares dropped in training: of the embeddings and of each
             layer's outputs (the same units at every step), and of the readout vector.
+        copy: What tokens are copied from the source by: `none`, `reuse` (the weights of the context's attention) or
+            `separate` (an attention of its own); see `Copying`. Source and target then share one vocabulary.
         implementation, update_gate: As in `Recurrent`.
 
     Call arguments:
         token_ids: What has been written, `(batch, target_steps)`: the target shifted right by a start token.
         memory: `(batch, source_steps, memory_units)`.
         memory_mask: `(batch, source_steps)`, True keeps. None: all are valid.
+        source_ids: Tokens of the source, `(batch, source_steps)`, for a decoder that copies.
 
     Returns:
-        Logits of the next token at every step, `(batch, target_steps, vocabulary_size)`.
+        Logits of the next token at every step, `(batch, target_steps, vocabulary_size)`; log-probabilities where the
+        decoder copies.
 
     Raises:
         ValueError: Choices that are unknown or contradict each other.
@@ -100,6 +116,7 @@ class Decoder(ExplicitMaskLayer):
         embedding_dropout: float = 0.0,
         dropout: float = 0.0,
         readout_dropout: float = 0.0,
+        copy: str = "none",
         implementation: str = "auto",
         update_gate: str = "keep",
         **kwargs: Any,
@@ -120,6 +137,7 @@ class Decoder(ExplicitMaskLayer):
         self.embedding_dropout = embedding_dropout
         self.dropout = dropout
         self.readout_dropout = readout_dropout
+        self.copy = copy
         self.implementation = implementation
         self.update_gate = update_gate
         self._check_choices()
@@ -152,6 +170,7 @@ class Decoder(ExplicitMaskLayer):
             if "state" in self.feeds
         ]
         self.readout = Readout(vocabulary_size, self.readout_size, tied=tie_output, name="readout", **policy)
+        self.copying = None if copy == "none" else Copying(copy == "separate", name="copying", **policy)
 
     def _check_choices(self) -> None:
         if not isinstance(self.num_layers, int) or self.num_layers < 1:
@@ -173,6 +192,10 @@ class Decoder(ExplicitMaskLayer):
             raise ValueError(
                 "feeds must hold 'input' or 'readout' with attention, but is ('state',) instead: c_t is never read."
             )
+        if self.copy not in COPY:
+            raise ValueError(f"copy must be one of {', '.join(COPY)}, but is {self.copy!r} instead.")
+        if self.copy == "reuse" and not self.context.reads_every_step:
+            raise ValueError("copy='reuse' needs an attention context. Use copy='separate', or attention.")
         if self.tie_output and self.readout_size != self.embedding_size:
             raise ValueError(
                 f"readout_size must equal embedding_size ({self.embedding_size}) with tie_output, but is "
@@ -189,7 +212,14 @@ class Decoder(ExplicitMaskLayer):
         """Whether a step needs more of the one before than the recurrent state, so that steps cannot run together."""
         return self.attends_before or self.input_feeding
 
-    def build(self, token_ids_shape: Any, memory_shape: Any, memory_mask_shape: Any = None) -> None:
+    @property
+    def reads_context(self) -> bool:
+        """Whether a step knows C: not where only the first state is made from it."""
+        return self.attend == "between" or self.feeds != ("state",)
+
+    def build(
+        self, token_ids_shape: Any, memory_shape: Any, memory_mask_shape: Any = None, source_ids_shape: Any = None
+    ) -> None:
         memory_units = memory_shape[-1]
         self.embedding.build(token_ids_shape)
         # A context that comes from a file is built already.
@@ -208,6 +238,26 @@ class Decoder(ExplicitMaskLayer):
                 features += context_units
             layer.build((None, None, features))
         self.readout.build((None, None, self.units + context_units * ("readout" in self.feeds)))
+        if self.copying is not None:
+            sizes = [self.units, *[context_units] * self.reads_context, self.embedding_size]
+            self.copying.build([(None, None, size) for size in sizes], (None, None, memory_units))
+
+    def prepare(self, memory: Any, memory_mask: Any = None, source_ids: Any = None) -> PreparedContext:
+        """What `start` and `step` need of a source, once a sentence.
+
+        Args:
+            memory, memory_mask, source_ids: As in the call.
+
+        Raises:
+            ValueError: The decoder copies, and there are no `source_ids`.
+        """
+        mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
+        prepared = self.context.prepare(memory, mask)
+        if self.copying is None:
+            return prepared
+        if source_ids is None:
+            raise ValueError("source_ids must be given to a decoder that copies, but are None instead.")
+        return prepared._replace(source=CopySource(source_ids, mask, self.copying.keys(memory)))
 
     def start(self, prepared: PreparedContext) -> DecoderState:
         """The state before the first token: from the bridge, or zeros where `feeds` has no `state`."""
@@ -223,20 +273,26 @@ class Decoder(ExplicitMaskLayer):
         Args:
             token_ids: The last token of each row, `(rows,)`.
             state: From `start` or the step before.
-            context: From the context's `prepare`; rows may be a whole multiple of its batch, the beams of a sentence
-                next to each other.
+            context: From `prepare`; rows may be a whole multiple of its batch, the beams of a sentence next to each
+                other.
 
         Returns:
-            Logits of the next token, the next state and the attention weights.
+            Logits of the next token, the next state, the attention weights and, where the decoder copies, how.
         """
-        features, state, weights = self._advance(self.embedding(token_ids[:, None]), state, context)
+        readouts, state, weights = self._advance(self.embedding(token_ids[:, None]), state, context)
+        logits = self.scores(readouts, None if context.source is None else context.source.token_ids)[:, 0]
         weights = None if weights is None else weights[:, 0]
-        return DecoderStep(self.logits(features)[:, 0], state, weights)
+        copies = None if readouts.copies is None else Copies(*(part[:, 0] for part in readouts.copies))
+        return DecoderStep(logits, state, weights, copies)
 
-    def features(self, token_ids: Any, memory: Any, memory_mask: Any = None, training: bool | None = None) -> Any:
-        """Readout vectors of all steps, `(batch, target_steps, readout_size)`: `logits` of them are the scores."""
-        mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
-        prepared = self.context.prepare(memory, mask)
+    def read_out(self, token_ids: Any, prepared: PreparedContext, training: bool | None = None) -> Readouts:
+        """All steps of a known target up to the output product, and how they copy.
+
+        Args:
+            token_ids: As in the call.
+            prepared: From `prepare`.
+            training: Whether dropout acts.
+        """
         embedded = self.embedding_dropout_layer(self.embedding(token_ids), training=training)
         state = self.start(prepared)
         # One mask for all steps, also when the steps run one by one.
@@ -244,17 +300,26 @@ class Decoder(ExplicitMaskLayer):
         dropout_masks = [layer(ones, training=training) for layer in self.dropout_layers]
         if self.runs_step_by_step:
 
-            def one_step(embedded: Any, state: DecoderState) -> tuple[Any, DecoderState]:
-                features, state, _ = self._advance(embedded[:, None], state, prepared, dropout_masks)
-                return features[:, 0], state
+            def one_step(embedded: Any, state: DecoderState) -> tuple[list[Any], DecoderState]:
+                readouts, state, _ = self._advance(embedded[:, None], state, prepared, dropout_masks)
+                return [part[:, 0] for part in (readouts.features, *(readouts.copies or ()))], state
 
-            features, _ = scan(one_step, state, embedded, self.readout_size)
+            specs = [tf.TensorSpec([None, self.readout_size], self.compute_dtype)]
+            if self.copying is not None:
+                specs += [tf.TensorSpec([None]), tf.TensorSpec([None, None])]
+            (features, *copies), _ = scan(one_step, state, embedded, specs)
+            readouts = Readouts(features, Copies(*copies) if copies else None)
         else:
-            features, _, _ = self._advance(embedded, state, prepared, dropout_masks, training)
-        return self.readout_dropout_layer(features, training=training)
+            readouts, _, _ = self._advance(embedded, state, prepared, dropout_masks, training)
+        return readouts._replace(features=self.readout_dropout_layer(readouts.features, training=training))
+
+    def scores(self, readouts: Readouts, source_ids: Any = None) -> Any:
+        """Logits of all tokens at all steps, or their log-probabilities where the decoder copies from `source_ids`."""
+        logits = self.logits(readouts.features)
+        return logits if readouts.copies is None else mixture(logits, readouts.copies, source_ids)
 
     def logits(self, features: Any) -> Any:
-        """Scores of all tokens for readout vectors."""
+        """Scores that the vocabulary alone gives all tokens, for readout vectors."""
         return self.readout.logits(features, self.output_embeddings if self.tie_output else None)
 
     @property
@@ -262,8 +327,16 @@ class Decoder(ExplicitMaskLayer):
         """The output matrix, `(vocabulary_size, readout_size)`."""
         return self.embedding.embeddings if self.tie_output else self.readout.output_embeddings
 
-    def call(self, token_ids: Any, memory: Any, memory_mask: Any = None, training: bool | None = None) -> Any:
-        return self.logits(self.features(token_ids, memory, memory_mask, training))
+    def call(
+        self,
+        token_ids: Any,
+        memory: Any,
+        memory_mask: Any = None,
+        source_ids: Any = None,
+        training: bool | None = None,
+    ) -> Any:
+        prepared = self.prepare(memory, memory_mask, source_ids)
+        return self.scores(self.read_out(token_ids, prepared, training), source_ids)
 
     def _advance(
         self,
@@ -272,7 +345,7 @@ class Decoder(ExplicitMaskLayer):
         prepared: PreparedContext,
         dropout_masks: list[Any] | None = None,
         training: bool | None = None,
-    ) -> tuple[Any, DecoderState, Any]:
+    ) -> tuple[Readouts, DecoderState, Any]:
         """All steps of `embedded`, `(rows, steps, embedding_size)`, from `state` on: one step or a whole target."""
         context, weights = None, None
         inputs = [embedded, *(ops.expand_dims(fed, 1) for fed in state.fed)]
@@ -299,12 +372,16 @@ class Decoder(ExplicitMaskLayer):
             ops.concatenate([outputs, context], axis=-1) if "readout" in self.feeds else outputs
         )
         fed = (features[:, -1],) if self.input_feeding else ()
-        return features, DecoderState(tuple(new_states), fed), weights
+        copies = None
+        if self.copying is not None:
+            known = [outputs, *[context] * self.reads_context, embedded]
+            copies = self.copying(known, weights, keys=prepared.source.keys, mask=prepared.source.mask)
+        return Readouts(features, copies), DecoderState(tuple(new_states), fed), weights
 
     def get_config(self) -> dict[str, Any]:
         names = (
             "vocabulary_size embedding_size units num_layers cell feeds attend input_feeding residual readout_size "
-            "tie_output embedding_dropout dropout readout_dropout implementation update_gate"
+            "tie_output embedding_dropout dropout readout_dropout copy implementation update_gate"
         )
         config = {name: getattr(self, name) for name in names.split()}
         return super().get_config() | config | {"context": keras.saving.serialize_keras_object(self.context)}

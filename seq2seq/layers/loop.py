@@ -10,23 +10,23 @@ def scan(
     step: Callable[[Any, Any], tuple[Any, Any]],
     state: Any,
     inputs: Any,
-    output_units: int,
+    output_specs: Any,
     reverse: bool = False,
 ) -> tuple[Any, Any]:
     """Runs `step` over the time axis. Keras' own `ops.scan` wants outputs in the shape of the state.
 
     Args:
-        step: From inputs `(batch, features)` and a state to outputs `(batch, output_units)` and the next state.
+        step: From inputs `(batch, features)` and a state to outputs and the next state.
         state: Any nest of tensors.
         inputs: `(batch, steps, features)`.
-        output_units: Last dimension of the outputs.
+        output_specs: Shapes and types of the outputs of one step, any nest of `tf.TensorSpec([None, ...])`.
         reverse: Whether to go from the last step to the first.
 
     Returns:
-        Outputs `(batch, steps, output_units)`, in the order of the inputs, and the last state.
+        Outputs, `(batch, steps, ...)` each, in the order of the inputs, and the last state.
 
-    >>> import numpy as np
-    >>> outputs, total = scan(lambda x, total: (x + total, x + total), np.zeros((1, 1)), np.ones((1, 3, 1)), 1)
+    >>> spec, ones = tf.TensorSpec([None, 1]), tf.ones([1, 3, 1])
+    >>> outputs, total = scan(lambda x, total: (x + total, x + total), tf.zeros([1, 1]), ones, spec)
     >>> outputs.numpy().ravel().tolist(), total.numpy().tolist()
     ([1.0, 2.0, 3.0], [[3.0]])
     """
@@ -34,15 +34,18 @@ def scan(
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
     steps_first = tf.transpose(inputs, [1, 0, 2])
     steps = tf.shape(steps_first)[0]
-    collected = tf.TensorArray(inputs.dtype, steps, element_shape=[None, output_units])
+    collected = [tf.TensorArray(spec.dtype, steps, element_shape=spec.shape) for spec in tf.nest.flatten(output_specs)]
 
-    def body(index: Any, state: Any, collected: tf.TensorArray) -> tuple[Any, Any, tf.TensorArray]:
+    def body(index: Any, state: Any, collected: list[tf.TensorArray]) -> tuple[Any, Any, list[tf.TensorArray]]:
         time = steps - 1 - index if reverse else index
         outputs, state = step(steps_first[time], state)
-        return index + 1, state, collected.write(time, outputs)
+        parts = zip(collected, tf.nest.flatten(outputs), strict=True)
+        return index + 1, state, [array.write(time, part) for array, part in parts]
 
     # XLA can go back only through a loop whose number of steps it is told.
     _, state, collected = tf.while_loop(
         lambda index, *_: index < steps, body, (0, state, collected), maximum_iterations=steps
     )
-    return tf.transpose(collected.stack(), [1, 0, 2]), state
+    stacked = [array.stack() for array in collected]
+    outputs = [tf.transpose(part, [1, 0, *range(2, part.shape.rank)]) for part in stacked]
+    return tf.nest.pack_sequence_as(output_specs, outputs), state

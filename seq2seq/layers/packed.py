@@ -20,6 +20,7 @@ from keras import ops
 
 from seq2seq.layers.arithmetic import Product, arithmetic_of, has_int8
 from seq2seq.layers.context import AttentionContext, PreparedContext
+from seq2seq.layers.copying import Copies, mixture
 from seq2seq.layers.decoder import Decoder, DecoderState, DecoderStep
 from seq2seq.layers.encoder import Encoder
 from seq2seq.layers.recurrent import Recurrent
@@ -251,7 +252,19 @@ class PackedDecoder:
                 read, weights = self._read(context, outputs)
             inputs.append(coded(read, self._memory_bound))
         features = tf.tanh(self._features(tf.concat(inputs, 1)))
-        return DecoderStep((logits or self._logits)(coded(features, 1.0)), DecoderState(tuple(new_states)), weights)
+        scores = (logits or self._logits)(coded(features, 1.0))
+        state = DecoderState(tuple(new_states))
+        if decoder.copying is None:
+            return DecoderStep(scores, state, weights)
+        known = [outputs, *[read] * decoder.reads_context, decoder.embedding(token_ids)]
+        copies = decoder.copying(
+            [part[:, None] for part in known],
+            None if weights is None else weights[:, None],
+            keys=context.source.keys,
+            mask=context.source.mask,
+        )
+        scores = mixture(scores[:, None], copies, context.source.token_ids)[:, 0]
+        return DecoderStep(scores, state, weights, Copies(*(part[:, 0] for part in copies)))
 
     def _read(self, context: PreparedContext, query: Any) -> tuple[Any, Any]:
         read, weights = self.decoder.context.read(context, query[:, None])

@@ -163,7 +163,7 @@ class Recurrent(ExplicitMaskLayer):
             outputs, new_states = self.step(keep_and_inputs[:, 1:], states)
             return outputs, [ops.where(keep, new, old) for new, old in zip(new_states, states, strict=True)]
 
-        return scan(step, states, keep_and_inputs, self.units, self.reverse)
+        return scan(step, states, keep_and_inputs, tf.TensorSpec([None, self.units], inputs.dtype), self.reverse)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {

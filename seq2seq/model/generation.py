@@ -160,6 +160,8 @@ class Generator:
             raise ConfigError(f"{key} must be 0 for several models, but is {options.shortlist} instead.", key)
         if any(map(any, wishes)):
             raise ConfigError(f"{key} must be 0 where a sentence has wishes, but is {options.shortlist} instead.", key)
+        if self._models[0].decoder.copy != "none":
+            raise ConfigError(f"{key} must be 0 for a model that copies, but is {options.shortlist} instead.", key)
         lexicon = self._models[0].lexicon
         if lexicon is None:
             raise ConfigError(

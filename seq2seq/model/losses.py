@@ -6,9 +6,12 @@ its share of the gradients behind, so that memory does not grow with the number 
 logit, it does while the chunk is in the processor's cache.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
+
+from seq2seq.layers.copying import LabelShares, logaddexp
 
 CHUNK = 512
 """Tokens in a chunk: enough for products at full rate, few enough for the logits of 8,000 words to stay in a cache."""
@@ -21,11 +24,23 @@ SLICES = 8
 
 
 def token_cross_entropy(
-    features: Any, labels: Any, mask: Any, embeddings: Any, bias: Any, label_smoothing: float = 0.0
+    features: Any,
+    labels: Any,
+    mask: Any,
+    embeddings: Any,
+    bias: Any,
+    label_smoothing: float = 0.0,
+    shares: LabelShares | None = None,
 ) -> Any:
     """Sum over valid tokens of the cross entropy with smoothed labels, differentiable in features and output matrix.
 
         loss = - sum_k t_k log softmax(E f + b)_k,   t = (1 - smoothing) onehot(label) + smoothing / vocabulary
+
+    Where tokens are copied too, the label's part of it is the logarithm of the mixture, and the smoothed rest speaks of
+    the vocabulary as before, so that it moves neither gate nor attention:
+
+        loss = - (1 - smoothing) log(g softmax(E f + b)_label + copied_label)
+               - smoothing / vocabulary sum_k log softmax(E f + b)_k
 
     Label smoothing: Szegedy et al. 2016 (arXiv 1512.00567). The gradient is computed on the way forward, since that of
     a sum needs nothing from behind; so no chunk is computed twice, as in Wijmans et al. 2024 (arXiv 2411.09009), who
@@ -39,6 +54,7 @@ def token_cross_entropy(
         embeddings: E, `(vocabulary, units)`.
         bias: b, `(vocabulary,)`.
         label_smoothing: Probability spread over the whole vocabulary.
+        shares: Of the labels, differentiable too, where tokens are copied.
 
     Returns:
         The sum, a float32 scalar. The number of tokens that it sums over is the sum of `mask`.
@@ -49,31 +65,39 @@ def token_cross_entropy(
     1.3863
     """
 
+    logs = () if shares is None else (shares.log_generated, shares.log_copied)
+
     @tf.custom_gradient
-    def summed(features: Any, embeddings: Any, bias: Any) -> Any:
+    def summed(features: Any, embeddings: Any, bias: Any, *logs: Any) -> Any:
         shape, units = tf.shape(features), features.shape[-1]
         places = tf.where(tf.reshape(mask, [-1]))
         valid = tf.gather_nd(tf.reshape(features, [-1, units]), places)
         valid_labels = tf.gather_nd(tf.reshape(tf.cast(labels, tf.int32), [-1]), places)
-        loss, of_valid, *of_output = _loss_and_gradients(valid, valid_labels, embeddings, bias, label_smoothing)
-        dtypes = features.dtype, embeddings.dtype, bias.dtype
+        valid_logs = [tf.gather_nd(tf.reshape(log, [-1]), places) for log in logs]
+        loss, of_valid, of_embeddings, of_bias, of_logs = _loss_and_gradients(
+            valid, valid_labels, embeddings, bias, label_smoothing, valid_logs
+        )
+        of_inputs = features, embeddings, bias, *logs
 
         def gradient(upstream: Any) -> list[Any]:
-            of_features = tf.reshape(tf.scatter_nd(places, of_valid, [shape[0] * shape[1], units]), shape)
+            tokens = shape[0] * shape[1]
+            of_features = tf.reshape(tf.scatter_nd(places, of_valid, [tokens, units]), shape)
+            of_each_log = [tf.reshape(tf.scatter_nd(places, of_log, [tokens]), shape[:2]) for of_log in of_logs]
+            found = of_features, of_embeddings, of_bias, *of_each_log
             return [
-                tf.cast(tf.cast(gradient, loss.dtype) * tf.cast(upstream, loss.dtype), dtype)
-                for gradient, dtype in zip((of_features, *of_output), dtypes, strict=True)
+                tf.cast(tf.cast(gradient, loss.dtype) * tf.cast(upstream, loss.dtype), of_input.dtype)
+                for gradient, of_input in zip(found, of_inputs, strict=True)
             ]
 
         return tf.cast(loss, tf.float32), gradient
 
-    return summed(features, tf.convert_to_tensor(embeddings), tf.convert_to_tensor(bias))
+    return summed(features, tf.convert_to_tensor(embeddings), tf.convert_to_tensor(bias), *logs)
 
 
 def _loss_and_gradients(
-    features: Any, labels: Any, embeddings: Any, bias: Any, label_smoothing: float
-) -> tuple[Any, Any, Any, Any]:
-    """The loss of tokens, `(tokens, units)`, and its gradients by features, embeddings and bias."""
+    features: Any, labels: Any, embeddings: Any, bias: Any, label_smoothing: float, logs: Sequence[Any]
+) -> tuple[Any, Any, Any, Any, list[Any]]:
+    """The loss of tokens, `(tokens, units)`, and its gradients by features, embeddings, bias and each of `logs`."""
     tokens, units, dtype = tf.shape(features)[0], features.shape[1], features.dtype
     wide = tf.float64 if dtype == tf.float64 else tf.float32
     filled = tf.maximum((tokens + ROWS - 1) // ROWS, 1) * ROWS
@@ -81,26 +105,34 @@ def _loss_and_gradients(
     # A column of ones makes the gradient by the bias a column of that by the embeddings. Its zeros tell the filling.
     extended = tf.pad(tf.pad(features, [[0, 0], [0, 1]], constant_values=1), [filling, [0, 0]])
     labels = tf.pad(labels, [filling])
+    logs = [tf.pad(tf.cast(log, wide), [filling]) for log in logs]
     bias = tf.cast(bias, wide)
     embeddings, transposed, summed_embeddings = _views(embeddings, dtype, wide)
 
     def add_chunk(start: Any, loss: Any, collected: Any, of_embeddings: Any, of_bias: Any) -> tuple[Any, ...]:
         end = start + CHUNK
-        chunk = extended[start:end]
+        chunk, logs_of_chunk = extended[start:end], [log[start:end] for log in logs]
         logits = tf.matmul(embeddings, chunk[:, :units], transpose_b=True)
-        of_loss, of_logits = _softmax_loss(logits, bias, labels[start:end], chunk, summed_embeddings, label_smoothing)
+        of_loss, of_logits, *of_logs = _softmax_loss(
+            logits, bias, labels[start:end], chunk, summed_embeddings, label_smoothing, logs_of_chunk
+        )
         # Of the large matrices none is transposed by a product: oneDNN takes up to a third longer then.
-        collected = collected.write(start // CHUNK, tf.transpose(tf.matmul(transposed, of_logits)))
+        of_features = tf.transpose(tf.matmul(transposed, of_logits))
+        parts = zip(collected, [of_features, *of_logs], strict=True)
+        collected = [array.write(start // CHUNK, part) for array, part in parts]
         of_embeddings, of_bias = _added(of_embeddings, of_bias, tf.matmul(of_logits, chunk))
         return end, loss + of_loss, collected, of_embeddings, of_bias
 
-    collected = tf.TensorArray(dtype, (filled + CHUNK - 1) // CHUNK, infer_shape=False, element_shape=[None, units])
+    chunks = (filled + CHUNK - 1) // CHUNK
+    collected = [tf.TensorArray(dtype, chunks, infer_shape=False, element_shape=[None, units])]
+    collected += [tf.TensorArray(wide, chunks, infer_shape=False, element_shape=[None]) for _ in logs]
     sums = tf.zeros([], wide), collected, tf.zeros(embeddings.shape, wide), tf.zeros(bias.shape, wide)
     # One chunk at a time: the logits of a second one would take its memory, and its place in the cache.
     _, loss, collected, of_embeddings, of_bias = tf.while_loop(
         lambda start, *_: start < filled, add_chunk, (0, *sums), parallel_iterations=1
     )
-    return loss, collected.concat()[:tokens], of_embeddings, of_bias
+    of_features, *of_logs = [array.concat()[:tokens] for array in collected]
+    return loss, of_features, of_embeddings, of_bias, of_logs
 
 
 @tf.function(jit_compile=True, autograph=False)
@@ -112,9 +144,16 @@ def _views(embeddings: Any, dtype: Any, wide: Any) -> tuple[Any, Any, Any]:
 
 @tf.function(jit_compile=True, autograph=False)
 def _softmax_loss(
-    logits: Any, bias: Any, labels: Any, chunk: Any, summed_embeddings: Any, label_smoothing: float
-) -> tuple[Any, Any]:
-    """The loss of a chunk and its gradient by the logits, both `(vocabulary, tokens)`."""
+    logits: Any,
+    bias: Any,
+    labels: Any,
+    chunk: Any,
+    summed_embeddings: Any,
+    label_smoothing: float,
+    logs: Sequence[Any],
+) -> tuple[Any, ...]:
+    """The loss of a chunk, its gradient by the logits, both `(vocabulary, tokens)`, and by each of `logs`, `(tokens,)`:
+    those of the vocabulary's share of each token and of what is copied of the label, or none."""
     wide, vocabulary = bias.dtype, logits.shape[0]
     everywhere = label_smoothing / vocabulary
     features, counts = tf.cast(chunk[:, :-1], wide), tf.cast(chunk[:, -1], wide)
@@ -127,11 +166,22 @@ def _softmax_loss(
     at_label = tf.cast(tf.gather_nd(logits, places), wide) + tf.gather(bias, labels)
     # The sum of all scores is that of the logits before they were rounded, for no pass over them.
     summed = tf.linalg.matvec(features, summed_embeddings) + tf.reduce_sum(bias)
-    expected = (1 - label_smoothing) * at_label + everywhere * summed
-    loss = tf.reduce_sum(counts * (highest + tf.math.log(total) - expected))
     is_label = tf.range(vocabulary)[:, None] == labels
-    target = tf.where(is_label, tf.constant(1 - label_smoothing + everywhere, wide), tf.constant(everywhere, wide))
-    return loss, tf.cast(exponentials * (counts / total) - counts * target, logits.dtype)
+    if not logs:
+        expected = (1 - label_smoothing) * at_label + everywhere * summed
+        loss = tf.reduce_sum(counts * (highest + tf.math.log(total) - expected))
+        target = tf.where(is_label, tf.constant(1 - label_smoothing + everywhere, wide), tf.constant(everywhere, wide))
+        return loss, tf.cast(exponentials * (counts / total) - counts * target, logits.dtype)
+    normaliser = highest + tf.math.log(total)
+    generated, copied = logs[0] + at_label - normaliser, logs[1]
+    expected = (1 - label_smoothing) * logaddexp(generated, copied) + everywhere * summed
+    loss = tf.reduce_sum(counts * (label_smoothing * normaliser - expected))
+    # How far the label is the vocabulary's: so far its gradient is that of the softmax.
+    share = (1 - label_smoothing) * tf.sigmoid(generated - copied)
+    target = tf.where(is_label, share + everywhere, tf.constant(everywhere, wide))
+    of_logits = exponentials * (counts * (share + label_smoothing) / total) - counts * target
+    of_copied = (1 - label_smoothing) * tf.sigmoid(copied - generated)
+    return loss, tf.cast(of_logits, logits.dtype), -counts * share, -counts * of_copied
 
 
 def _maximum(scores: Any) -> Any:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from seq2seq.layers.copying import label_shares, logaddexp
 from seq2seq.model.workers import beside_each_other
 from seq2seq.text import PAD_ID, Batch, Batches, EncodedCorpus
 
@@ -75,8 +76,8 @@ class Scorer:
 
         def log_probs(source_ids: Any, target_ids: Any) -> Any:
             mask = tf.not_equal(target_ids, PAD_ID)
-            features = model.readout_features({"source_ids": source_ids, "target_ids": target_ids}, training=False)
-            features, labels = tf.boolean_mask(features, mask), tf.boolean_mask(target_ids, mask)
+            readouts = model.read_out({"source_ids": source_ids, "target_ids": target_ids}, training=False)
+            features, labels = tf.boolean_mask(readouts.features, mask), tf.boolean_mask(target_ids, mask)
             tokens = tf.shape(labels)[0]
 
             def take_rows(number: Any, results: Any) -> tuple[Any, Any]:
@@ -91,7 +92,11 @@ class Scorer:
             _, results = tf.while_loop(
                 lambda number, _: number < parts, take_rows, (tf.constant(0), results), parallel_iterations=1
             )
-            return results.concat()
+            if readouts.copies is None:
+                return results.concat()
+            shares = label_shares(readouts.copies, source_ids, target_ids)
+            generated = tf.boolean_mask(shares.log_generated, mask) + results.concat()
+            return logaddexp(generated, tf.boolean_mask(shares.log_copied, mask))
 
         ids = tf.TensorSpec([None, None], tf.int32)
         return tf.function(log_probs, input_signature=[ids, ids], autograph=False)

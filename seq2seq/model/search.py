@@ -186,11 +186,14 @@ class DecoderStep:
     prepared: PreparedContext
 
     def __call__(self, token_ids: Any, state: Any) -> tuple[Any, Any, Any]:
-        return self.decoder.step(token_ids, state, self.prepared)
+        step = self.decoder.step(token_ids, state, self.prepared)
+        return step.logits, step.state, step.attention_weights
 
     def for_sentences(self, sentences: Any) -> "DecoderStep":
-        of_these = (None if leaf is None else tf.gather(leaf, sentences) for leaf in self.prepared)
-        return DecoderStep(self.decoder, PreparedContext(*of_these))
+        def of_these(leaf: Any) -> Any:
+            return None if leaf is None else tf.gather(leaf, sentences)
+
+        return DecoderStep(self.decoder, tf.nest.map_structure(of_these, self.prepared))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,10 +220,10 @@ class ShortlistStep:
 
     def __call__(self, token_ids: Any, state: Any) -> tuple[Any, Any, Any]:
         decoder: Any = self.step.decoder
-        logits, state, weights = decoder.step(token_ids, state, self.step.prepared, self.logits)
+        step = decoder.step(token_ids, state, self.step.prepared, self.logits)
         batch, columns = tf.unstack(tf.shape(self.mask))
-        allowed = tf.where(self.mask[:, None], tf.reshape(logits, [batch, -1, columns]), -float("inf"))
-        return tf.reshape(allowed, [-1, columns]), state, weights
+        allowed = tf.where(self.mask[:, None], tf.reshape(step.logits, [batch, -1, columns]), -float("inf"))
+        return tf.reshape(allowed, [-1, columns]), step.state, step.attention_weights
 
     def for_sentences(self, sentences: Any) -> "ShortlistStep":
         return dataclasses.replace(self, step=self.step.for_sentences(sentences), mask=tf.gather(self.mask, sentences))
@@ -228,7 +231,10 @@ class ShortlistStep:
 
 def _decoders(parts: Sequence[Parts], average: str, source_ids: Sequence[Any]) -> tuple[Any, Any]:
     """The step function of the models and its first state."""
-    prepared = [one.plain.context.prepare(*one.encode(ids)) for one, ids in zip(parts, source_ids, strict=True)]
+    prepared = []
+    for one, ids in zip(parts, source_ids, strict=True):
+        memory, mask = one.encode(ids)
+        prepared.append(one.plain.prepare(memory, mask, ids))
     steps = [DecoderStep(one.decoder, context) for one, context in zip(parts, prepared, strict=True)]
     states = [one.plain.start(context) for one, context in zip(parts, prepared, strict=True)]
     return (steps[0], states[0]) if len(parts) == 1 else (ensemble_step(steps, average), tuple(states))

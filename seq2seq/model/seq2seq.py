@@ -11,7 +11,10 @@ from keras import ops
 from seq2seq.config import Decoding
 from seq2seq.errors import DataError, ModelFileError
 from seq2seq.layers import Decoder, Encoder, Recurrent
+from seq2seq.layers.copying import LabelShares, label_shares
+from seq2seq.layers.decoder import Readouts
 from seq2seq.layers.dropout import SharedDropout, WordDropout
+from seq2seq.layers.masking import LARGE_NEGATIVE
 from seq2seq.layers.recurrent import KernelChoice
 from seq2seq.model.generation import Generator
 from seq2seq.model.losses import token_cross_entropy
@@ -40,6 +43,7 @@ class Seq2Seq(keras.Model, Translator):
         source_word_dropout: Share of the source's tokens read as unknown in training.
         target_word_dropout: Share of the target's tokens that the decoder reads as unknown in training.
         label_smoothing: Probability that the loss spreads over the whole vocabulary.
+        force_copy: Whether in training a token that stands in the source must be copied, so that the gate learns when.
         tokenizer: Turns strings into tokens and back; without one the model takes and gives token ids only.
         decoding: Defaults of `translate` and `generate`.
         recipe: The whole recipe of the run that trained the model, kept with it.
@@ -49,7 +53,11 @@ class Seq2Seq(keras.Model, Translator):
             an end token and padded on the right.
 
     Returns:
-        Logits of each target token, `(batch, target_steps, target_vocabulary_size)`, float32.
+        Logits of each target token, `(batch, target_steps, target_vocabulary_size)`, float32; log-probabilities where
+        the decoder copies.
+
+    Raises:
+        ValueError: `force_copy` of a decoder that does not copy, or a decoder that copies from another vocabulary.
 
     >>> import numpy as np
     >>> model = Seq2Seq(Encoder(units=4), Decoder(vocabulary_size=9, embedding_size=6, units=8))
@@ -68,6 +76,7 @@ class Seq2Seq(keras.Model, Translator):
         source_word_dropout: float = 0.0,
         target_word_dropout: float = 0.0,
         label_smoothing: float = 0.0,
+        force_copy: bool = False,
         tokenizer: Tokenizer | None = None,
         decoding: Decoding | None = None,
         recipe: dict[str, Any] | None = None,
@@ -82,8 +91,10 @@ class Seq2Seq(keras.Model, Translator):
         self.source_word_dropout = source_word_dropout
         self.target_word_dropout = target_word_dropout
         self.label_smoothing = label_smoothing
+        self.force_copy = force_copy
         self.tokenizer = tokenizer
         self.decoding = decoding or Decoding()
+        self._check_copying()
         # As text: Keras would wrap a dictionary attribute and look for layers in it.
         self._recipe = json.dumps(recipe or {})
         policy = {"dtype": self.dtype_policy}
@@ -106,6 +117,20 @@ class Seq2Seq(keras.Model, Translator):
         self._generator = Generator([self])
         self._scorer = Scorer(self)
         self.build({"source_ids": (None, None), "target_ids": (None, None)})
+
+    def _check_copying(self) -> None:
+        size, copy = self.decoder.vocabulary_size, self.decoder.copy
+        if self.force_copy and copy == "none":
+            raise ValueError("force_copy must be False for a decoder that does not copy, but is True instead.")
+        if copy != "none" and self.source_vocabulary_size not in (None, size):
+            raise ValueError(
+                f"source_vocabulary_size must be None or {size}, the target's, for a decoder that copies, but is "
+                f"{self.source_vocabulary_size} instead. Source and target must share one vocabulary."
+            )
+        if copy != "none" and self.tokenizer is not None and not self.tokenizer.is_joint:
+            raise ValueError(
+                "tokenizer must be a joint one for a decoder that copies, but has a vocabulary for each side instead."
+            )
 
     def build(self, input_shape: Any) -> None:
         ids_shape = (None, None)
@@ -195,17 +220,27 @@ class Seq2Seq(keras.Model, Translator):
         memory = self.encoder(embedded, mask=mask, training=training)
         return self.context_dropout_layer(memory, training=training), mask
 
-    def readout_features(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        """Readout vectors of a known target, `(batch, target_steps, readout_size)`: all but the output product."""
-        memory, mask = self.encode(inputs["source_ids"], training)
+    def read_out(self, inputs: dict[str, Any], training: bool | None = None) -> Readouts:
+        """All but the output product for a known target: readout vectors `(batch, target_steps, readout_size)`, and
+        where the decoder copies how its steps do."""
+        source_ids = inputs["source_ids"]
+        memory, mask = self.encode(source_ids, training)
         targets = ops.cast(inputs["target_ids"], "int32")
         start = ops.full_like(targets[:, :1], START_ID)
         written = ops.concatenate([start, targets[:, :-1]], axis=1)
         written = self.target_word_dropout_layer(written, training=training)
-        return self.decoder.features(written, memory, mask, training)
+        return self.decoder.read_out(written, self.decoder.prepare(memory, mask, source_ids), training)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        return ops.cast(self.decoder.logits(self.readout_features(inputs, training)), "float32")
+        return ops.cast(self.decoder.scores(self.read_out(inputs, training), inputs["source_ids"]), "float32")
+
+    def _label_shares(self, readouts: Readouts, inputs: dict[str, Any], training: bool | None) -> LabelShares | None:
+        if readouts.copies is None:
+            return None
+        shares = label_shares(readouts.copies, inputs["source_ids"], inputs["target_ids"])
+        if not (training and self.force_copy):
+            return shares
+        return shares._replace(log_generated=ops.where(shares.is_in_source, LARGE_NEGATIVE, shares.log_generated))
 
     def loss_and_tokens(
         self, inputs: dict[str, Any], training: bool | None = None, label_smoothing: float | None = None
@@ -222,13 +257,15 @@ class Seq2Seq(keras.Model, Translator):
         """
         # The mixed precision of the layers is theirs alone: here the weights are wanted whole.
         mask = ops.not_equal(inputs["target_ids"], PAD_ID)
+        readouts = self.read_out(inputs, training)
         loss = token_cross_entropy(
-            self.readout_features(inputs, training),
+            readouts.features,
             inputs["target_ids"],
             mask,
             ops.convert_to_tensor(self.decoder.output_embeddings),
             ops.convert_to_tensor(self.decoder.readout.output_bias),
             self.label_smoothing if label_smoothing is None else label_smoothing,
+            self._label_shares(readouts, inputs, training),
         )
         return loss, ops.sum(ops.cast(mask, "float32"))
 
@@ -243,6 +280,10 @@ class Seq2Seq(keras.Model, Translator):
         """The loss of `fit`: a token's mean cross entropy, unless `compile` was given a loss and `fit` labels."""
         if y is not None:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
+        if self.decoder.copy != "none":
+            # What the loss is made of cannot be told from the mixture any more.
+            loss, tokens = self.loss_and_tokens(x, training)
+            return loss / tokens
         targets = ops.cast(x["target_ids"], "int32")
         weights = ops.cast(ops.not_equal(targets, PAD_ID), "float32")
         log_probs = ops.log_softmax(y_pred, axis=-1)
@@ -320,6 +361,7 @@ class Seq2Seq(keras.Model, Translator):
             "source_word_dropout": self.source_word_dropout,
             "target_word_dropout": self.target_word_dropout,
             "label_smoothing": self.label_smoothing,
+            "force_copy": self.force_copy,
             "decoding": self.decoding.to_dict(),
             "recipe": self.recipe,
         }

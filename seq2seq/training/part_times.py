@@ -87,7 +87,10 @@ class ModelParts:
     def _features(self, memory: Any, target_ids: Any, mask: Any) -> Any:
         start = tf.fill([tf.shape(target_ids)[0], 1], START_ID)
         written = tf.concat([start, target_ids[:, :-1]], 1)
-        return self._model.decoder.features(written, memory, mask, training=True)
+        decoder = self._model.decoder
+        # Which tokens could be copied takes no time here.
+        prepared = decoder.prepare(memory, mask, source_ids=tf.zeros(tf.shape(mask), tf.int32))
+        return decoder.read_out(written, prepared, training=True).features
 
     def _loss(self, features: Any, target_ids: Any) -> Any:
         decoder = self._model.decoder

@@ -276,13 +276,21 @@ def multi_head(memory, mask, query, query_kernel, key_kernel, value_kernel, outp
     return np.concatenate(contexts) @ output_kernel, np.mean(all_weights, axis=0)
 
 
+def mixture(gate, probabilities, weights, source_ids):
+    """See et al. 2017, equation 9, of one step of one sentence."""
+    mixed = gate * probabilities
+    for weight, token in zip(weights, source_ids, strict=True):
+        mixed[token] += (1 - gate) * weight
+    return mixed
+
+
 def decoder(parts, token_ids, memory, mask):
     """One token after another, one sentence after another.
 
     `parts` has the weights and choices by name: embeddings, cell, update_gate, bridges (kernel and bias of each state
     of each layer, or none), layers (weights of each), readout (kernel, bias), output (matrix, bias), summary and read
-    (functions of a sentence), feeds, attention, attend, input_feeding, residual, and dropout factors `embedding`,
-    `outputs`, `features`.
+    (functions of a sentence), copying (kernel, bias, a function of a sentence that weighs its tokens, and these; or
+    None), feeds, attention, attend, input_feeding, residual, and dropout factors `embedding`, `outputs`, `features`.
     Returns logits, and the weights of each step where there are any.
     """
     all_logits, all_weights = [], []
@@ -304,7 +312,8 @@ def _decode_sentence(parts, token_ids, memory, mask, row):
     all_logits, all_weights = [], []
     for place, token in enumerate(token_ids):
         context, weights = None, None
-        inputs = [parts["embeddings"][token] * parts["dropout"]["embedding"][row]]
+        embedded = parts["embeddings"][token] * parts["dropout"]["embedding"][row]
+        inputs = [embedded]
         if parts["input_feeding"]:
             inputs.append(fed)
         if "input" in parts["feeds"]:
@@ -320,6 +329,7 @@ def _decode_sentence(parts, token_ids, memory, mask, row):
             states[index] = states_of(values)
             outputs = values["state"] + (outputs if parts["residual"] and index > 0 else 0.0)
             outputs = outputs * parts["dropout"]["outputs"][index][row]
+        state = outputs
         if "readout" in parts["feeds"]:
             if context is None:
                 context, weights = parts["read"](memory, mask, outputs)
@@ -327,6 +337,12 @@ def _decode_sentence(parts, token_ids, memory, mask, row):
         kernel, bias = parts["readout"]
         fed = np.tanh(outputs @ kernel + bias)
         matrix, output_bias = parts["output"]
-        all_logits.append(matrix @ (fed * parts["dropout"]["features"][row, place]) + output_bias)
+        logits = matrix @ (fed * parts["dropout"]["features"][row, place]) + output_bias
+        if parts["copying"] is not None:
+            gate_kernel, gate_bias, copy_weights, source_ids = parts["copying"]
+            known = [state, *([] if context is None else [context]), embedded]
+            gate = sigmoid(np.concatenate(known) @ gate_kernel[:, 0] + gate_bias[0])
+            logits = np.log(mixture(gate, softmax(logits), copy_weights(memory, mask, state, weights), source_ids[row]))
+        all_logits.append(logits)
         all_weights.append(weights)
     return all_logits, all_weights

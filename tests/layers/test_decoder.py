@@ -17,6 +17,7 @@ from tests.layers.samples import CELLS, GATED, close, normal, randomize, weights
 
 BATCH, TARGET_STEPS, SOURCE_STEPS, MEMORY_UNITS, UNITS, EMBEDDING, VOCABULARY = 3, 3, 4, 6, 4, 5, 7
 MASK = np.arange(SOURCE_STEPS) < np.array([[4], [2], [1]])
+SOURCE_IDS = np.array([[4, 5, 4, 3], [6, 3, 0, 0], [3, 0, 0, 0]], "int32")
 ALL_FEEDS = [feeds for size in range(4) for feeds in itertools.combinations(FEEDS, size)]
 ALL_CHOICES = list(itertools.product(CONTEXTS, ALL_FEEDS, ("after", "between"), (False, True)))
 
@@ -85,6 +86,12 @@ def parts_of(decoder, dropout=None):
         ends = oracles.both_ends(memory, mask)
         return np.tanh(ends @ weights["kernel"] + weights["bias"]) if "kernel" in weights else ends
 
+    def copy_weights(memory, mask, query, weights):
+        if decoder.copy == "reuse":
+            return weights
+        score = oracles.general(weights_of(decoder.copying.score)["kernel"])
+        return oracles.attend(score, memory[0], mask[0], query)[1]
+
     def read(memory, mask, query):
         if not context.reads_every_step:
             return summary(memory, mask)[0], None
@@ -108,6 +115,7 @@ def parts_of(decoder, dropout=None):
         "output": (embeddings if decoder.tie_output else readout["output_embeddings"], readout["output_bias"]),
         "summary": summary,
         "read": read,
+        "copying": None if decoder.copying is None else (*arrays(decoder.copying)[:2], copy_weights, SOURCE_IDS),
         "cell": decoder.cell,
         "update_gate": decoder.update_gate,
         "feeds": decoder.feeds,
@@ -118,9 +126,9 @@ def parts_of(decoder, dropout=None):
     }
 
 
-def step_by_step(decoder, token_ids, memory, mask, beams=1):
+def step_by_step(decoder, token_ids, memory, mask, beams=1, source_ids=SOURCE_IDS):
     """Logits and weights of `Decoder.step` on its own; several rows of a sentence share its prepared context."""
-    prepared = decoder.context.prepare(tf.constant(memory), tf.constant(mask))
+    prepared = decoder.prepare(tf.constant(memory), tf.constant(mask), tf.constant(source_ids))
     state = decoder.start(prepared)
     state = tf.nest.map_structure(lambda part: tf.repeat(part, beams, axis=0), state)
     logits, weights = [], []
@@ -150,7 +158,7 @@ def trained(*choice, **options):
     """A decoder of that choice, its logits of the whole target at once, and the gradient to each of its weights."""
     decoder, (token_ids, memory) = create(*choice, **options), sample()
     with tf.GradientTape() as tape:
-        logits = decoder(token_ids, memory=memory, memory_mask=MASK)
+        logits = decoder(token_ids, memory=memory, memory_mask=MASK, source_ids=SOURCE_IDS)
         loss = tf.reduce_sum(logits * normal(3, *logits.shape))
     return decoder, logits, tape.gradient(loss, [variable.value for variable in decoder.trainable_variables])
 
@@ -204,12 +212,23 @@ def test_choices_that_contradict_each_other_are_refused(choice):
             {"cell": "rnn", "update_gate": "write"},
             "update_gate must be 'keep' where cell is 'rnn', but is 'write' instead.",
         ),
+        ({"copy": "pointer"}, "copy must be one of none, reuse, separate, but is 'pointer' instead."),
+        (
+            {"context": "mean", "copy": "reuse"},
+            "copy='reuse' needs an attention context. Use copy='separate', or attention.",
+        ),
         ({"implementation": "fast"}, "implementation must be one of auto, cudnn, scan, raw, but is 'fast' instead."),
     ],
 )
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         unbuilt(**options)
+
+
+def test_a_decoder_that_copies_needs_the_tokens_of_the_source():
+    decoder, (token_ids, memory) = create(copy="reuse"), sample()
+    with pytest.raises(ValueError, match=r"source_ids must be given to a decoder that copies, but are None instead\."):
+        decoder(token_ids, memory=memory)
 
 
 @pytest.mark.parametrize(
@@ -268,6 +287,35 @@ def test_every_cell_at_once_step_by_step_and_the_loop_agree(cell, update_gate, c
     decoder, logits, gradients = trained(*choice, cell=cell, update_gate=update_gate)
     agrees_with_the_loop(decoder, logits)
     reach_every_weight(decoder, gradients)
+
+
+COPYING = [
+    *(("reuse", choice) for name, choice in SOME.items() if not name.startswith("constant")),
+    ("separate", SOME["luong"]),
+    ("separate", SOME["constant"]),
+    ("separate", SOME["constant_fed"]),
+    ("separate", ("last", ("state",), "after", False)),
+]
+COPYING_CHOICES = pytest.mark.parametrize(
+    ("copy", "choice"), COPYING, ids=[f"{copy}-{named(*choice)}" for copy, choice in COPYING]
+)
+
+
+@COPYING_CHOICES
+def test_a_mixture_at_once_step_by_step_and_the_loop_agree(copy, choice):
+    decoder, logits, gradients = trained(*choice, copy=copy)
+    close(np.exp(logits).sum(-1), 1.0, 1e-5)
+    agrees_with_the_loop(decoder, logits)
+    reach_every_weight(decoder, gradients)
+
+
+@pytest.mark.parametrize("copy", ["reuse", "separate"])
+def test_beams_copy_from_their_sentence(copy):
+    decoder, (_, memory) = create(*SOME["between"], copy=copy), sample()
+    token_ids = np.random.default_rng(4).integers(0, VOCABULARY, (BATCH * 2, TARGET_STEPS)).astype("int32")
+    logits, _ = step_by_step(decoder, token_ids, memory, MASK, beams=2)
+    tiled, tiled_mask, tiled_ids = (np.repeat(array, 2, axis=0) for array in (memory, MASK, SOURCE_IDS))
+    close(logits, step_by_step(decoder, token_ids, tiled, tiled_mask, source_ids=tiled_ids)[0], 1e-5)
 
 
 @pytest.mark.parametrize("cell", CELLS)

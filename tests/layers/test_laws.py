@@ -37,6 +37,7 @@ SEQUENCE = normal(1, BATCH, STEPS, UNITS)
 QUERY = normal(2, BATCH, QUERIES, UNITS)
 STATE = normal(4, BATCH, 4)
 TOKENS = np.random.default_rng(3).integers(0, 9, (BATCH, 4)).astype("int32")
+SOURCE_TOKENS = np.random.default_rng(4).integers(0, 9, (BATCH, STEPS)).astype("int32")
 
 
 class Case(NamedTuple):
@@ -56,14 +57,14 @@ def attention(name):
     return context(lambda **policy: AttentionContext(name, units=8, num_heads=2, window=2, **policy))
 
 
-def decoder(choices):
+def decoder(choices, **more_inputs):
     def create(**policy):
         general = AttentionContext("general", **policy)
         rates = {"embedding_dropout": 0.3, "dropout": 0.2, "readout_dropout": 0.1}
         return Decoder(9, 5, 4, **{"context": general} | choices | rates | policy)
 
-    inputs = {"token_ids": TOKENS, "memory": SEQUENCE, "memory_mask": MASK}
-    return Case(create, inputs, (("token_ids",), ("memory", "memory_mask")), drops=True)
+    inputs = {"token_ids": TOKENS, "memory": SEQUENCE, "memory_mask": MASK} | more_inputs
+    return Case(create, inputs, (("token_ids",), ("memory", "memory_mask", *more_inputs)), drops=True)
 
 
 SEQUENCES = {"inputs": SEQUENCE, "mask": MASK}
@@ -114,6 +115,7 @@ CASES = {
         {"feeds": ("input", "state", "readout"), "readout_size": 7, "cell": "gru_reset_before", "update_gate": "write"}
     ),
     "decoder_input_feeding": decoder({"input_feeding": True, "tie_output": True, "cell": "gru_simplified"}),
+    "decoder_copying": decoder({"copy": "separate"}, source_ids=SOURCE_TOKENS),
     "readout": Case(lambda **policy: Readout(9, 4, **policy), {"inputs": SEQUENCE}, (("inputs",),)),
     "shared_dropout": Case(
         lambda **policy: SharedDropout(0.3, seed=5, **policy), {"inputs": SEQUENCE}, (("inputs",),), drops=True

@@ -29,7 +29,7 @@ def numpy_scan(inputs, total, reverse):
 
 def run(inputs, total, reverse):
     state = (total, (tf.zeros([], tf.float64), tf.ones_like(total)))
-    return scan(step, state, inputs, 6, reverse)
+    return scan(step, state, inputs, tf.TensorSpec([None, 6], tf.float64), reverse)
 
 
 @pytest.mark.parametrize("reverse", [False, True])

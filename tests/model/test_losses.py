@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from seq2seq.layers.copying import Copies, label_shares
+from seq2seq.layers.masking import masked_softmax
 from seq2seq.model import losses
 
 UNITS, VOCABULARY, CHUNK, ROWS = 5, 11, 8, 4
@@ -77,6 +79,62 @@ def test_gradients_are_exact_in_float64_for_any_vocabulary(vocabulary):
     for gradient, right in zip(gradients, expected, strict=True):
         assert gradient.dtype == tf.float64
         np.testing.assert_allclose(gradient, right, rtol=0, atol=1e-13)
+
+
+def shares_of(gate, weights, source_ids, labels):
+    return label_shares(Copies(gate, weights), source_ids, labels)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_with_copies_is_the_logarithm_of_the_mixture_and_so_are_its_gradients(smoothing):
+    """Against the mixture of all tokens in probabilities, and what TensorFlow makes of that."""
+    features, labels, mask, *output = tokens([6, 1, 9])
+    random = np.random.default_rng(3)
+    gate, scores = random.normal(size=mask.shape) * 3, random.normal(size=(*mask.shape, 4))
+    source_ids = random.integers(VOCABULARY, size=(3, 4))
+    source_ids[:, 1], source_ids[:, 3] = labels[:, 0], source_ids[:, 0]
+    weights = np.exp(scores) / np.exp(scores).sum(-1, keepdims=True)
+    inputs = [tf.constant(array, tf.float64) for array in (features, *output, gate, weights)]
+
+    def by_definition(features, embeddings, bias, gate, weights):
+        log_probs = tf.nn.log_softmax(tf.einsum("btu,vu->btv", features, embeddings) + bias)
+        copied = tf.einsum("bts,bsv->btv", weights, tf.one_hot(source_ids, VOCABULARY, dtype=tf.float64))
+        share = tf.sigmoid(gate)[..., None]
+        mixed = tf.math.log(share * tf.exp(log_probs) + (1 - share) * copied)
+        right = tf.gather(mixed, labels, batch_dims=2)
+        losses = (1 - smoothing) * right + smoothing * tf.reduce_mean(log_probs, axis=-1)
+        return -tf.reduce_sum(tf.where(mask, losses, 0.0))
+
+    def chunked(features, embeddings, bias, gate, weights):
+        shares = shares_of(gate, weights, source_ids, labels)
+        return losses.token_cross_entropy(features, labels, mask, embeddings, bias, smoothing, shares)
+
+    results = []
+    for function in (by_definition, chunked):
+        with tf.GradientTape() as tape:
+            tape.watch(inputs)
+            loss = function(*inputs)
+        results.append([loss, *tape.gradient(loss, inputs)])
+    (right, *expected), (found, *gradients) = results
+    np.testing.assert_allclose(found, right, rtol=1e-6)
+    for gradient, of_definition in zip(gradients, expected, strict=True):
+        np.testing.assert_allclose(gradient, of_definition, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("gate", [-300.0, 300.0])
+def test_copies_with_next_to_no_probability_give_numbers(gate):
+    """In bfloat16, with a gate that is shut, a source token of no weight, and a label that no source has."""
+    features, labels, mask, embeddings, bias = tokens([5])
+    features, source_ids = tf.cast(300 * features, tf.bfloat16), np.array([[labels[0, 0], 12, labels[0, 2]]])
+    scores = tf.constant(np.tile([0.0, 1e4, -1e4], (1, 5, 1)), tf.float32)
+    gate = tf.fill([1, 5], tf.constant(gate))
+    with tf.GradientTape() as tape:
+        tape.watch([features, scores, gate])
+        shares = shares_of(gate, masked_softmax(scores, True), source_ids, labels)
+        loss = losses.token_cross_entropy(features, labels, mask, embeddings, bias, 0.1, shares)
+    assert np.isfinite(loss)
+    for gradient in tape.gradient(loss, [features, scores, gate]):
+        assert np.all(np.isfinite(tf.cast(gradient, tf.float32)))
 
 
 def test_chunks_change_nothing_but_the_rounding(monkeypatch):

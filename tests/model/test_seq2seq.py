@@ -113,8 +113,8 @@ class TestWiring:
             for variable, value in zip(model.trainable_variables, plain_model.trainable_variables, strict=True):
                 variable.assign(value)
             blank = np.where(np.isin(batch[ids], [PAD_ID, END_ID]), batch[ids], UNKNOWN_ID)
-            features = np.array(model.readout_features(batch, training=True))
-            right = np.array(plain_model.readout_features(batch | {ids: blank}))
+            features = np.array(model.read_out(batch, training=True).features)
+            right = np.array(plain_model.read_out(batch | {ids: blank}).features)
             same = [np.allclose(one, other, atol=1e-5) for one, other in zip(features, right, strict=True)]
             assert sum(same) >= len(same) - 3
             # The decoder still has to write every word: the loss is that of the right tokens.

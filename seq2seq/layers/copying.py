@@ -1,0 +1,173 @@
+"""Copying: a share of each next token's probability goes to the tokens of the source, by attention.
+
+What is copied needs to be in the vocabulary piece by piece only: a name that no training text had can be written as
+its pieces stand in the source. All numbers here are float32, whatever the model computes in.
+"""
+
+from typing import Any, NamedTuple
+
+import keras
+import tensorflow as tf
+from keras import ops
+
+from seq2seq.layers.attention import GeneralScore
+from seq2seq.layers.masking import LARGE_NEGATIVE, ExplicitMaskLayer, masked_softmax
+
+COPY = ("none", "reuse", "separate")
+
+LEAST_MASS = 1e-30
+"""The least that a source token's weight counts for, so that its logarithm and the gradient of that are finite."""
+
+GENERATING = 5.0
+"""Bias of a gate that leaves all but 0.7 % to the vocabulary, and can still learn: what a trained model starts from."""
+
+
+class CopySource(NamedTuple):
+    """What can be copied of sentences: `token_ids` and `mask`, `(batch, source_steps)`, and the `keys` of a copy
+    attention of its own, or None."""
+
+    token_ids: Any
+    mask: Any
+    keys: Any
+
+
+class Copies(NamedTuple):
+    """How steps copy: `gate`, the logit of g, the share of the vocabulary, `(rows, steps)`, and `weights` of the source
+    tokens, which add up to 1, `(rows, steps, source_steps)`."""
+
+    gate: Any
+    weights: Any
+
+
+@keras.saving.register_keras_serializable(package="seq2seq")
+class Copying(ExplicitMaskLayer):
+    """The gate between vocabulary and source, and which source token is copied (See et al. 2017, arXiv 1704.04368).
+
+        g = sigma(w [s_t ; c_t ; x_t] + b)
+        p(token) = g p_vocabulary(token) + (1 - g) sum of alpha_s over the places s with source_s = token
+
+    with s_t the decoder's output, c_t the context and x_t the embedded input. It begins at g = 1/2 for all.
+
+    Args:
+        separate: Whether alpha is an attention of its own, which compares s_t with the memory by a general score;
+            otherwise it is that of the context.
+
+    Call arguments:
+        inputs: s_t, c_t where there is one, and x_t, each `(rows, steps, units)`.
+        weights: Of the context's attention, `(rows, steps, source_steps)`; unused where `separate`.
+        keys, mask: What `keys(memory)` gave and its mask, `(batch, source_steps)`; unused unless `separate`. Rows may
+            be a whole multiple of the batch.
+
+    Returns:
+        `Copies`.
+
+    >>> import numpy as np
+    >>> copying = Copying()
+    >>> copying.build([(None, None, 2)], (None, None, 3))
+    >>> copies = copying([np.ones((1, 4, 2), "float32")], np.full((1, 4, 5), 0.2, "float32"))
+    >>> copies.gate.shape.as_list(), copies.weights.shape.as_list()
+    ([1, 4], [1, 4, 5])
+    """
+
+    def __init__(self, separate: bool = False, **kwargs: Any) -> None:
+        # Keras would round the weights to the type that the model computes in.
+        super().__init__(autocast=False, **kwargs)
+        self.separate = separate
+        self.score = GeneralScore(dtype=self.dtype_policy, name="score") if separate else None
+
+    def build(self, inputs_shapes: Any, memory_shape: Any) -> None:
+        features = sum(shape[-1] for shape in inputs_shapes)
+        self.kernel = self.add_weight(name="kernel", shape=(features, 1), initializer="zeros")
+        self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros")
+        if self.score is not None:
+            self.score.build(inputs_shapes[0], memory_shape)
+
+    def keys(self, memory: Any) -> Any:
+        """What is compared with the decoder's output, once a sentence; None where attention is the context's."""
+        return None if self.score is None else self.score.keys(memory)
+
+    def call(self, inputs: Any, weights: Any = None, keys: Any = None, mask: Any = None) -> Copies:
+        joined = ops.cast(ops.concatenate(inputs, axis=-1), "float32")
+        gate = ops.matmul(joined, ops.cast(self.kernel, "float32")) + ops.cast(self.bias, "float32")
+        if self.score is not None:
+            batch, (rows, steps) = ops.shape(mask)[0], ops.shape(inputs[0])[:2]
+            query = ops.reshape(inputs[0], (batch, rows * steps // batch, inputs[0].shape[-1]))
+            weights = masked_softmax(self.score(query, keys=keys), mask[:, None, :])
+            weights = ops.reshape(weights, (rows, steps, ops.shape(mask)[1]))
+        # The weights of a local window do not add up to one.
+        weights /= ops.maximum(ops.sum(weights, axis=-1, keepdims=True), LEAST_MASS)
+        return Copies(ops.squeeze(gate, -1), weights)
+
+    def begin_generating(self) -> None:
+        """Sets the gate so that nearly nothing is copied: a model that did not copy goes on from what it knows."""
+        self.kernel.assign(ops.zeros_like(self.kernel))
+        self.bias.assign(ops.full_like(self.bias, GENERATING))
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {"separate": self.separate}
+
+
+def mixture(logits: Any, copies: Copies, source_ids: Any) -> Any:
+    """Log-probabilities of all tokens.
+
+    Args:
+        logits: Of the vocabulary, `(rows, steps, vocabulary_size)`.
+        copies: From `Copying`.
+        source_ids: `(batch, source_steps)`; rows may be a whole multiple of the batch.
+
+    Returns:
+        `(rows, steps, vocabulary_size)`, float32, normalised.
+
+    >>> copies = Copies(tf.constant([[0.0]]), tf.constant([[[0.5, 0.25, 0.25]]]))
+    >>> tf.exp(mixture(tf.zeros([1, 1, 4]), copies, tf.constant([[3, 1, 3]]))).numpy().tolist()
+    [[[0.125, 0.25, 0.125, 0.5]]]
+    """
+    shape = tf.shape(logits)
+    rows, steps, vocabulary_size = tf.unstack(shape)
+    log_shares = tf.math.log_sigmoid(copies.gate)[..., None]
+    generated = tf.reshape(log_shares + tf.nn.log_softmax(tf.cast(logits, tf.float32)), [-1])
+    of_rows = tf.repeat(tf.cast(source_ids, tf.int32), rows // tf.shape(source_ids)[0], axis=0)[:, None, :]
+    first_places = tf.reshape(tf.range(rows * steps) * vocabulary_size, [rows, steps, 1])
+    places = first_places + of_rows
+    # Only tokens of the source change: for them the shares of all their places are added up, and no other token pays
+    # for a logarithm.
+    masses = tf.gather(tf.math.unsorted_segment_sum(copies.weights, places, tf.size(generated)), places)
+    copied = tf.math.log_sigmoid(-copies.gate)[..., None] + tf.math.log(tf.maximum(masses, LEAST_MASS))
+    mixed = logaddexp(tf.gather(generated, places), tf.where(masses > 0, copied, LARGE_NEGATIVE))
+    # A token that stands in several places is written as often, with the same number.
+    return tf.reshape(
+        tf.tensor_scatter_nd_update(generated, tf.reshape(places, [-1, 1]), tf.reshape(mixed, [-1])), shape
+    )
+
+
+class LabelShares(NamedTuple):
+    """Of each right token, `(batch, steps)`: `log_generated`, the logarithm of the vocabulary's share, and
+    `log_copied`, that of all that is copied of the token; and whether it stands in the source."""
+
+    log_generated: Any
+    log_copied: Any
+    is_in_source: Any
+
+
+def label_shares(copies: Copies, source_ids: Any, labels: Any) -> LabelShares:
+    """What the mixture of each right token is made of, without any other token's.
+
+    Args:
+        copies: From `Copying`, `(batch, steps)`.
+        source_ids: `(batch, source_steps)`.
+        labels: Right tokens, `(batch, steps)`.
+    """
+    labels, source_ids = tf.cast(labels, tf.int32), tf.cast(source_ids, tf.int32)
+    is_label = tf.equal(labels[:, :, None], source_ids[:, None, :])
+    masses = tf.reduce_sum(tf.where(is_label, copies.weights, 0.0), axis=-1)
+    is_in_source = tf.reduce_any(is_label, axis=-1)
+    log_copied = tf.math.log_sigmoid(-copies.gate) + tf.math.log(tf.maximum(masses, LEAST_MASS))
+    return LabelShares(
+        tf.math.log_sigmoid(copies.gate), tf.where(is_in_source, log_copied, LARGE_NEGATIVE), is_in_source
+    )
+
+
+def logaddexp(first: Any, second: Any) -> Any:
+    """log(exp(first) + exp(second)), of finite numbers."""
+    highest = tf.maximum(first, second)
+    return highest + tf.math.log1p(tf.exp(-tf.abs(first - second)))

@@ -1,0 +1,151 @@
+"""A model that copies, on every road: losses, scores, searches, files, twins."""
+
+import itertools
+
+import keras
+import numpy as np
+import pytest
+
+from seq2seq.errors import ConfigError
+from seq2seq.layers import Decoder, Encoder
+from seq2seq.model import Ensemble, Seq2Seq, build_model
+from seq2seq.text import END_ID, PAD_ID, UNKNOWN_ID, pad, train_tokenizer
+
+TEXTS = ["oro nil", "oro", "nil ora ora"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    """Seven tokens: the four special ones and three words."""
+    return train_tokenizer(TEXTS, TEXTS, kind="word", vocabulary_size=20)
+
+
+@pytest.fixture(scope="module")
+def make(toy_config, tokenizer):
+    """Makes a model of that vocabulary with large random weights, so that logits and gates differ widely."""
+
+    def make_one(dtype="float32", seed=0, **changes):
+        changes = {"model__copy": {"mode": "reuse"}} | changes
+        model = build_model(toy_config(**changes), tokenizer, dtype)
+        random = np.random.default_rng(seed)
+        model.set_weights([random.normal(scale=0.5, size=weight.shape) for weight in model.get_weights()])
+        return model
+
+    return make_one
+
+
+@pytest.fixture(scope="module")
+def batch(tokenizer):
+    return {
+        "source_ids": pad(tokenizer.encode_source(TEXTS)),
+        "target_ids": pad(tokenizer.encode_target(["nil oro", "oro ora", "nil zzz"])),
+    }
+
+
+def right_log_probs(model, batch):
+    return np.take_along_axis(np.array(model(batch), np.float64), batch["target_ids"][..., None], -1)[..., 0]
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"model__copy": {"mode": "separate"}}, {"model__decoder__input_feeding": True}]
+)
+def test_loss_score_and_the_step_tell_one_probability(make, batch, changes):
+    model, mask = make(**changes), batch["target_ids"] != PAD_ID
+    log_probs = right_log_probs(model, batch)
+    loss, tokens = model.loss_and_tokens(batch)
+    np.testing.assert_allclose(loss, -log_probs[mask].sum(), rtol=1e-5)
+    longer = {name: np.pad(ids, [(0, 0), (0, 4)]) for name, ids in batch.items()}
+    np.testing.assert_allclose(model.loss_and_tokens(longer)[0], loss, rtol=1e-5)
+    scores = model.score(TEXTS, ["nil oro", "oro ora", "nil zzz"])
+    for score, row, keep in zip(scores, log_probs, mask, strict=True):
+        np.testing.assert_allclose(score.token_log_probs, row[keep], atol=1e-5)
+    model.compile(jit_compile=False)
+    np.testing.assert_allclose(model.evaluate(batch, verbose=0), loss / tokens, rtol=1e-5)
+
+
+def test_a_forced_token_of_the_source_must_be_copied(make, batch):
+    free, forced = make(), make(model__copy={"mode": "reuse", "force": True})
+    assert float(forced.loss_and_tokens(batch)[0]) == float(free.loss_and_tokens(batch)[0])
+    readouts = free.read_out(batch)
+    mask, log_probs = batch["target_ids"] != PAD_ID, right_log_probs(free, batch)
+    for place in zip(*np.nonzero(mask), strict=True):
+        here = batch["source_ids"][place[0]] == batch["target_ids"][place]
+        if here.any():
+            copied = np.array(readouts.copies.weights)[place][here].sum()
+            log_probs[place] = np.log(copied) - np.logaddexp(0, np.array(readouts.copies.gate)[place])
+    loss, _ = forced.loss_and_tokens(batch, training=True)
+    np.testing.assert_allclose(loss, -log_probs[mask].sum(), rtol=1e-5)
+
+
+@pytest.mark.parametrize("mode", ["reuse", "separate"])
+def test_a_wide_beam_finds_what_enumeration_finds(make, tokenizer, mode):
+    model, longest = make(model__copy={"mode": mode}), 3
+    words = range(END_ID + 1, tokenizer.target_vocabulary_size)
+    targets = [[*few, END_ID] for length in range(longest) for few in itertools.product(words, repeat=length)] + [
+        list(many) for many in itertools.product(words, repeat=longest)
+    ]
+    found = model.generate(TEXTS, beam_size=50, n_best=50, max_length=longest, length_penalty="none")
+    for text, hypotheses in zip(TEXTS, found, strict=True):
+        ids = {"source_ids": pad(tokenizer.encode_source([text] * len(targets))), "target_ids": pad(targets)}
+        log_probs = np.where(ids["target_ids"] == PAD_ID, 0.0, right_log_probs(model, ids)).sum(-1)
+        best = sorted(zip(log_probs, targets, strict=True), reverse=True)
+        assert [one.token_ids for one in hypotheses[:10]] == [tokens for _, tokens in best[:10]]
+        np.testing.assert_allclose(
+            [one.log_prob for one in hypotheses[:10]], [score for score, _ in best[:10]], atol=1e-4
+        )
+
+
+def test_greedy_packed_and_joined_searches_agree(make):
+    model = make()
+    greedy = model.translate(TEXTS, beam_size=1, max_length=6)
+    assert Ensemble([model, model]).translate(TEXTS, beam_size=1, max_length=6) == greedy
+    (found,) = zip(*model.generate(TEXTS, beam_size=1, max_length=6), strict=True)
+    (packed,) = zip(*model.generate(TEXTS, beam_size=1, max_length=6, precision="bfloat16"), strict=True)
+    assert [one.text for one in packed] == [one.text for one in found]
+    np.testing.assert_allclose([one.log_prob for one in packed], [one.log_prob for one in found], atol=0.3)
+    sampled = model.generate(TEXTS, sample=True, max_length=6, seed=3)
+    for (one,), text in zip(sampled, TEXTS, strict=True):
+        if one.token_ids[-1] == END_ID and UNKNOWN_ID not in one.token_ids:
+            np.testing.assert_allclose(one.log_prob, model.score([text], [one.text])[0].log_prob, atol=1e-4)
+
+
+def test_files_and_twins_copy_alike(make, batch, tmp_path):
+    model = make(model__copy={"mode": "separate", "force": True})
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert loaded.force_copy
+    np.testing.assert_array_equal(loaded(batch), model(batch))
+    np.testing.assert_allclose(model.with_raw_cells()(batch), model(batch), atol=1e-5)
+
+
+def test_in_bfloat16_comes_close(make, batch):
+    log_probs = np.array(make("mixed_bfloat16")(batch))
+    assert log_probs.dtype == np.float32
+    np.testing.assert_allclose(np.exp(log_probs).sum(-1), 1.0, atol=1e-5)
+    np.testing.assert_allclose(np.exp(log_probs), np.exp(make()(batch)), atol=0.05)
+
+
+def test_learns_to_copy_and_pushes_every_weight(make, batch):
+    model = make()
+    model.compile(keras.optimizers.Adam(0.02), jit_compile=False)
+    before = [variable.numpy() for variable in model.trainable_variables]
+    losses = model.fit(batch, epochs=8, verbose=0).history["loss"]
+    assert losses[-1] < 0.7 * losses[0]
+    for old, variable in zip(before, model.trainable_variables, strict=True):
+        assert not np.array_equal(old, variable), variable.path
+
+
+def test_a_shortlist_is_refused(make):
+    with pytest.raises(ConfigError, match=r"decoding\.shortlist must be 0 for a model that copies, but is 2 instead\."):
+        make().translate(TEXTS, shortlist=2)
+
+
+def test_what_has_nothing_to_copy_is_refused():
+    decoder = {"vocabulary_size": 9, "embedding_size": 6, "units": 8}
+    with pytest.raises(ValueError, match=r"source_vocabulary_size must be None or 9, .* but is 8 instead\."):
+        Seq2Seq(Encoder(units=4), Decoder(**decoder, copy="reuse"), source_vocabulary_size=8)
+    with pytest.raises(ValueError, match="force_copy must be False for a decoder that does not copy, but is True"):
+        Seq2Seq(Encoder(units=4), Decoder(**decoder), force_copy=True)
+    apart = train_tokenizer(TEXTS, TEXTS, kind="word", vocabulary_size=20, shared=False)
+    with pytest.raises(ValueError, match="tokenizer must be a joint one for a decoder that copies, but has"):
+        Seq2Seq(Encoder(units=4), Decoder(**decoder, copy="reuse"), tokenizer=apart)

@@ -9,6 +9,7 @@ from keras import ops
 
 from seq2seq.errors import DataError
 from seq2seq.layers.cells import StepRecord
+from seq2seq.layers.copying import Copies
 from seq2seq.model import Seq2Seq
 from seq2seq.text import START_ID
 
@@ -73,11 +74,13 @@ class Recording(NamedTuple):
             reads backwards begins at the end of the padded sequence.
         logits: Scores of each target token, `(batch, target_steps, vocabulary_size)`.
         attention: Weights, `(batch, target_steps, source_steps)`; None where the context is the same at every step.
+        copies: How the steps copy, `(batch, target_steps, ...)`; None where the decoder does not.
     """
 
     steps: dict[str, list[StepRecord]]
     logits: Any
     attention: Any
+    copies: Copies | None = None
 
 
 def record(model: Seq2Seq, source_ids: np.ndarray, target_ids: np.ndarray, held: Sequence[Held] = ()) -> Recording:
@@ -98,15 +101,17 @@ def record(model: Seq2Seq, source_ids: np.ndarray, target_ids: np.ndarray, held:
         memory, mask = model.encode(source_ids, training=False)
         prepared = model.decoder.prepare(memory, mask, source_ids)
         state = model.decoder.start(prepared)
-        logits, attention = [], []
+        logits, attention, copies = [], [], []
         written = np.full(len(target_ids), START_ID, "int32")
         for targets in target_ids.T:
             step = model.decoder.step(ops.convert_to_tensor(written), state, prepared)
             state, written = step.state, targets
             logits.append(step.logits)
             attention.append(step.attention_weights)
+            copies.append(step.copies)
     weights = None if attention[0] is None else ops.stack(attention, axis=1)
-    return Recording(steps, ops.stack(logits, axis=1), weights)
+    copied = None if copies[0] is None else Copies(*(ops.stack(parts, axis=1) for parts in zip(*copies, strict=True)))
+    return Recording(steps, ops.stack(logits, axis=1), weights, copied)
 
 
 @contextlib.contextmanager

@@ -112,6 +112,8 @@ def as_numbers(found: Inspection) -> dict[str, Any]:
             },
         },
     }
+    if traced.copying is not None:
+        numbers["copying"] = dataclasses.asdict(traced.copying)
     if found.span is not None:
         numbers["span"] = {"text": found.span, "layers": {span.layer: _span_numbers(span) for span in found.span_units}}
     if found.label_units is not None:

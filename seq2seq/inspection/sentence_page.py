@@ -35,12 +35,14 @@ def sentence_parts(found: Inspection) -> list[Part]:
         found: What was found out about it.
 
     Returns:
-        Parts for `write_page`: translation, alignment where there is one, the units that remember longest, the span
-        and labels that were asked for, gradient flow, how to read gates, and each layer.
+        Parts for `write_page`: translation, alignment where there is one, what is copied where anything is, the units
+        that remember longest, the span and labels that were asked for, gradient flow, how to read gates, and each
+        layer.
     """
     return [
         _translation(found.trace),
         *_alignment(found.trace),
+        *_copying(found.trace),
         *_memory(found),
         *span_parts(found),
         *label_parts(found),
@@ -78,6 +80,37 @@ def _alignment(trace: Trace) -> Iterator[Part]:
                 trace.source_tokens,
                 row_title="written",
                 column_title="read",
+                scale="share",
+                name="weight",
+            ),
+        )
+
+
+def _copying(trace: Trace) -> Iterator[Part]:
+    copying = trace.copying
+    if copying is not None:
+        rows = []
+        for token, gate, copied, place in zip(
+            trace.target_tokens, copying.gate, copying.copied, copying.places, strict=True
+        ):
+            source = (trace.source_tokens[place], int(place) + 1) if place >= 0 else (None, None)
+            rows.append([token, float(gate), float(copied), *source])
+        yield Part(
+            "Copying: what is taken from the source",
+            "The gate g is what the next piece leaves to the vocabulary; 1 - g goes to the pieces of the source, by "
+            "their weights below. A piece that both can write has its share of each: look for names and numbers, whose "
+            "share should be near 1.",
+            Table(["written", "gate g", "share that is copied", "from", "place in the source"], rows),
+        )
+        yield Part(
+            "Where it is copied from",
+            "Each row is a piece that is written; its dark cells are what would be copied then; a row adds up to 1.",
+            heatmap(
+                copying.weights,
+                trace.target_tokens,
+                trace.source_tokens,
+                row_title="written",
+                column_title="copied",
                 scale="share",
                 name="weight",
             ),

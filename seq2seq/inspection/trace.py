@@ -9,6 +9,7 @@ from keras import ops
 from seq2seq.inspection.recording import Held, Recording, Sentences, encode_sentences, record
 from seq2seq.layers import Recurrent
 from seq2seq.layers.cells import StepRecord
+from seq2seq.layers.copying import Copies
 from seq2seq.model import Seq2Seq
 from seq2seq.text import pad
 from seq2seq.text.ids import START_PIECE
@@ -58,6 +59,24 @@ class LayerTrace:
 
 
 @dataclasses.dataclass(frozen=True)
+class CopyTrace:
+    """How the target of one sentence was copied, for a decoder that copies.
+
+    Attributes:
+        gate: g, the share of the next piece that is left to the vocabulary, `(target_steps,)`.
+        weights: Of the source pieces where one is copied, `(target_steps, source_steps)`.
+        copied: Share of each written piece's probability that is copied, `(target_steps,)`.
+        places: The place in the source that each written piece is copied from, the one of most weight where it stands
+            in several; -1 where it stands in none, `(target_steps,)`.
+    """
+
+    gate: np.ndarray
+    weights: np.ndarray
+    copied: np.ndarray
+    places: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
 class Trace:
     """What a model did with one source and one target.
 
@@ -70,6 +89,7 @@ class Trace:
             the one that it writes.
         attention: Weights, `(target_steps, source_steps)`; None where the context is the same at every step.
         log_probs: Log-probability of each target token, `(target_steps,)`.
+        copying: Gate and weights of a decoder that copies; None for another.
     """
 
     source: str
@@ -79,6 +99,7 @@ class Trace:
     layers: dict[str, LayerTrace]
     attention: np.ndarray | None
     log_probs: np.ndarray
+    copying: CopyTrace | None = None
 
     def layer(self, name: str) -> LayerTrace:
         """The layer of that name.
@@ -175,7 +196,12 @@ def _unpacked(model: Seq2Seq, sentences: Sentences, recording: Recording) -> Ite
             tokens = layer_tokens(name, source_tokens, target_tokens)
             fields = {field: array[row, : len(tokens)] for field, array in values[name].items()}
             layers[name] = LayerTrace(name, layer.cell_name, layer.update_gate, tokens, fields)
-        target_ids = sentences.target_ids[row]
+        source_ids, target_ids = sentences.source_ids[row], sentences.target_ids[row]
+        of_target = log_probs[row, np.arange(len(target_ids)), target_ids]
+        copying = None
+        if recording.copies is not None:
+            copies = Copies(*(ops.convert_to_numpy(part)[row] for part in recording.copies))
+            copying = _copy_trace(copies, np.array(source_ids), np.array(target_ids), of_target)
         yield Trace(
             source,
             target,
@@ -183,8 +209,18 @@ def _unpacked(model: Seq2Seq, sentences: Sentences, recording: Recording) -> Ite
             target_tokens,
             layers,
             None if attention is None else attention[row, : len(target_tokens), : len(source_tokens)],
-            log_probs[row, np.arange(len(target_ids)), target_ids],
+            of_target,
+            copying,
         )
+
+
+def _copy_trace(copies: Copies, source_ids: np.ndarray, target_ids: np.ndarray, log_probs: np.ndarray) -> CopyTrace:
+    gate = 1 / (1 + np.exp(-copies.gate[: len(target_ids)]))
+    weights = copies.weights[: len(target_ids), : len(source_ids)]
+    of_written = np.where(target_ids[:, None] == source_ids, weights, -1.0)
+    copied = (1 - gate) * np.maximum(of_written, 0).sum(axis=1) / np.exp(log_probs)
+    places = np.where(of_written.max(axis=1) < 0, -1, of_written.argmax(axis=1))
+    return CopyTrace(gate, weights, copied, places)
 
 
 def _values(layer: Recurrent, records: list[StepRecord]) -> dict[str, np.ndarray]:

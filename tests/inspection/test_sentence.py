@@ -1,5 +1,6 @@
 """Everything about one sentence: the same as each function alone, and as JSON."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -10,7 +11,7 @@ from seq2seq.inspection.labelled import LabelledSentence, MarkedText
 from seq2seq.inspection.labels import label_units
 from seq2seq.inspection.sentence import as_numbers, inspect_sentence
 from seq2seq.inspection.spans import units_across, with_matches
-from seq2seq.inspection.trace import trace
+from seq2seq.inspection.trace import CopyTrace, trace
 from seq2seq.inspection.units import half_lives
 
 SOURCE, TARGET = "the old cat sees the dog", "la kato maljuna vidas la hundo"
@@ -59,6 +60,14 @@ def test_all_of_it_is_what_each_function_finds_alone(model, labelled, found):
         assert of_flow["rate"] == pytest.approx(flow.layers[name].rate)
     assert numbers["gradient_flow"]["clip_factor"] == pytest.approx(flow.clip_factor)
     assert numbers["gradient_flow"]["loss"] == pytest.approx(flow.loss)
+
+
+def test_what_is_copied_in_numbers(found):
+    assert "copying" not in as_numbers(found)
+    copying = CopyTrace(np.array([0.25]), np.array([[0.5, 0.5]]), np.array([0.125]), np.array([-1]))
+    numbers = as_numbers(dataclasses.replace(found, trace=dataclasses.replace(found.trace, copying=copying)))
+    right = {"gate": [0.25], "weights": [[0.5, 0.5]], "copied": [0.125], "places": [-1]}
+    assert numbers["copying"] == right
 
 
 def test_the_span_in_numbers(model, found):

@@ -13,7 +13,7 @@ from seq2seq.inspection.probes import Carried, UnitProbe
 from seq2seq.inspection.sentence import Inspection
 from seq2seq.inspection.sentence_page import MEANINGS, sentence_parts
 from seq2seq.inspection.spans import CorpusMatch, SpanUnits
-from seq2seq.inspection.trace import LayerTrace, Trace
+from seq2seq.inspection.trace import CopyTrace, LayerTrace, Trace
 from seq2seq.inspection.units import UnitSpan, half_lives
 
 SOURCE = ("▁the", "▁cat", ",", "▁ate", ",", "</s>")
@@ -45,6 +45,19 @@ def inspection(cell="gru", update_gate="keep", attention=True, clip_norm=1.0, **
 def titled(found, beginning):
     (part,) = [part for part in sentence_parts(found) if part.title.startswith(beginning)]
     return part
+
+
+def test_what_is_copied_is_told_piece_by_piece():
+    found = inspection()
+    weights = np.full((len(TARGET), len(SOURCE)), 1 / len(SOURCE))
+    copying = CopyTrace(np.array([0.25, 0.5, 0.75]), weights, np.array([0.0, 0.0, 0.875]), np.array([-1, -1, 5]))
+    found = dataclasses.replace(found, trace=dataclasses.replace(found.trace, copying=copying))
+    assert titled(found, "Copying").content.rows == [
+        ["▁le", 0.25, 0.0, None, None],
+        ["▁chat", 0.5, 0.0, None, None],
+        ["</s>", 0.75, 0.875, "</s>", 6],
+    ]
+    assert titled(found, "Where it is copied from").content is not None
 
 
 def test_parts_from_top_to_bottom():

@@ -293,3 +293,23 @@ def test_a_table_of_what_is_not_there_is_refused(trained):
     message = "The field must be one of state, update, reset, candidate, recurrent_candidate in a layer of cell gru"
     with pytest.raises(ValueError, match=re.escape(message)):
         found.table("encoder.forward_0", "z")
+
+
+def test_copies_are_those_of_the_parallel_pass(make_model):
+    model = make_model(model__copy={"mode": "separate"})
+    random = np.random.default_rng(3)
+    model.set_weights([random.normal(scale=0.5, size=weight.shape) for weight in model.get_weights()])
+    source, target = "the big cat sees the dog", "the the viro"
+    ids = {
+        "source_ids": pad(model.tokenizer.encode_source([source])),
+        "target_ids": pad(model.tokenizer.encode_target([target])),
+    }
+    copies, found = model.read_out(ids).copies, trace(model, source, target).copying
+    gate, weights = sigmoid(np.array(copies.gate)[0]), np.array(copies.weights)[0]
+    np.testing.assert_allclose(found.gate, gate, atol=1e-5)
+    np.testing.assert_allclose(found.weights, weights, atol=1e-5)
+    assert found.places.tolist() == [4 if row[4] > row[0] else 0 for row in weights[:2]] + [-1, 6]
+    probabilities = np.exp(np.array(model(ids))[0, range(4), ids["target_ids"][0]])
+    masses = [weights[0, [0, 4]].sum(), weights[1, [0, 4]].sum(), 0.0, weights[3, 6]]
+    np.testing.assert_allclose(found.copied, (1 - gate) * masses / probabilities, atol=1e-5)
+    assert trace(make_model(), source, target).copying is None

@@ -22,6 +22,9 @@ if TYPE_CHECKING:
         Encoder as Encoder,
     )
     from seq2seq.layers import (
+        FrontEnd as FrontEnd,
+    )
+    from seq2seq.layers import (
         GRUCell as GRUCell,
     )
     from seq2seq.layers import (
@@ -63,6 +66,7 @@ _ROOMS = {
         "AttentiveContext",
         "Decoder",
         "Encoder",
+        "FrontEnd",
         "GRUCell",
         "GRUResetBeforeCell",
         "GRUSimplifiedCell",

@@ -226,6 +226,36 @@ CONTRADICTIONS = [
     ),
     (
         Model,
+        {"encoder": {"stride": 2}},
+        "model.encoder.stride must be 1 where model.encoder.front_end is none, but is 2 instead. Choose a front end.",
+    ),
+    (
+        Model,
+        {"encoder": {"front_end": "max"}},
+        "model.encoder.stride must be at least 2 where model.encoder.front_end is max, but is 1 instead.",
+    ),
+    (
+        Model,
+        {"encoder": {"front_end": "mean", "stride": 2, "kernel_size": 3}},
+        "model.encoder.kernel_size must be 0 where model.encoder.front_end is mean, but is 3 instead.",
+    ),
+    (
+        Model,
+        {"encoder": {"front_end": "convolution", "stride": 3, "kernel_size": 2}},
+        "model.encoder.kernel_size must be 0 or at least model.encoder.stride (3), but is 2 instead. Tokens would be",
+    ),
+    (
+        Model,
+        {"encoder": {"pyramid": 2}},
+        "model.encoder.pyramid must be 1 where model.encoder.num_layers is 1, but is 2 instead.",
+    ),
+    (
+        Model,
+        {"encoder": {"pyramid": 2, "num_layers": 2, "residual": True}},
+        "model.encoder.pyramid must be 1 where model.encoder.residual is true, but is 2 instead.",
+    ),
+    (
+        Model,
         {"feeds": ["input"], "decoder": {"attend": "between", "num_layers": 2}},
         "model.feeds must not hold input where model.decoder.attend is between",
     ),

@@ -7,7 +7,7 @@ import os
 import pathlib
 import stat
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
@@ -21,7 +21,7 @@ from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
 
 if TYPE_CHECKING:
-    from seq2seq.model import Hypothesis
+    from seq2seq.model import Hypothesis, Seq2Seq
     from seq2seq.serving import Answer
     from seq2seq.text import Line
 
@@ -64,8 +64,9 @@ def translate(
         input_format: text, a source a line; jsonl, an object a line with "source", and as it likes "prefix" (a string),
             "required" and "banned" (lists of strings), and keys of its own; left out: as --format.
         tokens: in jsonl, also the tokens of the source and of each translation, the log-probability of each, and the
-            place of the source token, from 0, that each attended to most.
-        attention: the same, and how much each attended to each source token, a list for each.
+            place of the source token, from 0, that each attended to most; for a model whose encoder joins source
+            tokens the place is that in "source_windows", which are those that are read as one.
+        attention: the same, and how much each attended to each source token, or window, a list for each.
         ensemble: other models whose log-probabilities are averaged with the model's at every step; they must share its
             target vocabulary.
         window: lines read and searched together, at most, from which batches of similar length are made.
@@ -85,14 +86,14 @@ def translate(
     from seq2seq.serving import StreamReport, answer_stream, json_requests, text_requests
     from seq2seq.text import windows
 
-    translator, source_pieces = _translator(model, ensemble)
+    translator, first_model = _translator(model, ensemble)
     options = search.given()
     count = translator.decoding.replaced(**options).n_best
     read = json_requests if (input_format or format) == "jsonl" else text_requests
     lines = _scanned(file, {} if max_line_characters is None else {"max_line_characters": max_line_characters})
     cut = windows(read(lines), window, lambda request: len(request.source), WINDOW_CHARACTERS, _patience(file))
     written = (
-        functools.partial(_json_lines, source_pieces if tokens or attention else None, attention)
+        functools.partial(_json_lines, first_model if tokens or attention else None, attention)
         if format == "jsonl"
         else functools.partial(_text_lines, count=count)
     )
@@ -121,19 +122,18 @@ def translate(
                 progress.say(report.summary())
 
 
-def _translator(model: str, ensemble: Sequence[str]) -> tuple[Any, Callable[[str], list[str]]]:
-    """What translates, and how the first model of it cuts a source into tokens."""
+def _translator(model: str, ensemble: Sequence[str]) -> tuple[Any, "Seq2Seq"]:
+    """What translates, and the first model of it, whose source tokens an alignment speaks of."""
     from seq2seq.model import give_each_operation_one_thread, load
 
     give_each_operation_one_thread()
     models = [load(path) for path in (model, *ensemble)]
-    source_pieces = models[0].require_tokenizer().source_pieces
     if not ensemble:
-        return models[0], source_pieces
+        return models[0], models[0]
     from seq2seq.model import Ensemble
 
     try:
-        return Ensemble(models), source_pieces
+        return Ensemble(models), models[0]
     except ValueError as error:
         raise ConfigError(f"--ensemble: {error}") from error
 
@@ -171,12 +171,15 @@ def _text_lines(answer: "Answer", count: int) -> list[str]:
     return texts + [""] * (count - len(texts))
 
 
-def _json_lines(source_pieces: Callable[[str], list[str]] | None, with_attention: bool, answer: "Answer") -> list[str]:
+def _json_lines(model: "Seq2Seq | None", with_attention: bool, answer: "Answer") -> list[str]:
     record: dict[str, Any] = {"source": answer.request.source, **answer.request.record}
-    if source_pieces is not None and answer.hypotheses:
-        record["source_tokens"] = source_pieces(answer.request.source)
+    if model is not None and answer.hypotheses:
+        record["source_tokens"] = model.source_pieces(answer.request.source)
+        windows = model.memory_tokens(answer.request.source)
+        if len(windows) < len(record["source_tokens"]):
+            record["source_windows"] = windows
     record["translations"] = [
-        _json_translation(found, source_pieces is not None, with_attention) for found in answer.hypotheses
+        _json_translation(found, model is not None, with_attention) for found in answer.hypotheses
     ]
     if answer.problem is not None:
         record["problem"] = answer.problem

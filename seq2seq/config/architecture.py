@@ -35,9 +35,51 @@ class Encoder(Section):
     """Read the source in both directions and join what they say, so the memory is twice `units` wide."""
     residual: bool = False
     """Add a layer's input to its output, from the second layer on."""
+    front_end: Literal["none", "convolution", "mean", "max"] = "none"
+    """For long sources: make one step of `stride` neighbouring embeddings, by a convolution or by pooling, so that the
+    recurrent layers run over fewer steps."""
+    stride: Positive = 1
+    """Source tokens that the front end makes into one step; 1 without one."""
+    kernel_size: NonNegative = 0
+    """Source tokens that each step of the convolution reads; 0: `stride`, so that they do not overlap."""
+    pyramid: Positive = 1
+    """Steps of the layer below that each layer above the first reads joined as one; 1: none are joined."""
 
     def check(self) -> None:
         _check_update_gate(self)
+        if self.front_end == "none" and self.stride > 1:
+            raise must_be(
+                self.key("stride"), "1 where model.encoder.front_end is none", self.stride, "Choose a front end."
+            )
+        if self.front_end != "none" and self.stride < 2:
+            raise must_be(
+                self.key("stride"), f"at least 2 where model.encoder.front_end is {self.front_end}", self.stride
+            )
+        if self.kernel_size and self.front_end != "convolution":
+            raise must_be(
+                self.key("kernel_size"), f"0 where model.encoder.front_end is {self.front_end}", self.kernel_size
+            )
+        if 0 < self.kernel_size < self.stride:
+            raise must_be(
+                self.key("kernel_size"),
+                f"0 or at least model.encoder.stride ({self.stride})",
+                self.kernel_size,
+                "Tokens would be passed over.",
+            )
+        if self.pyramid > 1 and self.num_layers == 1:
+            raise must_be(self.key("pyramid"), "1 where model.encoder.num_layers is 1", self.pyramid)
+        if self.pyramid > 1 and self.residual:
+            raise must_be(self.key("pyramid"), "1 where model.encoder.residual is true", self.pyramid)
+
+    @property
+    def reductions(self) -> list[int]:
+        """Source tokens that a step of each layer stands for."""
+        return [self.stride * self.pyramid**index for index in range(self.num_layers)]
+
+    @property
+    def reduction(self) -> int:
+        """Source tokens that a step of the encoder's output stands for."""
+        return self.reductions[-1]
 
     @property
     def memory_size(self) -> int:
@@ -86,7 +128,7 @@ class Attention(Section):
     num_heads: Positive = 4
     """Number of heads of the score multi_head."""
     window: Positive = 5
-    """Source steps on each side of the centre that the score local sees."""
+    """Steps of the encoder's output on each side of the centre that the score local sees."""
 
 
 @dataclasses.dataclass(frozen=True)

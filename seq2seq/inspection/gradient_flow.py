@@ -10,7 +10,7 @@ import tensorflow as tf
 from seq2seq.inspection.bptt import BackPropagation, back_propagate
 from seq2seq.inspection.matrices import split_weights
 from seq2seq.inspection.recording import Recording, Sentences, encode_sentences, record
-from seq2seq.inspection.trace import layer_tokens, sentence_tokens
+from seq2seq.inspection.trace import layer_reductions, layer_tokens, sentence_tokens
 from seq2seq.layers import Recurrent
 from seq2seq.model import Seq2Seq
 from seq2seq.text import pad
@@ -112,11 +112,12 @@ def gradient_flow(
     raw = model.with_raw_cells()
     found = _back_through(raw, encode_sentences(model, [source], None if target is None else [target]))
     source_tokens, target_tokens = sentence_tokens(model, found.sentences, 0)
+    reductions = layer_reductions(model)
     layers = {
         name: _flow(
             name,
             layer,
-            layer_tokens(name, source_tokens, target_tokens),
+            layer_tokens(name, reductions[name], source_tokens, target_tokens),
             found.of_states[name],
             found.passed_on[name],
         )

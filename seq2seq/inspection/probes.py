@@ -87,9 +87,10 @@ def values_across(
                     f"{marked and marked.text!r} and its trace that of {text!r} instead. Trace the same sentences."
                 )
             first, last = steps_between(marked, trace.target_tokens if reads_target else trace.source_tokens)
-            # The decoder reads the start token first.
-            span = slice(first + reads_target, last + reads_target + 1)
-            found[name].append(trace.layer(name).field(field)[span])
+            layer = trace.layer(name)
+            # The decoder reads the start token first, and a layer of the encoder may read several tokens at a step.
+            first, last = ((step + reads_target) // layer.reduction for step in (first, last))
+            found[name].append(layer.field(field)[first : last + 1])
     return found
 
 

@@ -1,7 +1,7 @@
 """A batch through a model on raw cells, one step after another, with everything that happened kept."""
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -55,7 +55,7 @@ class Held(NamedTuple):
         layer: Name of the layer.
         unit: Number of the unit.
         value: What its state is put to; a cell state stays as it is.
-        start: First step at which it is held, counted from the beginning of the sentence.
+        start: First step of the layer at which it is held, counted from the beginning of the sentence.
         stop: The step after the last; None: to the end.
     """
 
@@ -73,7 +73,7 @@ class Recording(NamedTuple):
         steps: The records of each recurrent layer by its name, in the order in which the layer took them: a layer that
             reads backwards begins at the end of the padded sequence.
         logits: Scores of each target token, `(batch, target_steps, vocabulary_size)`.
-        attention: Weights, `(batch, target_steps, source_steps)`; None where the context is the same at every step.
+        attention: Weights, `(batch, target_steps, memory_steps)`; None where the context is the same at every step.
         copies: How the steps copy, `(batch, target_steps, ...)`; None where the decoder does not.
     """
 
@@ -97,7 +97,13 @@ def record(model: Seq2Seq, source_ids: np.ndarray, target_ids: np.ndarray, held:
     """
     for unit in held:
         _check(unit, model)
-    with _recorded_steps(model, held, source_ids.shape[1]) as steps:
+    reductions = model.encoder.reductions
+    # Only layers of the encoder read backwards; the first of these is as high as the first that reads forwards.
+    backward_steps = {
+        f"encoder.{layer.name}": -(-source_ids.shape[1] // reduction)
+        for layer, reduction in zip(model.encoder.backward_layers, reductions, strict=False)
+    }
+    with _recorded_steps(model, held, backward_steps) as steps:
         memory, mask = model.encode(source_ids, training=False)
         prepared = model.decoder.prepare(memory, mask, source_ids)
         state = model.decoder.start(prepared)
@@ -115,13 +121,15 @@ def record(model: Seq2Seq, source_ids: np.ndarray, target_ids: np.ndarray, held:
 
 
 @contextlib.contextmanager
-def _recorded_steps(model: Seq2Seq, held: Sequence[Held], source_steps: int) -> Iterator[dict[str, list[StepRecord]]]:
+def _recorded_steps(
+    model: Seq2Seq, held: Sequence[Held], backward_steps: Mapping[str, int]
+) -> Iterator[dict[str, list[StepRecord]]]:
     steps: dict[str, list[StepRecord]] = {name: [] for name in model.recurrent_layers}
 
-    def listener(name: str, reverse: bool) -> Callable[[StepRecord], Any]:
+    def listener(name: str) -> Callable[[StepRecord], Any]:
         def on_step(record: StepRecord) -> Any:
             taken = len(steps[name])
-            place = source_steps - 1 - taken if reverse else taken
+            place = backward_steps[name] - 1 - taken if name in backward_steps else taken
             here = [unit for unit in held if unit.layer == name and unit.start <= place < (unit.stop or place + 1)]
             record = record._replace(step=_with_held(record.step, here)) if here else record
             steps[name].append(record)
@@ -130,7 +138,7 @@ def _recorded_steps(model: Seq2Seq, held: Sequence[Held], source_steps: int) -> 
         return on_step
 
     for name, layer in model.recurrent_layers.items():
-        layer.cell.on_step = listener(name, layer.reverse)
+        layer.cell.on_step = listener(name)
     try:
         yield steps
     finally:

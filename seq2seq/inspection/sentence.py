@@ -85,6 +85,7 @@ def as_numbers(found: Inspection) -> dict[str, Any]:
         "target_tokens": traced.target_tokens,
         "log_probs": traced.log_probs,
         "attention": traced.attention,
+        "memory_tokens": traced.memory_tokens,
         "layers": {
             name: {
                 "cell": layer.cell,

@@ -1,14 +1,14 @@
 """The page of one sentence: what to look for in it, part by part."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from seq2seq.inspection.gradient_flow import EXPLODING, VANISHING, GradientFlow
+from seq2seq.inspection.gradient_flow import EXPLODING, VANISHING, GradientFlow, LayerFlow
 from seq2seq.inspection.page import Part, Table
 from seq2seq.inspection.pictures import Scale, bars, heatmap, heatmaps, lines
 from seq2seq.inspection.sentence import Inspection
-from seq2seq.inspection.trace import LayerTrace, Trace
+from seq2seq.inspection.trace import LayerTrace, Trace, by_tokens
 from seq2seq.inspection.unit_parts import label_parts, span_parts, unit_rows
 
 LONGEST = 12
@@ -77,7 +77,7 @@ def _alignment(trace: Trace) -> Iterator[Part]:
             heatmap(
                 trace.attention,
                 trace.target_tokens,
-                trace.source_tokens,
+                trace.memory_tokens,
                 row_title="written",
                 column_title="read",
                 scale="share",
@@ -135,16 +135,11 @@ def _memory(found: Inspection) -> Iterator[Part]:
             ],
         ),
     )
-    for side, word in (("encoder", "source"), ("decoder", "target")):
-        units = [
-            (float(life), name, unit)
-            for name in layers
-            if name.startswith(side)
-            for unit, life in enumerate(found.half_lives[name])
-        ]
+    for side, word, names in _alike(layers):
+        units = [(float(life), name, unit) for name in names for unit, life in enumerate(found.half_lives[name])]
         longest = sorted(units, key=lambda found: -found[0])[:LONGEST]
         yield Part(
-            f"The {side}'s units that remember longest",
+            f"{side[0].upper()}{side[1:]}'s units that remember longest",
             f"Each row is a unit, the slowest on top, along the {word}. A row that stays red, or blue, across a clause "
             "carries something through it; the token where its colour changes is what it reacts to.",
             unit_rows(layers, [(name, unit) for _, name, unit in longest]),
@@ -166,11 +161,11 @@ def _gradient_flow(flow: GradientFlow) -> Iterator[Part]:
             [[name, layer.rate, layer.rate**10, layer.verdict] for name, layer in flow.layers.items()],
         ),
     )
-    for side, word in (("encoder", "source"), ("decoder", "target")):
-        layers = {name: layer for name, layer in flow.layers.items() if name.startswith(side)}
-        tokens = next(iter(layers.values())).tokens
+    for side, word, names in _alike(flow.layers):
+        layers = {name: flow.layers[name] for name in names}
+        tokens = layers[names[0]].tokens
         yield Part(
-            f"How much the loss depends on the {side}'s state at each token",
+            f"How much the loss depends on {side}'s state at each token",
             f"|dL/dh| along the {word}, a line a layer. A line that falls toward the side where its layer begins to "
             "read is a memory that training cannot reach; a level one has other ways to the loss, attention for one.",
             lines(
@@ -181,6 +176,14 @@ def _gradient_flow(flow: GradientFlow) -> Iterator[Part]:
                 logarithmic=True,
             ),
         )
+
+
+def _alike(layers: Mapping[str, LayerTrace | LayerFlow]) -> Iterator[tuple[str, str, list[str]]]:
+    """What to call layers that read the same tokens, of what they read these, and the names of the layers."""
+    for side, word in (("encoder", "source"), ("decoder", "target")):
+        groups = by_tokens(layers, side)
+        for names in groups:
+            yield f"the {side}" if len(groups) == 1 else f"the {side} ({', '.join(names)})", word, names
 
 
 def _clipping(flow: GradientFlow) -> str:

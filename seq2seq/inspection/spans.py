@@ -17,7 +17,6 @@ from seq2seq.text.ids import END_PIECE, START_PIECE
 
 MATCHED_UNITS = 3
 MOST_MATCHES = 20
-WITHOUT_TEXT = (START_PIECE, END_PIECE)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +61,7 @@ def find_span(tokens: Sequence[str], text: str) -> list[tuple[int, int]]:
     >>> find_span(["▁the", "▁cat", ",", "▁whi", "ch", "▁ate", "</s>"], "which ate")
     [(3, 6)]
     """
-    pieces = ["" if token in WITHOUT_TEXT else token.replace(WORD_START, " ") for token in tokens]
+    pieces = [_text_of_one(token) for token in tokens]
     ends = np.cumsum([len(piece) for piece in pieces])
     wanted, whole = re.escape(" ".join(text.split())), "".join(pieces)
     # Whole words if there are such, for "art" is not meant to be found in "the cart"; not every script has spaces.
@@ -109,7 +108,12 @@ def text_of(tokens: Sequence[str]) -> str:
     >>> text_of(["▁the", "▁cat", "s", "</s>"])
     'the cats'
     """
-    return "".join("" if token in WITHOUT_TEXT else token.replace(WORD_START, " ") for token in tokens).strip()
+    return "".join(_text_of_one(token) for token in tokens).strip()
+
+
+def _text_of_one(token: str) -> str:
+    # What a step reads may be several pieces, the last of them the end.
+    return token.removeprefix(START_PIECE).removesuffix(END_PIECE).replace(WORD_START, " ")
 
 
 def with_matches(model: Seq2Seq, spans: Sequence[SpanUnits], corpus: Sequence[str]) -> list[SpanUnits]:

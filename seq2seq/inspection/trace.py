@@ -1,7 +1,9 @@
 """Every gate and state of a trained model, token by token, in arrays."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from keras import ops
@@ -13,6 +15,7 @@ from seq2seq.layers.copying import Copies
 from seq2seq.model import Seq2Seq
 from seq2seq.text import pad
 from seq2seq.text.ids import START_PIECE
+from seq2seq.text.tokenizer import joined_pieces
 
 BATCH_SENTENCES = 32
 
@@ -27,6 +30,7 @@ class LayerTrace:
         update_gate: Whether an update gate of one keeps the past (`keep`) or writes the candidate (`write`).
         tokens: The piece that each step reads, in the order of the sentence, whichever way the layer reads.
         values: Every gate and state by name, each `(steps, units)`; `state` is what the layer hands on.
+        reduction: How many pieces of the source a step of an encoder's layer reads joined.
     """
 
     name: str
@@ -34,6 +38,7 @@ class LayerTrace:
     update_gate: str
     tokens: tuple[str, ...]
     values: dict[str, np.ndarray]
+    reduction: int = 1
 
     def field(self, name: str) -> np.ndarray:
         """The gate or state of that name, `(steps, units)`.
@@ -87,9 +92,10 @@ class Trace:
         target_tokens: The pieces that the decoder writes, the end token last.
         layers: The recurrent layers by name, the encoder's first. A step of a decoder's layer reads the piece before
             the one that it writes.
-        attention: Weights, `(target_steps, source_steps)`; None where the context is the same at every step.
+        attention: Weights, `(target_steps, memory_steps)`; None where the context is the same at every step.
         log_probs: Log-probability of each target token, `(target_steps,)`.
         copying: Gate and weights of a decoder that copies; None for another.
+        reduction: How many pieces of the source a step of the memory stands for.
     """
 
     source: str
@@ -100,6 +106,12 @@ class Trace:
     attention: np.ndarray | None
     log_probs: np.ndarray
     copying: CopyTrace | None = None
+    reduction: int = 1
+
+    @property
+    def memory_tokens(self) -> tuple[str, ...]:
+        """The pieces of the source that each step of the memory stands for, joined where these are several."""
+        return joined_pieces(self.source_tokens, self.reduction)
 
     def layer(self, name: str) -> LayerTrace:
         """The layer of that name.
@@ -173,9 +185,29 @@ def traces(
         yield from _unpacked(raw, sentences, recording)
 
 
-def layer_tokens(name: str, source_tokens: tuple[str, ...], target_tokens: tuple[str, ...]) -> tuple[str, ...]:
+def layer_reductions(model: Seq2Seq) -> dict[str, int]:
+    """How many pieces a step of each recurrent layer reads joined, by its name."""
+    encoder = model.encoder
+    joined = [*encoder.reductions, *encoder.reductions[: len(encoder.backward_layers)]]
+    return dict(itertools.zip_longest(model.recurrent_layers, joined, fillvalue=1))
+
+
+def layer_tokens(
+    name: str, reduction: int, source_tokens: tuple[str, ...], target_tokens: tuple[str, ...]
+) -> tuple[str, ...]:
     """The piece that each step of a layer reads: the encoder's the source, the decoder's what was written before."""
-    return source_tokens if name.startswith("encoder") else (START_PIECE, *target_tokens[:-1])
+    if name.startswith("encoder"):
+        return joined_pieces(source_tokens, reduction)
+    return (START_PIECE, *target_tokens[:-1])
+
+
+def by_tokens(layers: Mapping[str, Any], side: str) -> list[list[str]]:
+    """Names of the layers of a side, `encoder` or `decoder`, that read the same tokens: one list, without a pyramid."""
+    found: dict[tuple[str, ...], list[str]] = {}
+    for name, layer in layers.items():
+        if name.startswith(side):
+            found.setdefault(layer.tokens, []).append(name)
+    return list(found.values())
 
 
 def sentence_tokens(model: Seq2Seq, sentences: Sentences, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -187,15 +219,17 @@ def sentence_tokens(model: Seq2Seq, sentences: Sentences, row: int) -> tuple[tup
 
 def _unpacked(model: Seq2Seq, sentences: Sentences, recording: Recording) -> Iterator[Trace]:
     values = {name: _values(layer, recording.steps[name]) for name, layer in model.recurrent_layers.items()}
+    reductions = layer_reductions(model)
     attention = None if recording.attention is None else ops.convert_to_numpy(recording.attention)
     log_probs = ops.convert_to_numpy(ops.log_softmax(ops.cast(recording.logits, "float32"), axis=-1))
     for row, (source, target) in enumerate(zip(sentences.sources, sentences.targets, strict=True)):
         source_tokens, target_tokens = sentence_tokens(model, sentences, row)
+        memory_tokens = joined_pieces(source_tokens, model.encoder.reduction)
         layers = {}
         for name, layer in model.recurrent_layers.items():
-            tokens = layer_tokens(name, source_tokens, target_tokens)
+            tokens = layer_tokens(name, reductions[name], source_tokens, target_tokens)
             fields = {field: array[row, : len(tokens)] for field, array in values[name].items()}
-            layers[name] = LayerTrace(name, layer.cell_name, layer.update_gate, tokens, fields)
+            layers[name] = LayerTrace(name, layer.cell_name, layer.update_gate, tokens, fields, reductions[name])
         source_ids, target_ids = sentences.source_ids[row], sentences.target_ids[row]
         of_target = log_probs[row, np.arange(len(target_ids)), target_ids]
         copying = None
@@ -208,9 +242,10 @@ def _unpacked(model: Seq2Seq, sentences: Sentences, recording: Recording) -> Ite
             source_tokens,
             target_tokens,
             layers,
-            None if attention is None else attention[row, : len(target_tokens), : len(source_tokens)],
+            None if attention is None else attention[row, : len(target_tokens), : len(memory_tokens)],
             of_target,
             copying,
+            model.encoder.reduction,
         )
 
 

@@ -8,7 +8,7 @@ from seq2seq.inspection.page import Part, Table
 from seq2seq.inspection.pictures import Figure, heatmap, lines
 from seq2seq.inspection.sentence import Inspection
 from seq2seq.inspection.spans import CorpusMatch, SpanUnits, text_of
-from seq2seq.inspection.trace import LayerTrace
+from seq2seq.inspection.trace import LayerTrace, by_tokens
 
 SPAN_UNITS = 5
 LABEL_UNITS = 8
@@ -129,8 +129,9 @@ def label_parts(found: Inspection) -> Iterator[Part]:
 
 def _along(found: Inspection, units: Sequence[tuple[str, int]], title: str, text: str) -> Iterator[Part]:
     for side, word in (("encoder", "source"), ("decoder", "target")):
-        if here := [(name, unit) for name, unit in units if name.startswith(side)]:
-            yield Part(f"{title}, along the {word}", text, unit_rows(found.trace.layers, here))
+        for names in by_tokens(found.trace.layers, side):
+            if here := [(name, unit) for name, unit in units if name in names]:
+                yield Part(f"{title}, along the {word}", text, unit_rows(found.trace.layers, here))
 
 
 def _matches(span: SpanUnits) -> Part:

@@ -11,6 +11,7 @@ from seq2seq.layers.context import (
 )
 from seq2seq.layers.decoder import Decoder
 from seq2seq.layers.encoder import Encoder
+from seq2seq.layers.front_end import FrontEnd
 from seq2seq.layers.interchange import from_keras, from_torch, to_keras, to_torch
 from seq2seq.layers.readout import Readout
 from seq2seq.layers.recurrent import Recurrent
@@ -20,6 +21,7 @@ __all__ = [
     "AttentiveContext",
     "Decoder",
     "Encoder",
+    "FrontEnd",
     "GRUCell",
     "GRUResetBeforeCell",
     "GRUSimplifiedCell",

@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from seq2seq.layers.dropout import SharedDropout
-from seq2seq.layers.masking import ExplicitMaskLayer
+from seq2seq.layers.front_end import FrontEnd
+from seq2seq.layers.masking import ExplicitMaskLayer, in_windows, reduced_mask
 from seq2seq.layers.recurrent import Recurrent
 
 
@@ -17,6 +18,11 @@ class Encoder(ExplicitMaskLayer):
     In two directions each layer reads its input forwards and backwards, and joins both (Schuster and Paliwal 1997);
     a step of the memory then knows what stands before it and behind it.
 
+    A long source can be read in fewer steps than it has: a front end makes one step of `stride` neighbouring
+    embeddings, and in a pyramid every layer above the first reads `pyramid` neighbouring steps of the layer below
+    joined to one (Chan et al. 2016, arXiv 1508.01211). Step s of the memory then stands for the source steps from
+    `s * reduction` to `s * reduction + reduction - 1`, and `memory_mask` tells which of its steps are valid.
+
     Args:
         units: Size of the state, of each direction.
         num_layers: Number of layers on top of each other.
@@ -25,20 +31,27 @@ class Encoder(ExplicitMaskLayer):
         residual: Whether each layer above the first adds its input to its output (Wu et al. 2016).
         dropout: Share of a layer's inputs that are dropped in training, the same ones at every step (Gal 2016).
         implementation, update_gate: As in `Recurrent`.
+        front_end: `none`, or one of `front_end.FRONT_ENDS`.
+        stride: Source steps that the front end makes into one; 1 without one.
+        kernel_size: Source steps that each output of a convolution reads; None: `stride`.
+        pyramid: Steps that each layer above the first reads as one.
 
     Call arguments:
         inputs: Embedded tokens, `(batch, source_steps, features)`.
         mask: `(batch, source_steps)`, True keeps; valid steps come first. None: all are valid.
 
     Returns:
-        Memory, `(batch, source_steps, memory_units)`; zeros at padded steps.
+        Memory, `(batch, memory_steps, memory_units)`, of `ceil(source_steps / reduction)` steps; zeros at padded ones.
 
     Raises:
-        ValueError: `num_layers` is not a positive whole number.
+        ValueError: Choices that are unknown or contradict each other.
 
     >>> import numpy as np
     >>> Encoder(units=4, num_layers=2)(np.ones((2, 3, 5), "float32")).shape.as_list()
     [2, 3, 8]
+    >>> encoder = Encoder(units=4, num_layers=2, front_end="mean", stride=2, pyramid=2)
+    >>> encoder(np.ones((2, 9, 5), "float32")).shape.as_list(), encoder.reduction
+    ([2, 3, 8], 4)
     """
 
     def __init__(
@@ -51,11 +64,26 @@ class Encoder(ExplicitMaskLayer):
         dropout: float = 0.0,
         implementation: str = "auto",
         update_gate: str = "keep",
+        front_end: str = "none",
+        stride: int = 1,
+        kernel_size: int | None = None,
+        pyramid: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if not isinstance(num_layers, int) or num_layers < 1:
-            raise ValueError(f"num_layers must be a positive whole number, but is {num_layers!r} instead.")
+        for name, value in (("num_layers", num_layers), ("pyramid", pyramid)):
+            if not isinstance(value, int) or value < 1:
+                raise ValueError(f"{name} must be a positive whole number, but is {value!r} instead.")
+        if front_end == "none" and (stride, kernel_size) != (1, None):
+            raise ValueError(
+                f"stride must be 1 and kernel_size None without a front end, but are {stride!r} and {kernel_size!r} "
+                "instead. Choose a front_end, or leave them out."
+            )
+        if pyramid > 1 and (num_layers == 1 or residual):
+            raise ValueError(
+                f"pyramid must be 1 with one layer, or with residual, but is {pyramid} instead: it joins what a layer "
+                "above the first reads, which is then no longer as wide as what the layer writes."
+            )
         self.units = units
         self.num_layers = num_layers
         self.cell = cell
@@ -64,6 +92,15 @@ class Encoder(ExplicitMaskLayer):
         self.dropout = dropout
         self.implementation = implementation
         self.update_gate = update_gate
+        self.front_end = front_end
+        self.stride = stride
+        self.kernel_size = kernel_size
+        self.pyramid = pyramid
+        self.front_end_layer = (
+            None
+            if front_end == "none"
+            else FrontEnd(front_end, stride, kernel_size, dtype=self.dtype_policy, name="front_end")
+        )
         self.forward_layers = [self._layer(False, index) for index in range(num_layers)]
         self.backward_layers = [self._layer(True, index) for index in range(num_layers) if bidirectional]
         self.dropout_layers = [
@@ -86,15 +123,41 @@ class Encoder(ExplicitMaskLayer):
         """Size of each step of the memory."""
         return self.units * (2 if self.bidirectional else 1)
 
+    @property
+    def reduction(self) -> int:
+        """Source steps that a step of the memory stands for."""
+        return self.reductions[-1]
+
+    @property
+    def reductions(self) -> list[int]:
+        """Source steps that a step of each layer stands for."""
+        return [self.stride * self.pyramid**index for index in range(self.num_layers)]
+
+    def memory_mask(self, mask: Any) -> Any:
+        """Which steps of the memory are valid, `(batch, memory_steps)`: those that hold any valid step of the source.
+
+        Args:
+            mask: Of the source, `(batch, source_steps)`.
+        """
+        return reduced_mask(mask, self.reduction)
+
     def build(self, input_shape: tuple[int | None, ...]) -> None:
+        if self.front_end_layer is not None:
+            self.front_end_layer.build(input_shape)
         for index in range(self.num_layers):
-            features = input_shape[-1] if index == 0 else self.memory_units
+            features = input_shape[-1] if index == 0 else self.pyramid * self.memory_units
             for directions in (self.forward_layers, self.backward_layers)[: 1 + self.bidirectional]:
                 directions[index].build((None, None, features))
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         outputs = inputs
+        if self.front_end_layer is not None:
+            outputs = self.front_end_layer(inputs, mask=mask)
+            mask = None if mask is None else reduced_mask(mask, self.stride)
         for index in range(self.num_layers):
+            if self.pyramid > 1 and index > 0:
+                outputs = self._joined(outputs)
+                mask = None if mask is None else reduced_mask(mask, self.pyramid)
             layer_inputs = self.dropout_layers[index](outputs, training=training)
             outputs, _ = self.forward_layers[index](layer_inputs, mask=mask, training=training)
             if self.bidirectional:
@@ -104,8 +167,14 @@ class Encoder(ExplicitMaskLayer):
                 outputs += layer_inputs
         return outputs
 
+    def _joined(self, outputs: Any) -> Any:
+        windows = in_windows(outputs, self.pyramid)
+        batch, steps = ops.shape(windows)[:2]
+        return ops.reshape(windows, (batch, steps, self.pyramid * self.memory_units))
+
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
-        return (*input_shape[:-1], self.memory_units)
+        batch, steps, _ = input_shape
+        return batch, None if steps is None else -(-steps // self.reduction), self.memory_units
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
@@ -117,4 +186,8 @@ class Encoder(ExplicitMaskLayer):
             "dropout": self.dropout,
             "implementation": self.implementation,
             "update_gate": self.update_gate,
+            "front_end": self.front_end,
+            "stride": self.stride,
+            "kernel_size": self.kernel_size,
+            "pyramid": self.pyramid,
         }

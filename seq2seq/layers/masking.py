@@ -35,6 +35,36 @@ def length(mask: Any) -> Any:
     return ops.sum(ops.cast(mask, "int32"), axis=1)
 
 
+def in_windows(sequence: Any, size: int) -> Any:
+    """Neighbouring steps side by side: window s holds the steps from `s * size` on.
+
+    Args:
+        sequence: `(batch, steps, ...)`.
+        size: Steps of a window.
+
+    Returns:
+        `(batch, windows, size, ...)`, with zeros (False, in a mask) after the last step.
+
+    >>> import numpy as np
+    >>> in_windows(np.array([[1, 2, 3]]), 2).numpy().tolist()
+    [[[1, 2], [3, 0]]]
+    """
+    shape = ops.shape(sequence)
+    windows = (shape[1] + size - 1) // size
+    sequence = ops.pad(sequence, [(0, 0), (0, size - 1), *[(0, 0)] * (len(shape) - 2)])
+    return ops.reshape(sequence[:, : windows * size], (shape[0], windows, size, *shape[2:]))
+
+
+def reduced_mask(mask: Any, size: int) -> Any:
+    """The mask of windows of `size` steps, `(batch, windows)`: one is valid when any of its steps is.
+
+    >>> import numpy as np
+    >>> reduced_mask(np.array([[True, True, True, False, False]]), 2).numpy().tolist()
+    [[True, True, False]]
+    """
+    return mask if size == 1 else ops.any(in_windows(ops.cast(mask, "bool"), size), axis=-1)
+
+
 def masked_sum(sequence: Any, mask: Any) -> Any:
     """Sum over the valid steps.
 
@@ -102,5 +132,8 @@ def masked_softmax(scores: Any, mask: Any) -> Any:
         Weights of the shape of `scores`, float32: they sum to one, or to zero where no place is valid.
     """
     keep = ops.cast(mask, "float32")
+    if scores.shape[-1] == 1:
+        # One place gets all, as it would by the softmax, of which Keras warns there.
+        return ops.exp(ops.log_softmax(ops.cast(scores, "float32"), axis=-1)) * keep
     weights = ops.softmax(ops.where(keep > 0, ops.cast(scores, "float32"), LARGE_NEGATIVE), axis=-1)
     return weights * keep

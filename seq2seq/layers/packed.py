@@ -274,6 +274,8 @@ class PackedDecoder:
 def reasons_against_encoder(encoder: Encoder, precision: str) -> list[str]:
     """Why an encoder cannot be packed in a precision; empty where it can."""
     reasons = [] if encoder.cell == "gru" else [f"the encoder's cell is {encoder.cell!r}, not 'gru'"]
+    if encoder.reduction > 1:
+        reasons.append("the encoder joins source steps")
     return reasons + _reasons_against(encoder, precision)
 
 

@@ -95,7 +95,8 @@ class Generator:
             return found
 
         def search(batch: list[int]) -> list[list[Hypothesis]]:
-            hypotheses = self._unpack(self._searches[plan](inputs_of(batch)), [len(source_ids[0][p]) for p in batch])
+            memory_steps = [-(-len(source_ids[0][place]) // self._models[0].encoder.reduction) for place in batch]
+            hypotheses = self._unpack(self._searches[plan](inputs_of(batch)), memory_steps)
             return [consensus(few, options.n_best) for few in hypotheses] if options.mbr_samples else list(hypotheses)
 
         batches = list(_batches(source_ids[0], _shared_out(batch_tokens, sum(map(len, source_ids[0])))))
@@ -134,11 +135,15 @@ class Generator:
                 f"{options.coverage_penalty!r} instead. Leave it out.",
                 "decoding.coverage_penalty",
             )
-        is_one_source = all(model.tokenizer == self._models[0].tokenizer for model in self._models)
+        first = self._models[0]
+        is_one_source = all(
+            model.tokenizer == first.tokenizer and model.encoder.reduction == first.encoder.reduction
+            for model in self._models
+        )
         if (attention or options.coverage_penalty != "none") and not is_one_source:
             raise ConfigError(
-                "attention and decoding.coverage_penalty need models that cut sources into the same tokens, but these "
-                "do not. Leave both out.",
+                "attention and decoding.coverage_penalty need models that cut sources into the same tokens, and join "
+                "as many of them to a step, but these do not. Leave both out.",
                 "decoding.coverage_penalty",
             )
 
@@ -185,14 +190,14 @@ class Generator:
             row[np.searchsorted(columns, ids)] = True
         return {"shortlist_ids": np.pad(columns, (0, padding), constant_values=PAD_ID), "shortlist_mask": mask}
 
-    def _unpack(self, found: Hypotheses, source_lengths: list[int]) -> Iterator[list[Hypothesis]]:
+    def _unpack(self, found: Hypotheses, memory_steps: list[int]) -> Iterator[list[Hypothesis]]:
         tokenizer = self._models[0].require_tokenizer()
         token_ids, scores, lengths, log_probs, token_log_probs = (
             field.numpy()
             for field in (found.token_ids, found.scores, found.lengths, found.log_probs, found.token_log_probs)
         )
         weights = None if found.attention_weights is None else found.attention_weights.numpy()
-        for row, source_length in enumerate(source_lengths):
+        for row, steps in enumerate(memory_steps):
             exist = [place for place in range(lengths.shape[1]) if lengths[row, place] > 0]
             if not exist:
                 raise Seq2SeqError(
@@ -208,7 +213,7 @@ class Generator:
                     tokens,
                     tokenizer.target_pieces(tokens),
                     token_log_probs[row, place, : len(tokens)].tolist(),
-                    None if weights is None else weights[row, place, : len(tokens), :source_length],
+                    None if weights is None else weights[row, place, : len(tokens), :steps],
                 )
                 for place, tokens, text in zip(exist, ids, tokenizer.decode_target(ids), strict=True)
             ]

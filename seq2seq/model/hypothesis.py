@@ -16,7 +16,8 @@ class Hypothesis(NamedTuple):
         token_ids: The tokens, with the end where the target has one.
         pieces: The same as text.
         token_log_probs: The log-probability of each token, by the model itself, whatever penalties made of it.
-        attention_weights: `(tokens, source_tokens)`, or None where the context has none or nobody asked.
+        attention_weights: `(tokens, memory_steps)`, or None where the context has none or nobody asked. The steps are
+            the source's tokens, or, where the encoder joins these, what `Seq2Seq.memory_tokens` names.
     """
 
     text: str
@@ -29,7 +30,9 @@ class Hypothesis(NamedTuple):
 
     @property
     def alignment(self) -> list[int] | None:
-        """The source token that each token attended to most: the hard alignment; None without attention weights.
+        """The step of the memory, as a rule the source token, that each token attended to most: the hard alignment.
+
+        None without attention weights.
 
         >>> weights = np.array([[0.1, 0.9], [0.8, 0.2]])
         >>> Hypothesis("a", -0.5, -0.5, [7, 3], ["a", "</s>"], [-0.3, -0.2], weights).alignment

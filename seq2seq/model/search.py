@@ -126,7 +126,7 @@ def compile_search(
     """
 
     def search(inputs: dict[str, Any]) -> Hypotheses:
-        step, state = _decoders(parts, average, inputs["source_ids"])
+        step, state, memory_mask = _decoders(parts, average, inputs["source_ids"])
         if plan.has_shortlist:
             step = ShortlistStep.of(step, inputs["shortlist_ids"], inputs["shortlist_mask"])
         arguments = {
@@ -153,7 +153,6 @@ def compile_search(
             )
         if plan.is_greedy:
             return greedy_search(step, state, **arguments)
-        has_coverage = plan.coverage_penalty != "none"
         required = None
         if plan.has_required:
             continues_word = tf.constant(vocabulary.continues_word)
@@ -167,7 +166,7 @@ def compile_search(
             length_penalty_kind=plan.length_penalty,
             coverage_penalty=inputs["coverage_penalty_beta"],
             coverage_penalty_kind=plan.coverage_penalty,
-            source_mask=inputs["source_ids"][0] != PAD_ID if has_coverage else None,
+            source_mask=memory_mask if plan.coverage_penalty != "none" else None,
             required=required,
             groups=plan.groups,
             diversity=inputs["diversity"],
@@ -229,15 +228,16 @@ class ShortlistStep:
         return dataclasses.replace(self, step=self.step.for_sentences(sentences), mask=tf.gather(self.mask, sentences))
 
 
-def _decoders(parts: Sequence[Parts], average: str, source_ids: Sequence[Any]) -> tuple[Any, Any]:
-    """The step function of the models and its first state."""
+def _decoders(parts: Sequence[Parts], average: str, source_ids: Sequence[Any]) -> tuple[Any, Any, Any]:
+    """The step function of the models, its first state, and the mask of what they attend to, if they do."""
     prepared = []
     for one, ids in zip(parts, source_ids, strict=True):
         memory, mask = one.encode(ids)
         prepared.append(one.plain.prepare(memory, mask, ids))
     steps = [DecoderStep(one.decoder, context) for one, context in zip(parts, prepared, strict=True)]
     states = [one.plain.start(context) for one, context in zip(parts, prepared, strict=True)]
-    return (steps[0], states[0]) if len(parts) == 1 else (ensemble_step(steps, average), tuple(states))
+    mask = prepared[0].mask
+    return (steps[0], states[0], mask) if len(parts) == 1 else (ensemble_step(steps, average), tuple(states), mask)
 
 
 def _rules(plan: Plan, inputs: dict[str, Any], vocabulary: Vocabulary) -> list[Rule]:

@@ -23,6 +23,7 @@ from seq2seq.model.translator import Translator
 from seq2seq.model.twins import twin_of
 from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
 from seq2seq.text.lexicon import Lexicon, learn_lexicon
+from seq2seq.text.tokenizer import joined_pieces
 
 LEXICON = "lexicon.npz"
 
@@ -205,6 +206,22 @@ class Seq2Seq(keras.Model, Translator):
             )
         return self.tokenizer
 
+    def source_pieces(self, text: str) -> list[str]:
+        """The pieces of a source as the model reads it.
+
+        Raises:
+            ModelFileError: There is no tokenizer.
+        """
+        return self.require_tokenizer().source_pieces(text)
+
+    def memory_tokens(self, text: str) -> tuple[str, ...]:
+        """The pieces of a source that each step of the memory stands for, joined where these are several.
+
+        Raises:
+            ModelFileError: There is no tokenizer.
+        """
+        return joined_pieces(self.source_pieces(text), self.encoder.reduction)
+
     def encode(self, source_ids: Any, training: bool | None = None) -> tuple[Any, Any]:
         """Reads a source.
 
@@ -212,13 +229,14 @@ class Seq2Seq(keras.Model, Translator):
             source_ids: `(batch, source_steps)`.
 
         Returns:
-            The memory `(batch, source_steps, memory_units)` and its mask `(batch, source_steps)`.
+            The memory `(batch, memory_steps, memory_units)` and its mask `(batch, memory_steps)`, with as many steps as
+            the source where the encoder joins none.
         """
         mask = ops.not_equal(source_ids, PAD_ID)
         source_ids = self.source_word_dropout_layer(source_ids, training=training)
         embedded = self.embedding_dropout_layer(self.embedding(source_ids), training=training)
         memory = self.encoder(embedded, mask=mask, training=training)
-        return self.context_dropout_layer(memory, training=training), mask
+        return self.context_dropout_layer(memory, training=training), self.encoder.memory_mask(mask)
 
     def read_out(self, inputs: dict[str, Any], training: bool | None = None) -> Readouts:
         """All but the output product for a known target: readout vectors `(batch, target_steps, readout_size)`, and

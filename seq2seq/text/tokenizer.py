@@ -174,6 +174,15 @@ class Tokenizer:
         return f"Tokenizer(source {self.source_vocabulary_size} pieces, target {self.target_vocabulary_size} pieces)"
 
 
+def joined_pieces(pieces: Sequence[str], size: int) -> tuple[str, ...]:
+    """Neighbouring pieces as one: what each step of a model stands for that reads so many at once.
+
+    >>> joined_pieces(["▁the", "▁cat", "s", "</s>"], 3)
+    ('▁the▁cats', '</s>')
+    """
+    return tuple("".join(pieces[start : start + size]) for start in range(0, len(pieces), size))
+
+
 def _load(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
     # SentencePiece reads no bytes at all as an empty model, without complaint.
     if not model:

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seq2seq.layers import AttentionContext, AttentiveContext, ProjectedContext
+from seq2seq.layers import AttentionContext, AttentiveContext, Encoder, ProjectedContext
 from seq2seq.layers.context import Context
 from seq2seq.model import Seq2Seq
 
@@ -44,10 +44,12 @@ def step_flops(model: Seq2Seq, source_lengths: Lengths, target_lengths: Lengths)
     With B pairs of S source and T target tokens in all, P = sum_i s_i t_i over the pairs, and |W| the numbers in a
     weight matrix:
 
-        encoder           6 S (|W| + |U|), each layer and direction
+        encoder           6 S (|W| + |U|), each layer and direction, and 6 S |kernel| of a front end's convolution
         decoder           6 T (|W| + |U|), each layer; 6 B |bridge|; 6 T |hidden layer of the readout|
         readout and loss  6 T |output matrix|
         attention         6 P (query size + memory size) for `dot`; other scores and contexts by their own products
+
+    Where the encoder joins source tokens, S and P of what lies above count the steps that remain.
 
     Padding, look-ups, elementwise work and the optimizer count nothing, so this is the least that the step has to do,
     whatever it does (the model FLOPs of Chowdhery et al. 2022, arXiv 2204.02311, appendix B).
@@ -67,13 +69,14 @@ def step_flops(model: Seq2Seq, source_lengths: Lengths, target_lengths: Lengths)
     StepFlops(encoder=450, decoder=648, attention=0, readout_and_loss=432)
     """
     sources, targets = np.asarray(source_lengths, np.int64), np.asarray(target_lengths, np.int64)
-    source, target, places = int(sources.sum()), int(targets.sum()), int((sources * targets).sum())
     sentences, encoder, decoder = len(sources), model.encoder, model.decoder
+    memory = _joined(sources, encoder.reduction)
+    source, target, places = int(memory.sum()), int(targets.sum()), int((memory * targets).sum())
     context = _context_flops(decoder.context, encoder.memory_units, decoder.units)
     bridges = sum(_flops_a_row(bridge.kernel) for bridge in decoder.bridges)
     steps = sum(_recurrent(layer) for layer in decoder.recurrent_layers) + _flops_a_row(decoder.readout.kernel)
     return StepFlops(
-        encoder=source * sum(_recurrent(layer) for layer in [*encoder.forward_layers, *encoder.backward_layers]),
+        encoder=_encoder(encoder, sources),
         decoder=sentences * bridges + target * steps,
         attention=sentences * context.sentence
         + source * context.source
@@ -101,6 +104,21 @@ def forward_flops(model: Seq2Seq, source_lengths: Lengths, target_lengths: Lengt
 def _flops_a_row(*weights: Any) -> int:
     """Operations for each row that is multiplied by each of these matrices."""
     return THERE_AND_BACK * sum(math.prod(weight.shape) for weight in weights)
+
+
+def _encoder(encoder: Encoder, sources: np.ndarray) -> int:
+    front_end, found = encoder.front_end_layer, 0
+    if front_end is not None and front_end.convolution is not None:
+        found += int(_joined(sources, encoder.stride).sum()) * _flops_a_row(front_end.convolution.kernel)
+    for layers in (encoder.forward_layers, encoder.backward_layers):
+        for layer, reduction in zip(layers, encoder.reductions, strict=False):
+            found += int(_joined(sources, reduction).sum()) * _recurrent(layer)
+    return found
+
+
+def _joined(lengths: np.ndarray, size: int) -> np.ndarray:
+    """Steps that are left of each row when so many become one."""
+    return -(-lengths // size)
 
 
 def _recurrent(layer: Any) -> int:

@@ -248,11 +248,17 @@ def estimated_memory(config: Config, parameters: int, vocabulary: int, batch: tu
     rows, source_steps, target_steps = batch
     model = config.model
     encoder, decoder = model.encoder, model.decoder
-    source = 3 * model.embedding_size + KEPT_STATES * encoder.num_layers * encoder.memory_size
+    source = 3 * model.embedding_size * source_steps
+    if encoder.front_end != "none":
+        # What it reads, masked and padded, and what it makes of that.
+        source += 2 * model.embedding_size * (source_steps + -(-source_steps // encoder.stride))
+    for reduction in encoder.reductions:
+        source += KEPT_STATES * encoder.memory_size * -(-source_steps // reduction)
     target = 3 * model.embedding_size + KEPT_STATES * decoder.num_layers * decoder.units
     # Scores, weights and their gradient; in a chunk of tokens logits, probabilities and their gradient.
-    attention = 3 * source_steps * (model.attention.num_heads if model.attention.score == "multi_head" else 1)
-    numbers = rows * (source_steps * source + target_steps * (target + attention))
+    memory_steps = -(-source_steps // encoder.reduction)
+    attention = 3 * memory_steps * (model.attention.num_heads if model.attention.score == "multi_head" else 1)
+    numbers = rows * (source + target_steps * (target + attention))
     width = model.readout_size or model.embedding_size
     loss = vocabulary * (3 * min(rows * target_steps, CHUNK) + OUTPUT_COPIES * width)
     return BYTES_OF_FLOAT * (COPIES_IN_MEMORY * parameters + numbers + loss)

@@ -63,14 +63,16 @@ class ModelParts:
         source_ids, target_ids = tf.constant(batch.source_ids), tf.constant(batch.target_ids)
         mask = tf.not_equal(source_ids, PAD_ID)
 
-        def random(ids: Any, units: int) -> Any:
-            return tf.cast(tf.random.normal([*ids.shape, units]), model.compute_dtype)
+        def random(steps: Any, units: int) -> Any:
+            return tf.cast(tf.random.normal([*steps.shape, units]), model.compute_dtype)
 
-        memory = random(source_ids, model.encoder.memory_units) * tf.cast(mask, model.compute_dtype)[:, :, None]
+        memory_mask = model.encoder.memory_mask(mask)
+        memory = random(memory_mask, model.encoder.memory_units)
+        memory *= tf.cast(memory_mask, model.compute_dtype)[:, :, None]
         return {
             "encoder": [source_ids],
-            "attention": [memory, random(target_ids, decoder.units), mask],
-            "features": [memory, target_ids, mask],
+            "attention": [memory, random(target_ids, decoder.units), memory_mask],
+            "features": [memory, target_ids, memory_mask],
             "readout_and_loss": [random(target_ids, decoder.readout_size), target_ids],
             "gradients": [source_ids, target_ids],
         }

@@ -30,6 +30,11 @@ def check_plain_keras(config: Config) -> None:
     for part in (model.encoder, model.decoder):
         if part.cell not in LAYERS:
             raise must_be(part.key("cell"), f"one of {', '.join(LAYERS)} to compare with Keras", part.cell, reason)
+    if model.encoder.reduction > 1:
+        name = "front_end" if model.encoder.front_end != "none" else "pyramid"
+        expected = "none" if name == "front_end" else "1"
+        value = getattr(model.encoder, name)
+        raise must_be(model.encoder.key(name), f"{expected} to compare with Keras", value, reason)
     if model.context != "attention":
         raise must_be(model.key("context"), "attention to compare with Keras", model.context, reason)
     if model.attention.score not in SCORES:

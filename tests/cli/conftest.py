@@ -53,8 +53,11 @@ class FakeModel:
             progress(len(texts))
         return [self.found(text)[:wanted] if text else [FakeHypothesis("", 0.0)] for text in texts]
 
-    def require_tokenizer(self):
-        return types.SimpleNamespace(source_pieces=lambda text: [f"▁{text}", "</s>"])
+    def source_pieces(self, text):
+        return [f"▁{text}", "</s>"]
+
+    def memory_tokens(self, text):
+        return tuple(self.source_pieces(text))
 
     @staticmethod
     def found(text):

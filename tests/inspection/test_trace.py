@@ -6,7 +6,12 @@ import numpy as np
 import pytest
 
 from seq2seq.errors import DataError, ModelFileError
-from seq2seq.inspection import Held, trace, traces
+from seq2seq.inspection import Held, gradient_flow, trace, traces
+from seq2seq.inspection.labelled import LabelledSentence, MarkedText
+from seq2seq.inspection.probes import values_across
+from seq2seq.inspection.sentence import inspect_sentence
+from seq2seq.inspection.sentence_page import sentence_parts
+from seq2seq.inspection.spans import find_span, text_of
 from seq2seq.layers.cells import CELLS
 from seq2seq.text import pad
 
@@ -313,3 +318,61 @@ def test_copies_are_those_of_the_parallel_pass(make_model):
     masses = [weights[0, [0, 4]].sum(), weights[1, [0, 4]].sum(), 0.0, weights[3, 6]]
     np.testing.assert_allclose(found.copied, (1 - gate) * masses / probabilities, atol=1e-5)
     assert trace(make_model(), source, target).copying is None
+
+
+@pytest.fixture(scope="module")
+def joining(make_model):
+    """An encoder that joins source steps: two by its front end, and two more by its second layer."""
+    front_end = {"model__encoder__front_end": "mean", "model__encoder__stride": 2}
+    return make_model(**front_end, model__encoder__num_layers=2, model__encoder__pyramid=2)
+
+
+class TestJoinedSteps:
+    def test_every_step_has_the_pieces_that_it_reads_and_the_state_of_the_kernels(self, joining):
+        memory, mask = joining.encode(pad(joining.tokenizer.encode_source(SOURCES)))
+        for row, found in enumerate(traces(joining, SOURCES, TARGETS)):
+            states = [found.layers[f"encoder.{name}_1"].values["state"] for name in ("forward", "backward")]
+            np.testing.assert_allclose(np.concatenate(states, axis=-1), memory.numpy()[row][mask[row]], atol=1e-5)
+            assert "".join(found.memory_tokens) == "".join(found.source_tokens)
+            assert found.attention.shape == (len(found.target_tokens), len(found.memory_tokens))
+        assert found.source_tokens == ("▁the", "▁man", "</s>")
+        assert found.layers["encoder.backward_0"].tokens == ("▁the▁man", "</s>")
+        assert found.layers["encoder.forward_1"].tokens == found.memory_tokens == ("▁the▁man</s>",)
+        assert found.layers["decoder.recurrent_0"].tokens[0] == "<s>"
+
+    def test_gradients_flow_back_along_as_many_steps(self, joining):
+        flow = gradient_flow(joining, SOURCES[0], TARGETS[0])
+        assert {name: len(layer.norms) for name, layer in flow.layers.items()} == {
+            "encoder.forward_0": 4,
+            "encoder.forward_1": 2,
+            "encoder.backward_0": 4,
+            "encoder.backward_1": 2,
+            "decoder.recurrent_0": 7,
+        }
+        assert all(len(layer.tokens) == len(layer.norms) for layer in flow.layers.values())
+
+    def test_a_unit_is_held_at_the_layers_own_steps(self, joining):
+        for name, steps in (("encoder.forward_0", 4), ("encoder.backward_1", 2)):
+            held = Held(name, 3, 0.625, start=1, stop=2)
+            values = trace(joining, SOURCES[0], TARGETS[0], [held]).layers[name].values["state"][:, 3]
+            assert (values == 0.625).tolist() == [step == 1 for step in range(steps)]
+
+    def test_spans_and_labels_are_found_at_the_steps_that_hold_them(self, joining):
+        found = trace(joining, SOURCES[0], TARGETS[0])
+        places = {name: find_span(layer.tokens, "sees the dog") for name, layer in found.layers.items()}
+        assert places["encoder.forward_0"] == [(1, 3)]
+        assert places["encoder.forward_1"] == [(0, 2)]
+        assert text_of(found.memory_tokens) == SOURCES[0]
+        sentences = [LabelledSentence("x", MarkedText(3, 5, SOURCES[0]))]
+        names = ["encoder.forward_0", "encoder.forward_1"]
+        values = values_across([found], names, sentences)
+        for name, (first, last) in zip(names, ((1, 2), (0, 1)), strict=True):
+            expected = found.layers[name].values["state"][first : last + 1]
+            np.testing.assert_array_equal(values[name][0], expected)
+
+    def test_the_page_shows_layers_of_other_steps_apart(self, joining):
+        titles = [part.title for part in sentence_parts(inspect_sentence(joining, SOURCES[0], span="sees"))]
+        for layers in ("encoder.forward_0, encoder.backward_0", "encoder.forward_1, encoder.backward_1"):
+            assert f"The encoder ({layers})'s units that remember longest" in titles
+            assert f"How much the loss depends on the encoder ({layers})'s state at each token" in titles
+        assert "The decoder's units that remember longest" in titles

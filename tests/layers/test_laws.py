@@ -18,6 +18,7 @@ from seq2seq.layers import (
     AttentiveContext,
     Decoder,
     Encoder,
+    FrontEnd,
     GRUCell,
     LastContext,
     LSTMCell,
@@ -101,6 +102,23 @@ CASES = {
     "encoder_one_way": Case(
         lambda **policy: Encoder(4, cell="rnn", bidirectional=False, **policy), SEQUENCES, (("inputs", "mask"),)
     ),
+    "encoder_of_fewer_steps": Case(
+        lambda **policy: Encoder(
+            3, 2, dropout=0.3, front_end="convolution", stride=2, kernel_size=5, pyramid=2, **policy
+        ),
+        SEQUENCES,
+        (("inputs", "mask"),),
+        drops=True,
+    ),
+    "front_end": Case(
+        lambda **policy: FrontEnd("convolution", stride=2, kernel_size=3, **policy), SEQUENCES, (("inputs", "mask"),)
+    ),
+    **{
+        f"front_end_{kind}": Case(
+            lambda kind=kind, **policy: FrontEnd(kind, stride=3, **policy), SEQUENCES, (("inputs", "mask"),)
+        )
+        for kind in ("mean", "max")
+    },
     "last": context(lambda **policy: LastContext(bidirectional=True, **policy)),
     "projected": context(lambda **policy: ProjectedContext(units=4, bidirectional=True, **policy)),
     "max": context(lambda **policy: PooledContext("max", **policy)),

@@ -16,10 +16,10 @@ LENGTHS = [4, 2], [3, 5]
 S, T, B, P = 6, 8, 2, 4 * 3 + 2 * 5  # source and target tokens, pairs, places that are looked at
 
 
-def tiny(context="attention", cell="gru", vocabulary=V, options=None, **changes):
+def tiny(context="attention", cell="gru", vocabulary=V, options=None, encoder=None, **changes):
     settings = {"feeds": ("state", "readout"), "context": create_context(context, True, **(options or {}))}
     decoder = Decoder(vocabulary, E, U, cell=cell, **settings | changes)
-    return Seq2Seq(Encoder(H, cell=cell), decoder)
+    return Seq2Seq(Encoder(H, cell=cell, **(encoder or {})), decoder)
 
 
 @pytest.mark.parametrize(
@@ -79,6 +79,16 @@ def test_attention_between_layers_by_hand():
     assert found.decoder == 6 * (T * ((E + U) * U + (U + 2 * H + U) * U) + B * 2 * H * 2 * U + T * U * E)
 
 
+def test_an_encoder_that_joins_steps_by_hand():
+    """Sources of 4 and 2 tokens are 2 and 1 steps after a stride of 2, and 1 and 1 where the next layer joins two."""
+    encoder = Encoder(H, 2, cell="rnn", front_end="convolution", stride=2, kernel_size=3, pyramid=2)
+    found = step_flops(Seq2Seq(encoder, Decoder(V, E, U, cell="rnn")), *LENGTHS)
+    assert found.encoder == 6 * (3 * 3 * E * E + 2 * (3 * (E + H) * H + 2 * (2 * 2 * H + H) * H))
+    assert found.attention == 6 * (1 * 3 + 1 * 5) * (U + 2 * H)
+    pooled = Seq2Seq(Encoder(H, cell="rnn", front_end="max", stride=3), Decoder(V, E, U, cell="rnn"))
+    assert step_flops(pooled, *LENGTHS).encoder == 6 * 2 * 3 * (E + H) * H
+
+
 def test_padding_counts_nothing():
     model = tiny()
     together = step_flops(model, *LENGTHS)
@@ -98,6 +108,11 @@ def executed_flops(model, source_ids, target_ids):
         if op_type == "MatMul" and outputs[0].shape[0] > 1:
             inner = inputs[0].shape[0 if named["transpose_a"] else 1]
             counted.append(2 * math.prod(outputs[0].shape) * inner)
+        elif op_type in ("Conv2D", "Conv2DBackpropInput", "Conv2DBackpropFilter"):
+            # Forwards, and for the gradient of each side, every output meets every number that its window reads.
+            kernel = outputs[0] if op_type == "Conv2DBackpropFilter" else inputs[1]
+            windows = outputs[0] if op_type == "Conv2D" else inputs[2]
+            counted.append(2 * math.prod(windows.shape) * math.prod(kernel.shape[:-1]))
         elif op_type in ("BatchMatMul", "BatchMatMulV2"):
             inner = inputs[0].shape[-2 if named["adj_x"] else -1]
             counted.append(2 * math.prod(outputs[0].shape) * inner)
@@ -131,6 +146,12 @@ def executed_flops(model, source_ids, target_ids):
         ("attention", "gru", {"score": "local"}, {}),
         ("attentive", "gru", {"units": 7}, {"feeds": ("state", "input", "readout")}),
         ("projected", "gru", {}, {"feeds": ("input",)}),
+        (
+            "attention",
+            "gru",
+            {"score": "dot"},
+            {"encoder": {"front_end": "convolution", "stride": 2, "kernel_size": 3}, "feeds": ("readout",)},
+        ),
     ],
 )
 def test_as_many_as_tensorflow_runs(context, cell, options, changes):

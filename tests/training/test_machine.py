@@ -248,6 +248,16 @@ def test_estimated_memory(toy_config):
         assert machine.estimated_memory(changed, **settings) > found
 
 
+def test_joined_steps_need_less_memory(toy_config):
+    """By hand: 5 source steps are 3 windows, and 2 steps of the second layer, which is all that attention reads."""
+    front_end = {"model__encoder__front_end": "mean", "model__encoder__stride": 2}
+    joined = toy_config(**front_end, model__encoder__num_layers=2, model__encoder__pyramid=2)
+    found = machine.estimated_memory(joined, 1_000, vocabulary=100, batch=(2, 5, 7))
+    source = 3 * 16 * 5 + 2 * 16 * (5 + 3) + 12 * 32 * (3 + 2)
+    target = 7 * (3 * 16 + 12 * 32 + 3 * 2)
+    assert found == 4 * (5 * 1_000 + 2 * (source + target) + 100 * (3 * 2 * 7 + 4 * 16))
+
+
 def test_logits_need_no_more_memory_than_a_chunk(toy_config):
     small, large = (machine.estimated_memory(toy_config(), 1_000, 64_000, (rows, 5, 64)) for rows in (8, 64))
     assert large - small == 4 * 56 * (5 * (3 * 16 + 12 * 32) + 64 * (3 * 16 + 12 * 32 + 3 * 5))

@@ -301,6 +301,11 @@ CONTRADICTIONS = [
         {"format": "tsv", "source": "1", "target": "4", "columns": 3},
         "data.target must be at most data.columns (3), but is '4' instead",
     ),
+    (
+        Data,
+        {"truncate": "head", "max_source_tokens": 2},
+        "data.max_source_tokens must be at least 3 where data.truncate is head, but is 2 instead. The end token is one",
+    ),
     (Data, {"held_out": 5}, "data.held_out must be 0 where data.dev names files (dev), but is 5 instead."),
     (Training, {"weight_decay": 0.1}, "training.weight_decay must be 0 where training.optimizer is adam"),
     (Training, {"l2": -1e-5}, "training.l2 must be at least 0, but is -1e-05 instead."),

@@ -84,6 +84,9 @@ def evaluate(
     give_each_operation_one_thread()
     models = {path: load(path) for path in (model, against if is_model else None) if path is not None}
     with ProgressBar(len(models) * len(sources), "line", "lines") as progress:
+        for path, one in models.items():
+            if note := one.truncation.note(one.require_tokenizer(), sources):
+                progress.say(f"{path}: {note}")
         given_options = options | {"progress": lambda count: progress.show(count, count)}
         systems = [System.of(one, path, sources, references, **given_options) for path, one in models.items()]
     if given is not None and against is not None:

@@ -1,5 +1,7 @@
 """`seq2seq inspect`: what a trained model does with one sentence, as a page or as numbers."""
 
+import sys
+
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import print_json
 from seq2seq.config.flags import Switch
@@ -57,7 +59,10 @@ def inspect(
             held_out([sentence.label for sentence in labelled])
         except ValueError as error:
             raise DataError(f"{labels}: {error}") from error
-    found = inspect_sentence(load(model), sentence, target, span, around, lines, labelled)
+    loaded = load(model)
+    if note := loaded.truncation.note(loaded.require_tokenizer(), [sentence]):
+        print(note, file=sys.stderr)
+    found = inspect_sentence(loaded, sentence, target, span, around, lines, labelled)
     if output is not None or not json:
         page = write_page(output or PAGE, found.trace.source, sentence_parts(found))
     if json:

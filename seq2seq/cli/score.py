@@ -91,6 +91,8 @@ def _json_line(scored: "ScoredPair") -> str:
             "tokens": found.pieces,
             "token_log_probs": found.token_log_probs,
         }
+        if found.left_out:
+            record["source_tokens_left_out"] = found.left_out
     if pair.problem is not None:
         record["problem"] = pair.problem.message
     return json_module.dumps(record, ensure_ascii=False)

@@ -60,7 +60,8 @@ def translate(
         file: UTF-8 text, or gzip of it; "-" is standard input.
         output: file for the translations; left out: standard output.
         format: text, a line for each translation; jsonl, an object a line with the source, all keys of its own, its
-            translations and their scores, and the problem of a line that has one.
+            translations and their scores, the number of its tokens that were left out where it was cut, and the problem
+            of a line that has one.
         input_format: text, a source a line; jsonl, an object a line with "source", and as it likes "prefix" (a string),
             "required" and "banned" (lists of strings), and keys of its own; left out: as --format.
         tokens: in jsonl, also the tokens of the source and of each translation, the log-probability of each, and the
@@ -181,6 +182,8 @@ def _json_lines(model: "Seq2Seq | None", with_attention: bool, answer: "Answer")
     record["translations"] = [
         _json_translation(found, model is not None, with_attention) for found in answer.hypotheses
     ]
+    if answer.hypotheses and answer.hypotheses[0].left_out:
+        record["source_tokens_left_out"] = answer.hypotheses[0].left_out
     if answer.problem is not None:
         record["problem"] = answer.problem
     return [json.dumps(record, ensure_ascii=False)]

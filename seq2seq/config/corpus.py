@@ -48,7 +48,10 @@ class Data(Section):
     max_line_characters: Positive = 10_000
     """A line longer than this cannot be used."""
     max_source_tokens: Positive = 256
-    """A source of more tokens than this cannot be used in training."""
+    """A source of more tokens than this cannot be used in training, unless `truncate` says what to read of it."""
+    truncate: Literal["none", "head", "head_tail"] = "none"
+    """What is read of a source of more tokens, in training and ever after: its beginning, or half of that and half of
+    its end; how many were cut is always said. none: none is cut, and a model is given sources of any length."""
     max_target_tokens: Positive = 256
     """A target of more tokens than this cannot be used in training."""
     origin: str = ""
@@ -76,6 +79,13 @@ class Data(Section):
                     raise must_be(self.key(name), "a column's number from 1 where data.format is tsv", column)
                 if self.columns and int(column) > self.columns:
                     raise must_be(self.key(name), f"at most data.columns ({self.columns})", column)
+        if self.truncate != "none" and self.max_source_tokens < 3:
+            raise must_be(
+                self.key("max_source_tokens"),
+                f"at least 3 where data.truncate is {self.truncate}",
+                self.max_source_tokens,
+                "The end token is one of them.",
+            )
         if self.dev is None and self.held_out == 0:
             raise ConfigError(
                 "data.held_out must be at least 1 where data.dev is null, but is 0 instead. "

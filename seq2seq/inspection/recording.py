@@ -45,7 +45,7 @@ def encode_sentences(model: Seq2Seq, sources: Sequence[str], targets: Sequence[s
         targets, target_ids = [best.text for best in found], [best.token_ids for best in found]
     else:
         target_ids = tokenizer.encode_target(targets)
-    return Sentences(sources, targets, tokenizer.encode_source(sources), target_ids)
+    return Sentences(sources, targets, model.encode_sources(sources), target_ids)
 
 
 class Held(NamedTuple):

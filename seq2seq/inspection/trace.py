@@ -213,7 +213,7 @@ def by_tokens(layers: Mapping[str, Any], side: str) -> list[list[str]]:
 def sentence_tokens(model: Seq2Seq, sentences: Sentences, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The pieces of one source and of its target."""
     tokenizer = model.require_tokenizer()
-    source_tokens = tuple(tokenizer.source_pieces(sentences.sources[row]))
+    source_tokens = tuple(model.source_pieces(sentences.sources[row]))
     return source_tokens, tuple(tokenizer.target_pieces(sentences.target_ids[row]))
 
 

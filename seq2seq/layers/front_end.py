@@ -60,7 +60,7 @@ class FrontEnd(ExplicitMaskLayer):
         self.kind = kind
         self.stride = stride
         self.kernel_size = kernel_size
-        self.convolution: keras.layers.Conv1D | None = None
+        self.convolution: Any = None
 
     @property
     def width(self) -> int:
@@ -81,7 +81,7 @@ class FrontEnd(ExplicitMaskLayer):
 
     def call(self, inputs: Any, mask: Any = None) -> Any:
         mask = ops.ones(ops.shape(inputs)[:2], "bool") if mask is None else ops.cast(mask, "bool")
-        if self.convolution is not None:
+        if self.kind == "convolution":
             outputs = self._convolved(ops.where(mask[:, :, None], inputs, ops.zeros_like(inputs)))
             return outputs * ops.cast(reduced_mask(mask, self.stride), outputs.dtype)[:, :, None]
         windows, valid = in_windows(inputs, self.stride), in_windows(mask, self.stride)[..., None]

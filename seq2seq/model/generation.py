@@ -58,7 +58,10 @@ class Generator:
         results = [[BLANK] for _ in texts]
         kept = [place for place, text in enumerate(texts) if text.strip() or any(wishes[place][:2])]
         sources_kept = [texts[place] for place in kept]
-        source_ids = [model.require_tokenizer().encode_source(sources_kept) for model in self._models]
+        whole = [model.require_tokenizer().encode_source(sources_kept) for model in self._models]
+        source_ids = [
+            [model.truncation.cut(ids) for ids in of_model] for model, of_model in zip(self._models, whole, strict=True)
+        ]
         limits = [_longest_target(len(ids), options) for ids in source_ids[0]]
         constraints = [
             self._vocabulary.constraints(wishes[place], place, limit) if any(wishes[place]) else Constraints([], [], [])
@@ -109,7 +112,10 @@ class Generator:
             progress(len(texts) - len(kept))
         for batch, found in zip(batches, beside_each_other(search, batches), strict=True):
             for place, hypotheses in zip(batch, found, strict=True):
-                results[kept[place]] = hypotheses
+                left_out = max(
+                    len(every[place]) - len(read[place]) for every, read in zip(whole, source_ids, strict=True)
+                )
+                results[kept[place]] = [hypothesis._replace(left_out=left_out) for hypothesis in hypotheses]
             if progress is not None:
                 progress(len(batch))
         return results

@@ -18,6 +18,7 @@ class Hypothesis(NamedTuple):
         token_log_probs: The log-probability of each token, by the model itself, whatever penalties made of it.
         attention_weights: `(tokens, memory_steps)`, or None where the context has none or nobody asked. The steps are
             the source's tokens, or, where the encoder joins these, what `Seq2Seq.memory_tokens` names.
+        left_out: Tokens of the source that were not read, for it has more than the model's recipe allows.
     """
 
     text: str
@@ -27,6 +28,7 @@ class Hypothesis(NamedTuple):
     pieces: list[str]
     token_log_probs: list[float]
     attention_weights: np.ndarray | None = None
+    left_out: int = 0
 
     @property
     def alignment(self) -> list[int] | None:

@@ -22,7 +22,8 @@ class PairScore(NamedTuple):
     """How probable a target is, given its source, in nats.
 
     `pieces` are the target's tokens, the end token last, and `token_log_probs` the log-probability of each after those
-    before it; `log_prob` is their sum.
+    before it; `log_prob` is their sum. `left_out` tokens of the source were not read, for it has more than the model's
+    recipe allows.
 
     >>> score = PairScore(log_prob=-3.0, token_log_probs=[-2.0, -1.0], pieces=["▁chat", "</s>"])
     >>> round(score.perplexity, 2)
@@ -32,6 +33,7 @@ class PairScore(NamedTuple):
     log_prob: float
     token_log_probs: list[float]
     pieces: list[str]
+    left_out: int = 0
 
     @property
     def perplexity(self) -> float:
@@ -49,7 +51,9 @@ class Scorer:
         """The score of each pair, in order; see `Seq2Seq.score`."""
         tokenizer = self._model.require_tokenizer()
         target_ids = tokenizer.encode_target(targets)
-        corpus = EncodedCorpus.from_lists(tokenizer.encode_source(sources), target_ids)
+        whole = tokenizer.encode_source(sources)
+        source_ids = [self._model.truncation.cut(ids) for ids in whole]
+        corpus = EncodedCorpus.from_lists(source_ids, target_ids)
         log_probs: list[np.ndarray] = [np.empty(0)] * len(targets)
         batches = list(Batches(corpus, batch_tokens=batch_tokens, shuffle=False).epoch(0))
         # A graph is traced here, on one thread.
@@ -64,8 +68,8 @@ class Scorer:
             for index, of_target in zip(batch.indices, np.split(of_tokens, ends[:-1]), strict=True):
                 log_probs[index] = of_target
         return [
-            PairScore(float(of_target.sum()), of_target.tolist(), tokenizer.target_pieces(ids))
-            for of_target, ids in zip(log_probs, target_ids, strict=True)
+            PairScore(float(found.sum()), found.tolist(), tokenizer.target_pieces(ids), len(every) - len(read))
+            for found, ids, every, read in zip(log_probs, target_ids, whole, source_ids, strict=True)
         ]
 
     @functools.cached_property

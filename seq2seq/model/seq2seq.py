@@ -1,5 +1,6 @@
 """The model: text in, text out, around an encoder, a context and a decoder."""
 
+import functools
 import json
 import pathlib
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from seq2seq.model.losses import token_cross_entropy
 from seq2seq.model.scoring import PairScore, Scorer
 from seq2seq.model.translator import Translator
 from seq2seq.model.twins import twin_of
-from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer
+from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer, Truncation
 from seq2seq.text.lexicon import Lexicon, learn_lexicon
 from seq2seq.text.tokenizer import joined_pieces
 
@@ -150,6 +151,12 @@ class Seq2Seq(keras.Model, Translator):
         """The recipe of the run that trained the model; empty where there was none."""
         return dict(json.loads(self._recipe))
 
+    @functools.cached_property
+    def truncation(self) -> Truncation:
+        """What the model reads of a source of more tokens than its recipe allows: what it read of such in training."""
+        data = self.recipe.get("data", {})
+        return Truncation(data.get("truncate", "none"), data.get("max_source_tokens", 0))
+
     @property
     def target_vocabulary_size(self) -> int:
         """Number of target tokens."""
@@ -207,12 +214,20 @@ class Seq2Seq(keras.Model, Translator):
         return self.tokenizer
 
     def source_pieces(self, text: str) -> list[str]:
-        """The pieces of a source as the model reads it.
+        """The pieces of a source that the model reads: all, unless it is too long and `truncation` cuts it.
 
         Raises:
             ModelFileError: There is no tokenizer.
         """
-        return self.require_tokenizer().source_pieces(text)
+        return self.truncation.cut(self.require_tokenizer().source_pieces(text))
+
+    def encode_sources(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of sources as the model reads them, each with its end token last.
+
+        Raises:
+            ModelFileError: There is no tokenizer.
+        """
+        return [self.truncation.cut(ids) for ids in self.require_tokenizer().encode_source(texts)]
 
     def memory_tokens(self, text: str) -> tuple[str, ...]:
         """The pieces of a source that each step of the memory stands for, joined where these are several.

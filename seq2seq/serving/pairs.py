@@ -69,5 +69,8 @@ def score_stream(
             if pair.problem is not None:
                 report.note(pair.problem.reason, pair.where)
                 say(f"{pair.where}: {pair.problem.message}")
+            score = next(scores) if pair.problem is None else None
+            if score is not None:
+                report.note_cut(score.left_out, pair.where)
             report.lines += 1
-            yield ScoredPair(pair, next(scores) if pair.problem is None else None)
+            yield ScoredPair(pair, score)

@@ -12,7 +12,7 @@ from seq2seq.text.lines import TOO_LONG
 if TYPE_CHECKING:
     from seq2seq.model import Hypothesis, Seq2Seq
 
-BLANK, STOPPED = "blank", "stopped at the longest length"
+BLANK, STOPPED, CUT = "blank", "stopped at the longest length", "with a source that was cut"
 
 
 class Answer(NamedTuple):
@@ -31,6 +31,7 @@ class StreamReport:
         lines: lines that have their answer.
         counts: by what was notable about some of them, how many.
         first: by what was notable, the place of the first.
+        tokens_left_out: tokens that were cut off sources, of all of them together.
 
     >>> report = StreamReport(lines=3)
     >>> report.note("blank", "<stdin>:2")
@@ -41,11 +42,18 @@ class StreamReport:
     lines: int = 0
     counts: dict[str, int] = dataclasses.field(default_factory=dict)
     first: dict[str, str] = dataclasses.field(default_factory=dict)
+    tokens_left_out: int = 0
 
     def note(self, reason: str, where: str) -> None:
         """Counts one line."""
         self.counts[reason] = self.counts.get(reason, 0) + 1
         self.first.setdefault(reason, where)
+
+    def note_cut(self, tokens: int, where: str) -> None:
+        """Counts one line whose source was cut by so many tokens, if it was."""
+        if tokens:
+            self.note(CUT, where)
+            self.tokens_left_out += tokens
 
     def summary(self) -> str:
         """The counts in words."""
@@ -53,6 +61,8 @@ class StreamReport:
             f"{count:,} {reason} ({'first: ' if count > 1 else ''}{self.first[reason]})"
             for reason, count in sorted(self.counts.items())
         ]
+        if self.tokens_left_out:
+            parts.append(f"{self.tokens_left_out:,} source tokens left out")
         return f"{self.lines:,} line{'' if self.lines == 1 else 's'}: " + ("; ".join(parts) or "all well")
 
 
@@ -74,6 +84,7 @@ def answer_stream(
     - not UTF-8, NUL, or as JSON lines no object with a source: no translation; said and counted;
     - one that the search refuses, such as for a required phrase that cannot be written: the same. The other lines of
       its window are searched again one by one;
+    - of more tokens than the model's recipe lets a source have: what this says is read; counted, with the tokens;
     - one whose translation reached its longest before it ended: as it is; counted.
 
     Args:
@@ -136,6 +147,8 @@ def _answer(request: Request, result: Any, report: StreamReport, say: Callable[[
         report.note(BLANK, request.where)
     elif result[0].token_ids[-1] != END_ID:
         report.note(STOPPED, request.where)
+    if result:
+        report.note_cut(result[0].left_out, request.where)
     return Answer(request, result, None if request.problem is None else request.problem.message)
 
 

@@ -12,6 +12,7 @@ from seq2seq.text.ragged import Ragged, pad
 from seq2seq.text.sampling import Sampling
 from seq2seq.text.tokenizer import Tokenizer
 from seq2seq.text.tokenizer_training import train_tokenizer
+from seq2seq.text.truncation import Truncation
 
 __all__ = [
     "END_ID",
@@ -30,6 +31,7 @@ __all__ = [
     "Row",
     "Sampling",
     "Tokenizer",
+    "Truncation",
     "encode_corpus",
     "fingerprint_files",
     "pad",

@@ -184,6 +184,7 @@ class SideStatistics:
     Args:
         tokens: number of texts by the number of their tokens, the end token counted.
         over: texts of more tokens than the limit.
+        over_tokens: by how many tokens they are over it, all together.
         unknown: texts with a part that has no token.
         unknown_tokens: number of such parts.
         unknown_parts: how often each is met: characters, or words where tokens are words.
@@ -191,6 +192,7 @@ class SideStatistics:
 
     tokens: Counter[int] = dataclasses.field(default_factory=Counter)
     over: Occurrences = dataclasses.field(default_factory=Occurrences)
+    over_tokens: int = 0
     unknown: Occurrences = dataclasses.field(default_factory=Occurrences)
     unknown_tokens: int = 0
     unknown_parts: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -203,7 +205,7 @@ class TokenStatistics:
     Args:
         source: of the sources.
         target: of the targets.
-        over: pairs with a side of more tokens than its limit.
+        over: pairs with a side of more tokens than its limit, a source that is cut to it not counted.
         rewritten: pairs whose target comes out otherwise than it went in, and so can never be matched exactly.
     """
 
@@ -214,7 +216,13 @@ class TokenStatistics:
 
 
 def read_token_statistics(
-    pairs: Iterable[Pair], tokenizer: Tokenizer, *, max_source_tokens: int, max_target_tokens: int, words: bool
+    pairs: Iterable[Pair],
+    tokenizer: Tokenizer,
+    *,
+    max_source_tokens: int,
+    max_target_tokens: int,
+    cuts: bool = False,
+    words: bool,
 ) -> TokenStatistics:
     """The statistics of all pairs of a corpus as a tokenizer cuts them.
 
@@ -223,6 +231,7 @@ def read_token_statistics(
         tokenizer: cuts them.
         max_source_tokens: a source of more is counted as over the limit.
         max_target_tokens: the same for the target.
+        cuts: whether a source over the limit is cut to it.
         words: whether tokens are words, so that what has no token is a word and not a character.
     """
     statistics = TokenStatistics()
@@ -234,7 +243,7 @@ def read_token_statistics(
         for place, pair in enumerate(group):
             over_source = _count(statistics.source, pair.where, source_ids[place], max_source_tokens)
             over_target = _count(statistics.target, pair.where, target_ids[place], max_target_tokens)
-            if over_source or over_target:
+            if (over_source and not cuts) or over_target:
                 statistics.over.add(pair.where)
             if UNKNOWN_ID in source_ids[place]:
                 _count_unknown(statistics.source, tokenizer, pair.source, source_ids[place], pair.where, words)
@@ -257,6 +266,7 @@ def _count(side: SideStatistics, where: str, ids: list[int], limit: int) -> bool
     if len(ids) <= limit:
         return False
     side.over.add(where)
+    side.over_tokens += len(ids) - limit
     return True
 
 

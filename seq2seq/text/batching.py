@@ -12,6 +12,7 @@ from seq2seq.text.prefetch import prefetch
 from seq2seq.text.ragged import pad, rounded_up
 from seq2seq.text.sampling import Sampling, sentence_seeds
 from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.truncation import WHOLE, Truncation
 
 ROW_MULTIPLE = 8
 """Large batches have a multiple of this many rows: products are prepared anew for every shape, and so shapes recur."""
@@ -52,6 +53,7 @@ class Batches:
         sampling: draw another segmentation of every text in every epoch. The budget counts the plain one, so a batch
             may come out larger by the pieces that the drawn one has more.
         tokenizer: the tokenizer of the corpus; needed for `sampling`.
+        truncation: what is left of a long source whose segmentation is drawn, as it was of the plain one.
         prefetch: batches to make ahead in a background thread; 0: none.
 
     Raises:
@@ -76,6 +78,7 @@ class Batches:
         multiple: int = 1,
         sampling: Sampling | None = None,
         tokenizer: Tokenizer | None = None,
+        truncation: Truncation = WHOLE,
         prefetch: int = 8,
     ) -> None:
         limits = {"batch_tokens": 1, "bucket_pool": 1, "multiple": 1, "seed": 0, "prefetch": 0}
@@ -103,6 +106,7 @@ class Batches:
         self._multiple = multiple
         self._sampling = sampling
         self._tokenizer = tokenizer
+        self._truncation = truncation
         self._prefetch = prefetch
         self._source_lengths = corpus.source.lengths()
         self._target_lengths = corpus.target.lengths()
@@ -173,6 +177,7 @@ class Batches:
         source_texts, target_texts = self.corpus.source_texts(indices), self.corpus.target_texts(indices)
         source_rows = self._tokenizer.encode_source(source_texts, self._sampling, source_seeds)
         target_rows = self._tokenizer.encode_target(target_texts, self._sampling, target_seeds)
+        source_rows = [self._truncation.cut(row) for row in source_rows]
         return Batch(pad(source_rows, self._multiple), pad(target_rows, self._multiple), indices)
 
     def _plan(self, number: int) -> Iterator[list[np.ndarray]]:

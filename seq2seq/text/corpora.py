@@ -29,6 +29,9 @@ class CorpusReport:
         pairs: pairs that are used.
         skipped: number of skipped pairs by reason.
         first: by reason, the place of the first pair that was skipped for it.
+        cut_sources: number of pairs that are used with a source that was cut.
+        first_cut: the place of the first of these.
+        tokens_left_out: tokens that were cut off, of all of them together.
 
     Examples:
         >>> report = CorpusReport(pairs=2)
@@ -41,6 +44,9 @@ class CorpusReport:
     pairs: int = 0
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
     first: dict[str, str] = dataclasses.field(default_factory=dict)
+    cut_sources: int = 0
+    first_cut: str | None = None
+    tokens_left_out: int = 0
 
     @property
     def number_skipped(self) -> int:
@@ -52,12 +58,21 @@ class CorpusReport:
         self.skipped[reason] = self.skipped.get(reason, 0) + 1
         self.first.setdefault(reason, where)
 
+    def cut(self, where: str, tokens: int) -> None:
+        """Count one pair that is used with a source that was cut by so many tokens."""
+        self.cut_sources += 1
+        self.first_cut = self.first_cut or where
+        self.tokens_left_out += tokens
+
     @classmethod
     def total(cls, reports: Iterable["CorpusReport"]) -> "CorpusReport":
         """The counts of several corpora together."""
         total = cls()
         for report in reports:
             total.pairs += report.pairs
+            total.cut_sources += report.cut_sources
+            total.first_cut = total.first_cut or report.first_cut
+            total.tokens_left_out += report.tokens_left_out
             for reason, count in report.skipped.items():
                 total.skipped[reason] = total.skipped.get(reason, 0) + count
                 total.first.setdefault(reason, report.first[reason])
@@ -69,6 +84,9 @@ class CorpusReport:
         lines += [
             f"  {count:,} {reason} (first: {self.first[reason]})" for reason, count in sorted(self.skipped.items())
         ]
+        if self.cut_sources:
+            cut = f"{self.cut_sources:,} with a source that was cut, {self.tokens_left_out:,} tokens left out"
+            lines.append(f"  {cut} (first: {self.first_cut})")
         return "\n".join(lines)
 
 

@@ -20,6 +20,7 @@ from seq2seq.text.encoded import EncodedCorpus
 from seq2seq.text.parallel import parallel_map
 from seq2seq.text.ragged import Ragged
 from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.truncation import WHOLE, Truncation
 
 CHUNK_PAIRS, CHUNK_CHARACTERS = 4_000, 1_000_000
 SECONDS_BETWEEN_NOTICES = 10.0
@@ -65,6 +66,7 @@ def encode_corpus(
     fingerprint: str,
     max_source_tokens: int | None = None,
     max_target_tokens: int | None = None,
+    truncation: Truncation = WHOLE,
     on_bad_line: str = "error",
     keep_text: bool = False,
     report: CorpusReport | None = None,
@@ -83,6 +85,7 @@ def encode_corpus(
         fingerprint: stands for what `pairs` would yield, as `fingerprint_files` gives it.
         max_source_tokens: a source of more ids, `END_ID` counted, cannot be used; None: no limit.
         max_target_tokens: the same for the target.
+        truncation: what is left of a long source; what is left counts for the limit.
         on_bad_line: `error` stops at such a pair; `skip` leaves it out and counts it.
         keep_text: keep the texts beside the ids, for subword sampling and for scoring.
         report: the report that `pairs` fills in while it is read; the corpus and its cache take it over.
@@ -106,6 +109,8 @@ def encode_corpus(
             raise ValueError(f"{name} must be at least 1 or None, but is {limit} instead.")
     versions = [LAYOUT, sentencepiece.__version__]
     identity = [*versions, tokenizer.fingerprint, fingerprint, *limits, on_bad_line, keep_text]
+    if truncation.policy != "none":
+        identity += truncation
     folder = Path(cache_folder) / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
     report = CorpusReport() if report is None else report
     try:
@@ -115,7 +120,7 @@ def encode_corpus(
             except DamagedCacheError as damage:
                 (notify or LOG.warning)(f"{folder}: the cached corpus is damaged ({damage}); it is encoded again.")
                 shutil.rmtree(folder)
-        chunks = _chunks(pairs, tokenizer, limits, on_bad_line, keep_text, report)
+        chunks = _chunks(pairs, tokenizer, limits, truncation, on_bad_line, keep_text, report)
         write_cache(
             folder,
             _told(chunks, expected_pairs, notify or LOG.info),
@@ -154,23 +159,28 @@ def _chunks(
     pairs: Iterable[Pair],
     tokenizer: Tokenizer,
     limits: tuple[int | None, int | None],
+    truncation: Truncation,
     on_bad_line: str,
     keep_text: bool,
     report: CorpusReport,
 ) -> Iterator[Chunk]:
-    def encoded(group: list[Pair]) -> tuple[list[Pair], Chunk]:
+    def encoded(group: list[Pair]) -> tuple[list[Pair], Chunk, list[int]]:
         sources, targets = [pair.source for pair in group], [pair.target for pair in group]
-        chunk = Chunk(
-            Ragged.from_lists(tokenizer.encode_source(sources)), Ragged.from_lists(tokenizer.encode_target(targets))
-        )
+        whole = tokenizer.encode_source(sources)
+        source_ids = [truncation.cut(ids) for ids in whole]
+        left_out = [len(ids) - len(cut) for ids, cut in zip(whole, source_ids, strict=True)]
+        chunk = Chunk(Ragged.from_lists(source_ids), Ragged.from_lists(tokenizer.encode_target(targets)))
         if keep_text:
             chunk.source_text, chunk.target_text = Ragged.from_texts(sources), Ragged.from_texts(targets)
-        return group, chunk
+        return group, chunk, left_out
 
     kept = 0
     with contextlib.closing(parallel_map(encoded, _groups(pairs))) as groups:
-        for group, chunk in groups:
+        for group, chunk, left_out in groups:
             usable = _usable(group, chunk, limits, on_bad_line, report)
+            for place in usable:
+                if left_out[place]:
+                    report.cut(group[place].where, left_out[place])
             if len(usable) < len(group):
                 chunk = chunk.take(usable)
             kept += len(usable)
@@ -195,7 +205,7 @@ def _usable(
         side, length, limit = ("source", source, limits[0]) if of_source else ("target", target, limits[1])
         raise DataError(
             f"{group[place].where}: the {side} must have at most {limit} tokens, but has {length[place]} instead. "
-            f"Raise max_{side}_tokens, or set on_bad_line to skip."
+            f"Raise max_{side}_tokens, or set on_bad_line to skip{' or truncate to head' if of_source else ''}."
         )
     return np.flatnonzero(~is_too_long)
 

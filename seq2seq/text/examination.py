@@ -16,6 +16,7 @@ from seq2seq.text.audit import (
 from seq2seq.text.corpora import CorpusReport, Pair
 from seq2seq.text.findings import Finding
 from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.truncation import Truncation
 
 Readers = dict[str, Callable[[CorpusReport], Iterator[Pair]]]
 """Give the pairs of each corpus, by its name (`train`, `dev`, `test`), anew each time that they are called."""
@@ -70,6 +71,7 @@ def examine_tokens(
     *,
     max_source_tokens: int,
     max_target_tokens: int,
+    truncate: str = "none",
     words: bool,
     stops: bool,
     say: Callable[[str], None],
@@ -81,6 +83,7 @@ def examine_tokens(
         tokenizer: cuts them.
         max_source_tokens: a longer source is left out of training.
         max_target_tokens: a longer target is left out of training.
+        truncate: how a longer source is cut, where it is not left out.
         words: whether tokens are words.
         stops: whether the run stops at a pair over a limit.
         say: is told what is cut.
@@ -88,6 +91,7 @@ def examine_tokens(
     Returns:
         An iterator over the findings, as they are made.
     """
+    cuts = truncate != "none"
     for name, pairs in readers.items():
         say(f"cutting the {name} pairs into tokens ...")
         statistics = read_token_statistics(
@@ -95,11 +99,14 @@ def examine_tokens(
             tokenizer,
             max_source_tokens=max_source_tokens,
             max_target_tokens=max_target_tokens,
+            cuts=cuts,
             words=words,
         )
         yield token_findings.tokens_finding(name, statistics)
         if name == "train":
-            yield token_findings.limits_finding(statistics, max_source_tokens, max_target_tokens, stops)
+            yield token_findings.limits_finding(statistics, max_source_tokens, max_target_tokens, stops, cuts)
+        if cuts:
+            yield token_findings.cut_finding(name, statistics, Truncation(truncate, max_source_tokens))
         yield token_findings.unknown_finding(name, statistics, words)
         if name != "train":
             yield token_findings.rewritten_finding(name, statistics)

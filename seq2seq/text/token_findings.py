@@ -1,12 +1,16 @@
 """What the statistics of a corpus in tokens mean: what the limits leave out, and what has no token."""
 
+import dataclasses
 from collections import Counter
 from typing import Any
 
 from seq2seq.text.audit import SideStatistics, TokenStatistics
 from seq2seq.text.findings import NOTABLE, QUANTILES, Finding, counted, quantiles_of, share_of, shown_quantiles
+from seq2seq.text.truncation import Truncation
 
 SHOWN_PARTS = 12
+SOME_ARE_CUT = 0.1
+"""The share of the sources from which on a limit that cuts them is worth a warning."""
 
 
 def tokens_finding(corpus: str, statistics: TokenStatistics) -> Finding:
@@ -18,7 +22,31 @@ def tokens_finding(corpus: str, statistics: TokenStatistics) -> Finding:
     return Finding(f"tokens.{corpus}_lengths", "ok", text, numbers)
 
 
-def limits_finding(statistics: TokenStatistics, max_source_tokens: int, max_target_tokens: int, stops: bool) -> Finding:
+def cut_finding(corpus: str, statistics: TokenStatistics, truncation: Truncation) -> Finding:
+    """How many sources are cut, and how much of the text is not read.
+
+    Args:
+        corpus: "train", "dev" or "test".
+        statistics: of its pairs.
+        truncation: how they are cut.
+    """
+    side, limit = statistics.source, truncation.max_tokens
+    share = share_of(side.over_tokens, _total(side.tokens))
+    finding = counted(
+        f"tokens.{corpus}_cut",
+        side.over,
+        side.tokens.total(),
+        f"sources are cut to {limit:,} tokens ({truncation.policy}), {side.over_tokens:,} tokens "
+        f"({100 * share:.1f} %) are not read",
+        "Raise data.max_source_tokens, if what they say there matters.",
+        from_share=SOME_ARE_CUT,
+    )
+    return dataclasses.replace(finding, numbers=finding.numbers | {"tokens": side.over_tokens, "token_share": share})
+
+
+def limits_finding(
+    statistics: TokenStatistics, max_source_tokens: int, max_target_tokens: int, stops: bool, cuts: bool = False
+) -> Finding:
     """What the limits of tokens leave out of training.
 
     Args:
@@ -26,12 +54,15 @@ def limits_finding(statistics: TokenStatistics, max_source_tokens: int, max_targ
         max_source_tokens: `data.max_source_tokens`.
         max_target_tokens: `data.max_target_tokens`.
         stops: whether the run stops at a pair over a limit.
+        cuts: whether sources are cut to theirs.
     """
     pairs = statistics.source.tokens.total()
     sides = {
         "max_source_tokens": (max_source_tokens, statistics.source),
         "max_target_tokens": (max_target_tokens, statistics.target),
     }
+    if cuts:
+        del sides["max_source_tokens"]
     numbers: dict[str, Any] = {"pairs": statistics.over.count, "share": share_of(statistics.over.count, pairs)}
     numbers |= {
         name: {
@@ -43,8 +74,8 @@ def limits_finding(statistics: TokenStatistics, max_source_tokens: int, max_targ
         for name, (limit, side) in sides.items()
     }
     if not statistics.over.count:
-        text = f"none is over data.max_source_tokens {max_source_tokens} or data.max_target_tokens"
-        return Finding("tokens.limits", "ok", f"{text} {max_target_tokens}", numbers)
+        limits = " or ".join(f"data.{name} {limit}" for name, (limit, _) in sides.items())
+        return Finding("tokens.limits", "ok", f"none is over {limits}", numbers)
     found = "; ".join(
         f"{side.over.count:,} over data.{name} {limit} (first: {side.over.first}, longest: {max(side.tokens):,})"
         for name, (limit, side) in sides.items()

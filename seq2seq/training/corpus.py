@@ -23,6 +23,7 @@ from seq2seq.text import (
     Pair,
     Sampling,
     Tokenizer,
+    Truncation,
     encode_corpus,
     fingerprint_files,
     read_pairs,
@@ -247,6 +248,7 @@ def create_batches(
     if config.tokenizer.sampling_alpha > 0:
         sampling = Sampling(config.tokenizer.sampling_alpha, config.tokenizer.sampling_nbest)
     data = config.data
+    truncation = Truncation(data.truncate, data.max_source_tokens)
     encoded: dict[str, EncodedCorpus] = {}
     for name, weight in data.corpora.items():
         report = CorpusReport()
@@ -257,6 +259,7 @@ def create_batches(
             fingerprint=corpus.train_fingerprint(name),
             max_source_tokens=data.max_source_tokens,
             max_target_tokens=data.max_target_tokens,
+            truncation=truncation,
             on_bad_line=data.on_bad_line,
             keep_text=sampling is not None,
             report=report,
@@ -271,4 +274,5 @@ def create_batches(
         seed=config.run.seed,
         sampling=sampling,
         tokenizer=tokenizer if sampling else None,
+        truncation=truncation,
     )

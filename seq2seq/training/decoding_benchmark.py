@@ -122,7 +122,7 @@ def benchmark_decoding(
     texts = [text for text in (_sources_of(model) if sources is None else sources) if text.strip()]
     if not texts:
         raise ConfigError("source must hold a line that is not blank, but holds none instead. Give another file.")
-    lengths = [len(ids) for ids in model.require_tokenizer().encode_source(texts)]
+    lengths = [len(ids) for ids in model.encode_sources(texts)]
 
     began = time.perf_counter()
     model.generate(texts[:1], beam_size=beam_size, **options)

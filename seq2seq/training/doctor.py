@@ -69,6 +69,7 @@ def diagnose(config: Config, timed: bool, say: Callable[[str], None]) -> Iterato
         tokenizer,
         max_source_tokens=config.data.max_source_tokens,
         max_target_tokens=config.data.max_target_tokens,
+        truncate=config.data.truncate,
         words=config.tokenizer.kind == "word",
         stops=stops,
         say=say,

@@ -65,6 +65,9 @@ def train(config: Config, resume: bool = False, label: str = "") -> TrainingResu
         tokenizer = start.require_tokenizer() if start else create_tokenizer(config, corpus)
     batches = create_batches(config, corpus, tokenizer, folder.parent / ".cache", functools.partial(say, label=label))
     trainer = Trainer(config, tokenizer, batches, dev, label)
+    for name, texts in {"dev": dev, "test": test}.items():
+        if texts is not None and (note := trainer.step.model.truncation.note(tokenizer, texts.sources)):
+            say(f"{name}: {note}", label)
     if start:
         say(start_from(trainer.step, start, config), label)
     if resume:

@@ -10,6 +10,7 @@ import pytest
 
 from seq2seq.config import Decoding
 from seq2seq.errors import DataError, ModelFileError
+from seq2seq.text import Truncation
 
 
 class FakeHypothesis(NamedTuple):
@@ -21,12 +22,14 @@ class FakeHypothesis(NamedTuple):
     token_log_probs: tuple[float, ...] = (-1.5, -0.5)
     attention_weights: np.ndarray = np.array([[0.75, 0.25], [0.0, 1.0]])
     alignment: tuple[int, ...] | None = (0, 1)
+    left_out: int = 0
 
 
 class FakeScore(NamedTuple):
     log_prob: float
     token_log_probs: list[float]
     pieces: list[str]
+    left_out: int = 0
 
     @property
     def perplexity(self):
@@ -35,6 +38,8 @@ class FakeScore(NamedTuple):
 
 class FakeModel:
     """Translates into capitals; the second best is the text backwards, and there is no third."""
+
+    truncation = Truncation()
 
     def __init__(self):
         self.decoding = Decoding()
@@ -52,6 +57,9 @@ class FakeModel:
         if progress is not None:
             progress(len(texts))
         return [self.found(text)[:wanted] if text else [FakeHypothesis("", 0.0)] for text in texts]
+
+    def require_tokenizer(self):
+        return None
 
     def source_pieces(self, text):
         return [f"▁{text}", "</s>"]

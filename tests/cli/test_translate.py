@@ -128,6 +128,14 @@ def test_json_lines_tell_the_attention_to_each_token(model, typed, capsys):
     assert "source_tokens" not in bad
 
 
+def test_json_lines_name_the_windows_that_are_read_as_one(model, typed, monkeypatch, capsys):
+    monkeypatch.setattr(model, "memory_tokens", lambda text: (f"▁{text}</s>",))
+    typed(b"ab\n")
+    assert main(["translate", "model.keras", "--format", "jsonl", "--input-format", "text", "--tokens"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["source_tokens"], found["source_windows"]) == (["▁ab", "</s>"], ["▁ab</s>"])
+
+
 def test_several_models_vote(model, typed, capsys):
     typed(b"ab\n")
     assert main(["translate", "model.keras", "-", "--ensemble", "second.keras", "second.keras"]) == 0
@@ -255,6 +263,20 @@ def test_translations_that_were_cut_are_counted(model, typed, monkeypatch, capsy
     out, err = capsys.readouterr()
     assert out == "A\nB\n"
     assert err == "2 lines: 2 stopped at the longest length (first: <stdin>:1)\n"
+
+
+def test_sources_that_were_cut_are_counted(model, typed, monkeypatch, capsys):
+    monkeypatch.setattr(
+        model,
+        "found",
+        lambda text: [FakeHypothesis(text, 0.0, left_out=1200 * (len(text) > 2)), FakeHypothesis("", 0.0)],
+    )
+    typed(b"ab\nabc\nabcd\n")
+    assert main(["translate", "model.keras", "--format", "jsonl", "--input-format", "text"]) == 0
+    captured = capsys.readouterr()
+    left_out = [json.loads(line).get("source_tokens_left_out") for line in captured.out.splitlines()]
+    assert left_out == [None, 1200, 1200]
+    assert "3 lines: 2 with a source that was cut (first: <stdin>:2); 2,400 source tokens left out" in captured.err
 
 
 def test_ctrl_c_says_what_was_done(model, typed, monkeypatch, capsys):

@@ -18,7 +18,9 @@ from seq2seq.text import (
     EncodedCorpus,
     Pair,
     Ragged,
+    Sampling,
     Tokenizer,
+    Truncation,
     cache,
     encode_corpus,
     encoding,
@@ -193,6 +195,8 @@ def test_every_setting_has_a_cache_of_its_own(encode, tokenizers, corpus, tmp_pa
     others = [
         {"fingerprint": "g"},
         {"max_source_tokens": 500},
+        {"truncation": Truncation("head", 400)},
+        {"truncation": Truncation("head_tail", 400)},
         {"max_target_tokens": 500},
         {"on_bad_line": "skip"},
         {"keep_text": True},
@@ -201,10 +205,10 @@ def test_every_setting_has_a_cache_of_its_own(encode, tokenizers, corpus, tmp_pa
         encode(pairs, **options)
         assert len(list((tmp_path / "cache").iterdir())) == number
     encode_corpus(pairs, tokenizers["bpe"], cache_folder=tmp_path / "cache", fingerprint="f")
-    assert len(list((tmp_path / "cache").iterdir())) == 7
+    assert len(list((tmp_path / "cache").iterdir())) == 9
     monkeypatch.setattr("sentencepiece.__version__", "9.9")
     encode(pairs)
-    assert len(list((tmp_path / "cache").iterdir())) == 8
+    assert len(list((tmp_path / "cache").iterdir())) == 10
     for options in [{}, *others]:
         encode(pairs, **options)
     encode(untouchable())
@@ -281,7 +285,7 @@ def test_pairs_of_too_many_tokens_are_named_or_skipped(encode, tokenizer, corpus
         encode(as_pairs(corpus), **{f"max_{side}_tokens": limit})
     assert str(caught.value) == (
         f"corpus:{first + 1}: the {side} must have at most {limit} tokens, but has {lengths[first]} instead. "
-        f"Raise max_{side}_tokens, or set on_bad_line to skip."
+        f"Raise max_{side}_tokens, or set on_bad_line to skip{' or truncate to head' * (side == 'source')}."
     )
     encoded = encode(as_pairs(corpus), on_bad_line="skip", keep_text=True, **{f"max_{side}_tokens": limit})
     kept = [pair for pair, length in zip(corpus, lengths, strict=True) if length <= limit]
@@ -467,3 +471,47 @@ def test_memory_does_not_grow_with_the_corpus(encode, corpus, monkeypatch):
 def test_a_report_is_plain_data():
     report = CorpusReport(3, {"a": 1}, {"a": "x:1"})
     assert CorpusReport(**json.loads(json.dumps(dataclasses.asdict(report)))) == report
+
+
+def test_long_sources_are_cut_and_counted_with_the_cache(encode, tokenizer):
+    texts = ["one two three four five six", "one", "six five four three two one", "two three four five six"]
+    pairs = as_pairs([(text, "un") for text in texts[:3]] + [(texts[3], "un deux trois quatre cinq")])
+    whole, whole_targets = tokenizer.encode_source(texts), tokenizer.encode_target(["un", "un deux trois quatre cinq"])
+    options = {
+        "truncation": Truncation("head_tail", 6),
+        "max_source_tokens": 6,
+        "max_target_tokens": len(whole_targets[1]) - 1,
+        "on_bad_line": "skip",
+    }
+    first = encode(pairs, **options)
+    for found in (first, encode(untouchable(), **options)):
+        assert found.source[0].tolist() == [*whole[0][:3], *whole[0][-3:]]
+        assert found.source[1].tolist() == whole[1]
+        # A source that is cut saves no pair whose target is too long, and counts only where its pair is used.
+        assert (len(found), found.report.skipped) == (3, {"too many tokens": 1})
+        left_out = len(whole[0]) + len(whole[2]) - 12
+        assert (found.report.cut_sources, found.report.tokens_left_out) == (2, left_out)
+        assert found.report.first_cut == pairs[0].where
+        assert found.report.summary().splitlines() == [
+            "3 pairs, 1 skipped",
+            f"  1 too many tokens (first: {pairs[3].where})",
+            f"  2 with a source that was cut, {left_out} tokens left out (first: {pairs[0].where})",
+        ]
+    total = CorpusReport.total([first.report, CorpusReport(pairs=1), first.report])
+    assert (total.cut_sources, total.tokens_left_out, total.first_cut) == (4, 2 * left_out, pairs[0].where)
+
+
+def test_drawn_segmentations_are_cut_as_the_plain_ones_are(encode, tokenizer, corpus):
+    encoded = encode(as_pairs(corpus), truncation=Truncation("head", 7), keep_text=True)
+    options = {"batch_tokens": 600, "sampling": Sampling(0.2), "tokenizer": tokenizer}
+    whole, cut = (
+        {place: row for batch in Batches(encoded, **options, **more).epoch(0) for place, row in by_place(batch)}
+        for more in ({}, {"truncation": Truncation("head", 7)})
+    )
+    assert max(map(len, whole.values())) > 7
+    assert cut == {place: Truncation("head", 7).cut(row) for place, row in whole.items()}
+
+
+def by_place(batch):
+    rows = [[token for token in row.tolist() if token] for row in batch.source_ids]
+    return list(zip(batch.indices.tolist(), rows, strict=True))

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from seq2seq.text import token_findings
+from seq2seq.text import Truncation, token_findings
 from seq2seq.text.audit import Occurrences, SideStatistics, TokenStatistics
 
 
@@ -54,6 +54,36 @@ def test_limits(source_over, target_over, pairs, stops, verdict, text):
         "limit": 40, "over": target_over, "first": "a:7" if target_over else None,
         "longest": max(length for length, count in target.tokens.items()),
     }  # fmt: skip
+
+
+def test_limits_where_sources_are_cut():
+    source, target = side({60: 5, 5: 95}, 5), side({45: 2, 5: 98}, 2)
+    finding = token_findings.limits_finding(TokenStatistics(source, target, Occurrences(2, "a:7")), 50, 40, True, True)
+    assert finding.text.startswith("2 pairs (2.0 %) are too long: 2 over data.max_target_tokens 40 (first")
+    assert finding.verdict == "problem"
+    finding = token_findings.limits_finding(TokenStatistics(source, side({5: 100})), 50, 40, True, True)
+    assert said(finding) == ("tokens.limits", "ok", "none is over data.max_target_tokens 40")
+
+
+@pytest.mark.parametrize(
+    ("over", "verdict", "end"),
+    [
+        (0, "ok", None),
+        (9, "ok", ""),
+        (10, "warning", ". Raise data.max_source_tokens, if what they say there matters."),
+    ],
+)
+def test_cut_sources(over, verdict, end):
+    source = side({60: over, 10: 100 - over}, over)
+    source.over_tokens = 10 * over
+    finding = token_findings.cut_finding("dev", TokenStatistics(source), Truncation("head", 50))
+    tokens = 60 * over + 10 * (100 - over)
+    text = (
+        f"{over} sources are cut to 50 tokens (head), {10 * over} tokens ({1000 * over / tokens:.1f} %) are not read "
+        f"({over}.0 %; first: a:7){end}"
+    )
+    assert said(finding) == ("tokens.dev_cut", verdict, "none" if end is None else text)
+    assert (finding.numbers["count"], finding.numbers["tokens"]) == (over, 10 * over)
 
 
 def test_nothing_unknown():

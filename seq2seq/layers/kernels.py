@@ -26,13 +26,12 @@ class StepGradients(NamedTuple):
     """What a step hands on of the gradients of its new states, past its products and into them.
 
     `states`: gradients of the states before, past the recurrent product, `(batch, units)` each.
-    `recurrent`: of the blocks of the recurrent product, `(batch, units)` each.
-    `inputs`: of those of the input product.
+    `products`: of the blocks of the recurrent product, `(batch, units)` each, and of those of the input product where
+    they are others: cells that add both products up before anything else have the same for both.
     """
 
     states: list[Any]
-    recurrent: list[Any]
-    inputs: list[Any]
+    products: list[list[Any]]
 
 
 def run(
@@ -106,7 +105,8 @@ def run(
                 product = tf.matmul(of_products[0], recurrent_kernel, transpose_b=True)
                 return count - 1, product, of_carried, collected
 
-            collected = [_array(projected, steps, kernel.shape[1]) for _ in range(2)]
+            # A bias of its own for each product: their gradients differ.
+            collected = [_array(projected, steps, kernel.shape[1]) for _ in range(len(bias.shape))]
             nothing = tf.zeros_like(initial_states[0])
             _, product, of_initial, collected = tf.while_loop(
                 lambda count, *_: count >= 0,
@@ -114,7 +114,8 @@ def run(
                 (last_step, nothing, [nothing, *of_other_final_states], collected),
             )
             of_initial[0] += product
-            of_recurrent, of_projected = (_rows(array.stack()) for array in collected)
+            of_products = [_rows(array.stack()) for array in collected]
+            of_recurrent, of_projected = of_products[0], of_products[-1]
             of_bias = _column_sums(of_projected)
             if len(bias.shape) == 2:
                 of_bias = tf.stack([of_bias, _column_sums(of_recurrent)])
@@ -135,14 +136,15 @@ def run(
 
 def _rnn_gradients(totals: list[Any], _previous: list[Any], step: equations.RNNStep) -> StepGradients:
     through = [totals[0] * (1 - step.state * step.state)]
-    return StepGradients([tf.zeros_like(totals[0])], through, through)
+    return StepGradients([tf.zeros_like(totals[0])], [through])
 
 
 def _gru_gradients(totals: list[Any], previous: list[Any], step: equations.GRUStep) -> StepGradients:
     candidate = totals[0] * (1 - step.update) * (1 - step.candidate * step.candidate)
     update = totals[0] * (previous[0] - step.candidate) * step.update * (1 - step.update)
     reset = candidate * step.recurrent_candidate * step.reset * (1 - step.reset)
-    return StepGradients([totals[0] * step.update], [update, reset, candidate * step.reset], [update, reset, candidate])
+    blocks = [[update, reset, candidate * step.reset], [update, reset, candidate]]
+    return StepGradients([totals[0] * step.update], blocks)
 
 
 def _gru_simplified_gradients(
@@ -150,8 +152,7 @@ def _gru_simplified_gradients(
 ) -> StepGradients:
     candidate = totals[0] * (1 - step.update) * (1 - step.candidate * step.candidate)
     update = totals[0] * (previous[0] - step.candidate) * step.update * (1 - step.update)
-    through = [update, candidate]
-    return StepGradients([totals[0] * step.update], through, through)
+    return StepGradients([totals[0] * step.update], [[update, candidate]])
 
 
 def _lstm_gradients(totals: list[Any], previous: list[Any], step: equations.LSTMStep) -> StepGradients:
@@ -163,7 +164,7 @@ def _lstm_gradients(totals: list[Any], previous: list[Any], step: equations.LSTM
         of_cell_state * step.input_gate * (1 - step.candidate * step.candidate),
         totals[0] * shown * step.output_gate * (1 - step.output_gate),
     ]
-    return StepGradients([tf.zeros_like(shown), of_cell_state * step.forget_gate], through, through)
+    return StepGradients([tf.zeros_like(shown), of_cell_state * step.forget_gate], [through])
 
 
 class KernelCell:
@@ -205,7 +206,7 @@ class KernelCell:
         bias: Any,
         previous: list[Any],
         keep: Any,
-    ) -> tuple[list[Any], Any, Any]:
+    ) -> tuple[Any, ...]:
         of_output, product, of_carried = of_states
         totals = list(map(_wide, of_carried))
         totals[0] += _wide(of_output) + _wide(product)
@@ -215,9 +216,9 @@ class KernelCell:
             # At a padded step h' = h: the gradient passes it whole, and reaches no weight.
             of_step = StepGradients(
                 [tf.where(keep, passed, total) for passed, total in zip(of_step.states, totals, strict=True)],
-                *([tf.where(keep, block, 0) for block in blocks] for blocks in of_step[1:]),
+                [[tf.where(keep, block, 0) for block in blocks] for blocks in of_step.products],
             )
-        states, *products = tf.nest.map_structure(lambda value: tf.cast(value, product.dtype), of_step)
+        states, products = tf.nest.map_structure(lambda value: tf.cast(value, product.dtype), of_step)
         return states, *map(_joined, products)
 
     def _step(self, projected: Any, recurrent: Any, bias: Any, states: list[Any]) -> Any:

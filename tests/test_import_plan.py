@@ -157,6 +157,7 @@ def test_packages_that_are_imported_are_this_one_the_standard_library_or_declare
         "keras",
         "numpy",
         "plotly",
+        "rouge_score",
         "sacrebleu",
         "sacremoses",
         "sentencepiece",

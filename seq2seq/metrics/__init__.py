@@ -3,6 +3,7 @@
 from seq2seq.metrics.agreement import AgreementItem, AgreementScore, agreement_accuracy, read_agreement_items
 from seq2seq.metrics.by_length import LengthBin, score_by_length
 from seq2seq.metrics.moses import tokenized_bleu
+from seq2seq.metrics.summaries import compare_summaries, lead, rouge_l, summary_scores, tuned_lead
 from seq2seq.metrics.translation import (
     Estimate,
     PairedTestKind,
@@ -27,11 +28,16 @@ __all__ = [
     "bleu",
     "chrf",
     "compare_perplexities",
+    "compare_summaries",
     "compare_systems",
     "exact_match",
+    "lead",
     "pairwise_chrf",
     "read_agreement_items",
+    "rouge_l",
     "score_by_length",
+    "summary_scores",
     "ter",
     "tokenized_bleu",
+    "tuned_lead",
 ]

@@ -206,6 +206,36 @@ def compare_perplexities(
     return [estimates["perplexity"] for estimates in _tested(systems, {"perplexity": metric}, None, test)]
 
 
+def compare_means(
+    systems: Sequence[Mapping[str, Sequence[tuple[float, int]]]],
+    signatures: Mapping[str, str],
+    *,
+    test: PairedTestKind = "bootstrap",
+) -> list[dict[str, Estimate]]:
+    """Scores that are all parts over all wholes, for one system or more, and whether the others differ from the first.
+
+    >>> compare_means([{"right": [(1, 2), (1, 1)]}], {"right": "right"})[0]["right"].value.__round__(3)
+    0.667
+
+    Args:
+        systems: for each system and score a part and its whole, one pair a text; a sample that has nothing of it
+            scores 0.
+        signatures: how each score is computed.
+        test: as for `compare_systems`.
+
+    Returns:
+        The scores of each system.
+    """
+    found: list[dict[str, Estimate]] = [{} for _ in systems]
+    for name, signature in signatures.items():
+        pairs = [list(system[name]) for system in systems]
+        for scores, tested in zip(found, _tested(pairs, {name: _Mean(name, float)}, None, test), strict=True):
+            # sacreBLEU's signature begins with what every score here has, the number of references.
+            sampling = tested[name].signature.removeprefix("nrefs:1")
+            scores[name] = tested[name]._replace(signature=f"{signature}{sampling}")
+    return found
+
+
 class _Mean:
     """What sacreBLEU's tests ask of a metric, for a function of the mean of (sum, count) pairs, one a sentence."""
 
@@ -220,7 +250,7 @@ class _Mean:
 
     def _compute_score_from_stats(self, statistics: Any) -> SacreScore:
         total, count = statistics
-        return SacreScore(self._name, self._score_of(float(total / count)))
+        return SacreScore(self._name, self._score_of(float(total / count) if count else 0.0))
 
     def get_signature(self) -> Signature:
         signature = Signature({"num_refs": 1})

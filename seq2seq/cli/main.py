@@ -11,6 +11,7 @@ from seq2seq.errors import ConfigError, Seq2SeqError
 VERBS = {
     "train": "Train a model as a recipe says.",
     "translate": "Translate lines of text with a trained model.",
+    "summarize": "Summarize lines of text with a trained model.",
     "evaluate": "Score a trained model on a test set.",
     "score": "Give the log-probability of given translations.",
     "shortlist": "Let a trained model learn which tokens to write with.",
@@ -33,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         The exit status: 0; 1 for a mistake in data, files or models; 2 for one in flags or recipe; 130 for Ctrl-C.
     """
     app = command_app("seq2seq")
-    app.help = "Train recurrent encoder-decoders on pairs of texts, and translate with them."
+    app.help = "Train recurrent encoder-decoders on pairs of texts, translate and summarize with them."
     for verb, summary in VERBS.items():
         app.command(f"seq2seq.cli.{verb}:{verb}", name=verb, help=summary)
     return exit_status(call, app, sys.argv[1:] if arguments is None else arguments)

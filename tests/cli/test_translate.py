@@ -51,6 +51,13 @@ def test_no_lines_give_no_lines(model, typed, capsys):
     assert capsys.readouterr().out == ""
 
 
+def test_summarize_is_the_same_verb(model, typed, capsys):
+    typed(b"a\n\nb\n")
+    assert main(["summarize", "model.keras", "--no-repeat-ngram-size", "3"]) == 0
+    assert capsys.readouterr().out == "A\n\nB\n"
+    assert model.calls == [(["a", "", "b"], {"no_repeat_ngram_size": 3})]
+
+
 def test_options_reach_the_search(model, typed):
     typed(b"a\n")
     arguments = ["--beam-size", "7", "--length-penalty", "wu", "--length-penalty-alpha", "0.6", "--max-length", "9"]

@@ -382,6 +382,19 @@ CONTRADICTIONS = [
         {"model": {"tie": "all"}, "tokenizer": {"shared": False}},
         "model.tie must be none or output where tokenizer.shared is false",
     ),
+    (
+        Config,
+        {"training": {"monitor": "rouge_l"}},
+        "training.monitor must be one of loss, perplexity, bleu, chrf, exact_match where task is translate, but is "
+        "'rouge_l' instead.",
+    ),
+    (
+        Config,
+        {"task": "summarize", "training": {"monitor": "bleu"}},
+        "training.monitor must be one of loss, perplexity, rouge_1, rouge_2, rouge_l, token_f1, exact_match where task "
+        "is summarize, but is 'bleu' instead.",
+    ),
+    (Config, {"task": "tag"}, "task must be one of translate, summarize, but is 'tag' instead."),
     (Config, {"training": 3}, "training must be a section of settings, but is 3 instead."),
     (Config, {"training": {"epoch": 3}}, "training.epoch is not a setting. Did you mean training.epochs?"),
     (Training, {"epochs": True}, "training.epochs must be a whole number, but is true instead."),

@@ -15,7 +15,6 @@ from seq2seq.config.flags import Switch
 from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
 
-SCORES = ("bleu", "chrf", "ter", "exact_match", "perplexity")
 LEVEL = 0.05
 
 
@@ -36,20 +35,23 @@ def evaluate(
     json: Switch = False,
     search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
 ) -> None:
-    """Translate a test set and score the translations.
+    """Translate or summarize a test set and score what comes out.
 
     Each score has its 95 % interval from sacreBLEU's bootstrap: the mean over 1,000 test sets that are drawn again from
     the same sentences, and half the width of what 95 % of them lie in. TER and perplexity are better where they are
     lower. TER ignores case, and its words are those between white space.
 
+    Summaries are scored by ROUGE, the tokens they share with the right ones, the numbers and names that the source has
+    (precision) and that they have of the right ones (recall), the words and pairs of words that are new, and length.
+
     Args:
         model: the model.keras of a run.
-        source: the lines to translate; may end in .gz.
-        target: their right translations, line by line.
-        against: another model.keras, or a file of translations, line by line: its scores stand beside those of the
-            model, each with the probability that chance alone makes such a difference.
+        source: the lines to translate or summarize; may end in .gz.
+        target: the right outputs, line by line.
+        against: another model.keras, or a file of outputs, line by line: its scores stand beside those of the model,
+            each with the probability that chance alone makes such a difference.
         significance: sacreBLEU's paired test for that: bootstrap draws the test set again 1,000 times; randomization
-            exchanges the two systems' translations of single sentences 10,000 times, which takes a minute.
+            exchanges the two systems' outputs for single sentences 10,000 times, which takes a minute.
         tokenize: what BLEU takes for words: 13a, intl, zh or char of sacreBLEU; none where the texts are in tokens
             already, as with lowercased and tokenised corpora, with --lowercase as many papers score them.
         lowercase: BLEU, chrF and exact match ignore case.
@@ -57,7 +59,7 @@ def evaluate(
             many papers report, for a model that writes plain text.
         language: code of the target's language, for that tokeniser.
         agreement: items of an agreement test; gives the share of right verb forms by number of distracting nouns.
-        output: file for the model's translations, which --against reads.
+        output: file for the model's outputs, which --against reads.
         json: print one JSON object, and nothing else.
         search: how to search, for both models where --against is one; left out: as each was trained to.
     """
@@ -83,6 +85,13 @@ def evaluate(
     # A model that cannot be read is told of before the other one has worked.
     give_each_operation_one_thread()
     models = {path: load(path) for path in (model, against if is_model else None) if path is not None}
+    task = models[model].task
+    if len({one.task for one in models.values()}) > 1:
+        raise ConfigError(f"--against must be a model that was trained to {task} too, but is {against}. Name another.")
+    if task == "summarize":
+        _refuse_options_of_translations(
+            tokenize=tokenize != "13a", lowercase=lowercase, lowercase_tokenized=tokenized, agreement=items
+        )
     with ProgressBar(len(models) * len(sources), "line", "lines") as progress:
         for path, one in models.items():
             if note := one.truncation.note(one.require_tokenizer(), sources):
@@ -94,7 +103,9 @@ def evaluate(
     if output is not None:
         with opened_output(output) as stream:
             stream.writelines(f"{on_one_line(text)}\n" for text in systems[0].hypotheses)
-    found = side_by_side(systems, sources, references, lowercase=lowercase, tokenize=tokenize, test=significance)
+    found = side_by_side(
+        systems, sources, references, task=task, lowercase=lowercase, tokenize=tokenize, test=significance
+    )
     for system, scores in zip(systems, found, strict=True):
         if tokenized is not None and language is not None:
             bleu = metrics.tokenized_bleu(
@@ -110,11 +121,18 @@ def evaluate(
         print("\n".join(_report(found)))
 
 
+def _refuse_options_of_translations(**given: Any) -> None:
+    for name, value in given.items():
+        if value:
+            flag = f"--{name.replace('_', '-')}"
+            raise ConfigError(f"{flag} must be left out for a model that summarizes, but is given. Leave it out.")
+
+
 def _report(found: Sequence[dict[str, Any]]) -> list[str]:
     """Scores for people, a column for each system."""
     first, last = found[0], found[-1]
     is_paired = len(found) == 2
-    names = [name for name in SCORES if name in first]
+    names = sorted(first["confidence"], key=lambda name: name == "perplexity")
     rows = [[name, *(_interval(scores, name) for scores in found)] for name in names]
     if "lowercase_tokenized_bleu" in first:
         names.append("lowercase_tokenized_bleu")
@@ -126,10 +144,11 @@ def _report(found: Sequence[dict[str, Any]]) -> list[str]:
     lines = aligned(rows, left=(0,))
     if is_paired:
         lines += [f"p: how often chance alone makes such a difference; * below {LEVEL}"]
-    rows = [["words of the source", "sentences", *("bleu" for _ in found)]]
+    score = next(name for name in ("bleu", "rouge_l") if name in names)
+    rows = [["words of the source", "sentences", *(score for _ in found)]]
     for parts in zip(*(scores["by_length"] for scores in found), strict=True):
         words = f"{parts[0]['shortest']}-{parts[0]['longest'] or ''}"
-        rows.append([words, str(parts[0]["sentences"]), *(shown(part["bleu"]) for part in parts)])
+        rows.append([words, str(parts[0]["sentences"]), *(shown(part[score]) for part in parts)])
     lines += ["", *aligned(rows, left=(0,)), ""]
     rest = ("sentences", "agreement", "signature")
     return [*lines, *score_lines({key: value for key, value in first.items() if key in rest})]

@@ -56,6 +56,6 @@ def aligned(rows: Sequence[Sequence[str]], left: tuple[int, ...]) -> list[str]:
 
 
 def print_samples(samples: Sequence[tuple[str, str, str]]) -> None:
-    """Print some sources of the test set, with their translations and the right ones."""
-    for source, translation, reference in samples:
-        print(f"source       {source}\ntranslation  {translation}\nreference    {reference}\n")
+    """Print some sources of the test set, with what the model makes of them and what is right."""
+    for source, output, reference in samples:
+        print(f"source     {source}\noutput     {output}\nreference  {reference}\n")

@@ -7,7 +7,7 @@ from seq2seq.config.flags import training_command
 
 
 def run_training(config: Config, resume: bool) -> None:
-    """Train, and print translations of the test set, how the model scores and where it is."""
+    """Train, and print outputs for the test set, how the model scores and where it is."""
     import_tensorflow()
     from seq2seq.training import train as train_model
 

@@ -167,7 +167,7 @@ def _flag(name: str, setting: Setting) -> inspect.Parameter:
         name=f"--{setting.key}",
         help=" ".join([setting.help, *_choices(item), f"(default: {_shown(setting.default)})"]),
         metavar=_METAVARS.get(item, "NAME") + "..." * is_list,
-        group=_group(setting.section),
+        group=_group(setting.section or setting.key),
         consume_multiple=is_list,
         negative=(),
         show_default=False,

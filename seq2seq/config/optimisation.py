@@ -63,8 +63,11 @@ class Training(Section):
     loss is scaled. Weights, losses and attention scores are float32 in any case."""
     evaluate_every: PositiveFloat = 1.0
     """Epochs between two evaluations on the dev set; 0.5 is twice an epoch."""
-    monitor: Literal["loss", "perplexity", "bleu", "chrf", "exact_match"] = "loss"
-    """The dev score that chooses the checkpoint to keep and stops training."""
+    monitor: Literal[
+        "loss", "perplexity", "bleu", "chrf", "exact_match", "rouge_1", "rouge_2", "rouge_l", "token_f1"
+    ] = "loss"
+    """The dev score that chooses the checkpoint to keep and stops training; bleu and chrf where the task is translate,
+    rouge_1, rouge_2, rouge_l and token_f1 where it is summarize."""
     patience: NonNegative = 0
     """Evaluations without improvement after which training stops; 0: never."""
     average_checkpoints: NonNegative = 0

@@ -2,13 +2,19 @@
 
 import dataclasses
 import pathlib
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 from seq2seq.config.architecture import Model
 from seq2seq.config.checks import NonNegative, Section, must_be
 from seq2seq.config.corpus import Data, Tokenizer
 from seq2seq.config.decoding import Decoding
 from seq2seq.config.optimisation import Training
+
+SCORES = {
+    "translate": ("loss", "perplexity", "bleu", "chrf", "exact_match"),
+    "summarize": ("loss", "perplexity", "rouge_1", "rouge_2", "rouge_l", "token_f1", "exact_match"),
+}
+"""What an evaluation on the dev set finds, by task; `training.monitor` is one of them."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +52,8 @@ class Config(Section):
         True
     """
 
+    task: Literal["translate", "summarize"] = "translate"
+    """What the model does with a text, which says what its outputs are scored with; all else is the same."""
     run: Run = dataclasses.field(default_factory=Run)
     data: Data = dataclasses.field(default_factory=Data)
     tokenizer: Tokenizer = dataclasses.field(default_factory=Tokenizer)
@@ -54,6 +62,12 @@ class Config(Section):
     decoding: Decoding = dataclasses.field(default_factory=Decoding)
 
     def check(self) -> None:
+        if self.training.monitor not in SCORES[self.task]:
+            raise must_be(
+                self.training.key("monitor"),
+                f"one of {', '.join(SCORES[self.task])} where task is {self.task}",
+                self.training.monitor,
+            )
         if self.model.tie in ("source_target", "all") and not self.tokenizer.shared:
             raise must_be(
                 self.model.key("tie"),

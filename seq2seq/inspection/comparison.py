@@ -7,9 +7,16 @@ from typing import Any
 from seq2seq.inspection.page import Part, Table, write_page
 from seq2seq.inspection.pictures import bars, lines
 
-SCORES = {"bleu": "BLEU", "chrf": "chrF", "exact_match": "exact match"}
+SCORES = {
+    "bleu": "BLEU",
+    "chrf": "chrF",
+    "rouge_1": "ROUGE-1",
+    "rouge_2": "ROUGE-2",
+    "rouge_l": "ROUGE-L",
+    "token_f1": "token F1",
+    "exact_match": "exact match",
+}
 AGREEMENT = "Agreement by number of distractors"
-BY_LENGTH = "BLEU by length of the source"
 SIZES = "sentences"
 
 Results = Mapping[str, Any]
@@ -54,6 +61,7 @@ def write_comparison(path: str | pathlib.Path, results: Results) -> pathlib.Path
             _overview(results),
         )
     ]
+    names = _scores(results)
     if tested := [row for row in results["variants"] if "test" in row["scores"]]:
         parts.append(
             Part(
@@ -61,7 +69,7 @@ def write_comparison(path: str | pathlib.Path, results: Results) -> pathlib.Path
                 "Bars of one colour are one variant: look whether all scores agree on which is best.",
                 bars(
                     {
-                        row["name"]: (list(SCORES.values()), [row["scores"]["test"][score] for score in SCORES])
+                        row["name"]: (list(names.values()), [row["scores"]["test"].get(score) for score in names])
                         for row in tested
                     },
                     y_title="score",
@@ -79,19 +87,32 @@ def write_comparison(path: str | pathlib.Path, results: Results) -> pathlib.Path
             Part("The same in numbers", "", table),
         ]
     if table := _by_length(results):
+        score = SCORES[_score_by_length(results)]
         parts += [
             Part(
-                BY_LENGTH,
+                f"{score} by length of the source",
                 "A line that falls to the right is a memory that long sentences do not fit into. Groups of few "
                 "sentences say little: their sizes are in the table's last row.",
-                lines(_series(table), x_title="words in the source", y_title="BLEU", x_labels=_points(table)),
+                lines(_series(table), x_title="words in the source", y_title=score, x_labels=_points(table)),
             ),
             Part("The same in numbers", "", table),
         ]
     return write_page(path, f"Comparison {results['name']}", parts)
 
 
+def _scores(results: Results) -> dict[str, str]:
+    """The scores that some variant has, by their names in its files; those of translations where none has any."""
+    found = {name for row in results["variants"] for name in row["scores"].get("test", {})}
+    found = found or {"bleu", "chrf", "exact_match"}
+    return {name: shown for name, shown in SCORES.items() if name in found}
+
+
+def _score_by_length(results: Results) -> str:
+    return "bleu" if "bleu" in _scores(results) else "rouge_l"
+
+
 def _overview(results: Results) -> Table:
+    names = _scores(results)
     rows = []
     for row in results["variants"]:
         scores = row["scores"]
@@ -104,14 +125,14 @@ def _overview(results: Results) -> Table:
                 None if speed is None else round(speed),
                 scores.get("recurrent_kernel"),
                 scores.get("training_minutes"),
-                *(scores.get("test", {}).get(score) for score in SCORES),
+                *(scores.get("test", {}).get(score) for score in names),
                 f"failed: {row['error']}" if row["status"] == "failed" else row["status"],
             ]
         )
     columns = [
         *results["axes"],
         *("parameters", "recurrent parameters", "target tokens/s", "kernel", "minutes"),
-        *SCORES.values(),
+        *names.values(),
         "status",
     ]
     return Table(columns, rows)
@@ -134,7 +155,8 @@ def _by_length(results: Results) -> Table | None:
     if not measured:
         return None
     groups = sorted({group for parts in measured.values() for group in parts})
-    rows = [[name, *(parts.get(group, {}).get("bleu") for group in groups)] for name, parts in measured.items()]
+    score = _score_by_length(results)
+    rows = [[name, *(parts.get(group, {}).get(score) for group in groups)] for name, parts in measured.items()]
     sizes = [{parts[group]["sentences"] for parts in measured.values() if group in parts} for group in groups]
     # Runs that differ in their test sets have groups of different sizes.
     rows.append([SIZES, *(size.pop() if len(size) == 1 else None for size in sizes)])

@@ -158,6 +158,11 @@ class Seq2Seq(keras.Model, Translator):
         return Truncation(data.get("truncate", "none"), data.get("max_source_tokens", 0))
 
     @property
+    def task(self) -> str:
+        """What the model was trained to do with a text, as its recipe says: `translate` or `summarize`."""
+        return str(self.recipe.get("task", "translate"))
+
+    @property
     def target_vocabulary_size(self) -> int:
         """Number of target tokens."""
         return int(self.decoder.vocabulary_size)

@@ -3,7 +3,7 @@
 from seq2seq.training.benchmark import TrainingBenchmark, benchmark_training
 from seq2seq.training.comparison import compare
 from seq2seq.training.decoding_benchmark import DecodingBenchmark, benchmark_decoding
-from seq2seq.training.evaluation import bleu_by_length, evaluate, evaluate_agreement
+from seq2seq.training.evaluation import by_source_length, evaluate, evaluate_agreement
 from seq2seq.training.loop import Trainer
 from seq2seq.training.side_by_side import System, side_by_side
 from seq2seq.training.step import TrainingStep
@@ -18,7 +18,7 @@ __all__ = [
     "TrainingStep",
     "benchmark_decoding",
     "benchmark_training",
-    "bleu_by_length",
+    "by_source_length",
     "compare",
     "evaluate",
     "evaluate_agreement",

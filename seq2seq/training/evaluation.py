@@ -5,8 +5,20 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from seq2seq.metrics import AgreementItem, agreement_accuracy, bleu, chrf, exact_match, score_by_length
+from seq2seq.metrics import (
+    AgreementItem,
+    agreement_accuracy,
+    bleu,
+    chrf,
+    exact_match,
+    rouge_l,
+    score_by_length,
+    summary_scores,
+)
 from seq2seq.model import Seq2Seq, perplexity
+
+SUMMARY_EDGES = (25, 50, 100, 200, 400, 800, 1600)
+"""What is summarised has more words than what is translated."""
 
 
 def corpus_loss(model: Seq2Seq, sources: Sequence[str], references: Sequence[str]) -> float:
@@ -33,41 +45,46 @@ def evaluate(
         **decoding: Settings of `seq2seq.config.Decoding` that differ from the model's own.
 
     Returns:
-        Scores: `loss`, `perplexity`, `bleu` and `chrf` with sacreBLEU's `signature` of each, `exact_match` (a
-        percentage), `sentences`; and the translations.
+        Scores: `loss`, `perplexity`, `sentences`, the model's task's scores, and the `signature` of each: `bleu`,
+        `chrf` and `exact_match` (a percentage) of translations, those of `seq2seq.metrics.summary_scores` of summaries;
+        and the outputs.
     """
     loss = corpus_loss(model, sources, references)
     hypotheses = model.translate(sources, **decoding)
-    bleu_score, chrf_score = bleu(hypotheses, references), chrf(hypotheses, references)
-    scores = {
-        "loss": loss,
-        "perplexity": perplexity(loss),
-        "bleu": bleu_score.value,
-        "chrf": chrf_score.value,
-        "exact_match": exact_match(hypotheses, references).value,
-        "sentences": len(references),
-        "signature": {"bleu": bleu_score.signature, "chrf": chrf_score.signature},
-    }
+    if model.task == "summarize":
+        found = summary_scores(hypotheses, references, sources)
+    else:
+        found = {metric.__name__: metric(hypotheses, references) for metric in (bleu, chrf, exact_match)}
+    scores: dict[str, Any] = {"loss": loss, "perplexity": perplexity(loss)}
+    scores |= {name: score.value for name, score in found.items()}
+    scores["sentences"] = len(references)
+    scores["signature"] = {name: score.signature for name, score in found.items()}
     return scores, hypotheses
 
 
-def bleu_by_length(
-    sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], **options: Any
+def by_source_length(
+    task: str, sources: Sequence[str], hypotheses: Sequence[str], references: Sequence[str], **options: Any
 ) -> list[dict[str, Any]]:
-    """BLEU by the number of words in the source: where a context of fixed size gives way.
+    """BLEU, or ROUGE-L of summaries, by the number of words in the source: where a context of fixed size gives way.
 
     Args:
+        task: What the hypotheses are, as in `Config`.
         sources: Source texts.
-        hypotheses: Their translations.
+        hypotheses: What a model makes of them.
         references: Their right targets.
         **options: As for `seq2seq.metrics.bleu`.
 
     Returns:
-        For each group of lengths that has sentences: `shortest`, `longest` (None: no end), `sentences`, `bleu`.
+        For each group of lengths that has sentences: `shortest`, `longest` (None: no end), `sentences`, and `bleu` or
+        `rouge_l`.
     """
+    if task == "summarize":
+        name, bins = "rouge_l", score_by_length(rouge_l, hypotheses, references, sources, SUMMARY_EDGES)
+    else:
+        name, bins = "bleu", score_by_length(functools.partial(bleu, **options), hypotheses, references, sources)
     return [
-        {"shortest": part.shortest, "longest": part.longest, "sentences": part.sentences, "bleu": part.score.value}
-        for part in score_by_length(functools.partial(bleu, **options), hypotheses, references, sources)
+        {"shortest": part.shortest, "longest": part.longest, "sentences": part.sentences, name: part.score.value}
+        for part in bins
     ]
 
 

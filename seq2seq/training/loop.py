@@ -11,7 +11,7 @@ from collections.abc import Callable, Generator
 
 import keras
 
-from seq2seq.config import Config
+from seq2seq.config import SCORES, Config
 from seq2seq.errors import Seq2SeqError
 from seq2seq.model import Seq2Seq, build_model
 from seq2seq.text import Batch, Batches, Tokenizer
@@ -29,7 +29,6 @@ from seq2seq.training.standing import Standing
 from seq2seq.training.step import StepResult, TrainingStep
 
 LOWER_IS_BETTER = ("loss", "perplexity")
-SCORES = ("loss", "perplexity", "bleu", "chrf", "exact_match")
 UNTIMED_STEPS = 5
 """The first steps of a process compile and reserve memory; what comes after is the speed of a run."""
 
@@ -312,7 +311,7 @@ class Trainer:
         """Scores of the averaged model on the dev set."""
         count = self.config.training.dev_sentences or len(self.dev.sources)
         scores, _ = evaluate(self.step.averaged, self.dev.sources[:count], self.dev.targets[:count], beam_size=1)
-        return {name: scores[name] for name in SCORES}
+        return {name: scores[name] for name in SCORES[self.config.task]}
 
     def _keep_if_better(self, scores: dict[str, float]) -> bool:
         score = scores[self.config.training.monitor]

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from seq2seq.metrics import PairedTestKind, compare_perplexities, compare_systems
+from seq2seq.metrics import PairedTestKind, compare_perplexities, compare_summaries, compare_systems
 from seq2seq.model import Seq2Seq
-from seq2seq.training.evaluation import bleu_by_length
+from seq2seq.training.evaluation import by_source_length
 
 
 class System(NamedTuple):
@@ -44,6 +44,7 @@ def side_by_side(
     sources: Sequence[str],
     references: Sequence[str],
     *,
+    task: str = "translate",
     lowercase: bool = False,
     tokenize: str = "13a",
     test: PairedTestKind = "bootstrap",
@@ -54,18 +55,22 @@ def side_by_side(
         systems: What is compared.
         sources: Source texts.
         references: Their right targets.
-        lowercase: As for `seq2seq.metrics.compare_systems`, also the next two.
+        task: What the systems do with the sources, as in `Config`.
+        lowercase: As for `seq2seq.metrics.compare_systems`, of translations; also the next.
         tokenize: BLEU's tokenizer.
         test: The paired test.
 
     Returns:
-        For each system its name as `system`; `loss` and `perplexity` where it is a model; `bleu`, `chrf`, `ter`,
-        `exact_match`; `sentences`; the `signature` of each score; `confidence`, the `mean` and `margin` of each, as in
-        `seq2seq.metrics.Estimate`; `p_value` of each, for all systems but the first; and BLEU `by_length`.
+        For each system its name as `system`; `loss` and `perplexity` where it is a model; the scores of
+        `seq2seq.metrics.compare_systems`, or of `compare_summaries`; `sentences`; the `signature` of each score;
+        `confidence`, the `mean` and `margin` of each, as in `seq2seq.metrics.Estimate`; `p_value` of each, for all
+        systems but the first; and BLEU or ROUGE-L `by_length`.
     """
-    estimates = compare_systems(
-        [system.hypotheses for system in systems], references, lowercase=lowercase, tokenize=tokenize, test=test
-    )
+    hypotheses = [system.hypotheses for system in systems]
+    if task == "summarize":
+        estimates = compare_summaries(hypotheses, references, sources, test=test)
+    else:
+        estimates = compare_systems(hypotheses, references, lowercase=lowercase, tokenize=tokenize, test=test)
     found: list[dict[str, Any]] = []
     for system, of_texts, perplexity in zip(systems, estimates, _perplexities(systems, test), strict=True):
         scores: dict[str, Any] = {"system": system.name}
@@ -81,8 +86,8 @@ def side_by_side(
         }
         if found:
             scores["p_value"] = {name: estimate.p_value for name, estimate in every.items()}
-        scores["by_length"] = bleu_by_length(
-            sources, system.hypotheses, references, lowercase=lowercase, tokenize=tokenize
+        scores["by_length"] = by_source_length(
+            task, sources, system.hypotheses, references, lowercase=lowercase, tokenize=tokenize
         )
         found.append(scores)
     return found

@@ -10,7 +10,7 @@ from seq2seq.config import Config
 from seq2seq.metrics import AgreementItem
 from seq2seq.model import Seq2Seq, load
 from seq2seq.training.corpus import Corpus, Texts, create_batches, create_tokenizer
-from seq2seq.training.evaluation import bleu_by_length, evaluate, evaluate_agreement
+from seq2seq.training.evaluation import by_source_length, evaluate, evaluate_agreement
 from seq2seq.training.files import write_whole
 from seq2seq.training.fine_tuning import read_start, start_from
 from seq2seq.training.loop import Trainer, recurrent_kernels, recurrent_parameters
@@ -22,8 +22,8 @@ SCORES = "scores.json"
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """What a run leaves: its folder, the file of its best model, that model, its scores, and some translations of the
-    test set as (source, translation, reference)."""
+    """What a run leaves: its folder, the file of its best model, that model, its scores, and some outputs for the
+    test set as (source, output, reference)."""
 
     folder: pathlib.Path
     model_path: pathlib.Path
@@ -100,7 +100,8 @@ def finish(
     samples: list[tuple[str, str, str]] = []
     if test is not None:
         test_scores, hypotheses = evaluate(model, test.sources, test.targets)
-        scores["test"] = test_scores | {"by_length": bleu_by_length(test.sources, hypotheses, test.targets)}
+        by_length = by_source_length(model.task, test.sources, hypotheses, test.targets)
+        scores["test"] = test_scores | {"by_length": by_length}
         samples = _samples(test, hypotheses)
     if agreement is not None:
         scores["agreement"] = evaluate_agreement(model, agreement)

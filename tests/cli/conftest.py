@@ -40,6 +40,7 @@ class FakeModel:
     """Translates into capitals; the second best is the text backwards, and there is no third."""
 
     truncation = Truncation()
+    task = "translate"
 
     def __init__(self):
         self.decoding = Decoding()

@@ -10,6 +10,7 @@ import sacrebleu
 
 import seq2seq.training  # noqa: F401 - before a model of another kind takes the place of those it knows
 from seq2seq.cli.main import main
+from seq2seq.metrics import summary_scores
 
 SOURCES = ["the cat is full today", "a dog", "the cats aren't full"]
 REFERENCES = ["THE CAT IS FULL TODAY", "A CAT", "THE CATS AREN'T FULL"]
@@ -116,6 +117,45 @@ def test_a_corpus_in_tokens(files, capsys, tmp_path):
     assert scores["by_length"][0]["bleu"] == pytest.approx(expected)
     assert "case:lc|eff:no|tok:none" in scores["signature"]["bleu"]
     assert "case:lc" in scores["signature"]["chrf"]
+
+
+def test_summaries(files, capsys, model, monkeypatch):
+    monkeypatch.setattr(model, "task", "summarize", raising=False)
+    assert main([*files, "--json", "--against", "other.xx"]) == 0
+    scores = json.loads(capsys.readouterr().out)
+    expected = summary_scores(TRANSLATIONS, REFERENCES, SOURCES)
+    names = ["rouge_1", "rouge_2", "rouge_l", "token_f1", "exact_match", "novel_1", "novel_2", "length_ratio"]
+    assert {name: scores[name] for name in names} == {name: pytest.approx(expected[name].value) for name in names}
+    assert list(scores["confidence"]) == ["perplexity", *list(scores["against"]["confidence"])]
+    assert set(names) <= set(scores["against"]["p_value"])
+    assert not {"bleu", "chrf", "ter"} & scores.keys()
+    of_length = {"shortest": 0, "longest": 25, "sentences": 3, "rouge_l": expected["rouge_l"].value}
+    assert scores["by_length"] == [pytest.approx(of_length)]
+
+
+def test_a_table_of_summaries_for_people(files, capsys, model, monkeypatch):
+    monkeypatch.setattr(model, "task", "summarize", raising=False)
+    assert main(files) == 0
+    table, lengths, _ = capsys.readouterr().out.split("\n\n")
+    shown = [line.split()[0] for line in table.splitlines()[1:]]
+    assert (shown[:4], shown[-1]) == (["rouge_1", "rouge_2", "rouge_l", "token_f1"], "perplexity")
+    assert lengths.splitlines()[0].endswith("rouge_l")
+
+
+@pytest.mark.parametrize(
+    ("more", "words"),
+    [
+        (["--tokenize", "none"], "--tokenize must be left out for a model that summarizes"),
+        (["--lowercase"], "--lowercase must be left out for a model that summarizes"),
+        (["--lowercase-tokenized", "tok.xx", "--language", "en"], "--lowercase-tokenized must be left out for a model"),
+        (["--agreement", "agreement.tsv"], "--agreement must be left out for a model that summarizes"),
+        (["--against", "second.keras"], "--against must be a model that was trained to summarize too, but is second"),
+    ],
+)
+def test_what_summaries_have_not(files, capsys, model, monkeypatch, more, words):
+    monkeypatch.setattr(model, "task", "summarize", raising=False)
+    assert main([*files, *more]) == 2
+    assert words in capsys.readouterr().err
 
 
 def test_translations_are_kept(files, capsys, tmp_path):

@@ -52,7 +52,7 @@ class TestBothWays:
         assert runs == [(2, "scan", True)]
         out, err = capsys.readouterr()
         assert out == (
-            "source       a cat\ntranslation  un chat\nreference    un chat gris\n\n"
+            "source     a cat\noutput     un chat\nreference  un chat gris\n\n"
             "test:\n  bleu: 12.35\nmodel: x/model.keras\n"
         )
         assert err == ""

@@ -96,6 +96,16 @@ class TestMarkdown:
         assert table.count("---:") == 7
         assert "| rnn | 1,000,000 | 4,000 | - | scan | 1.50 | - | - | - | finished |\n" in table
 
+    def test_of_summaries_has_their_scores(self, results):
+        for entry in results["variants"]:
+            test = {"rouge_1": 50.5, "rouge_2": 20.25, "rouge_l": 40.0, "token_f1": 45.0, "exact_match": 1.0}
+            groups = [{"shortest": 26, "longest": 50, "sentences": 9, "rouge_l": 41.0}]
+            entry["scores"] = scores(1, False) | {"test": test | {"by_length": groups}}
+        table = markdown(results)
+        assert "| minutes | ROUGE-1 | ROUGE-2 | ROUGE-L | token F1 | exact match | status |\n" in table
+        assert "| 50.50 | 20.25 | 40.00 | 45.00 | 1.00 | finished |\n" in table
+        assert "| cell=gru | 41.00 |\n" in table
+
     def test_of_runs_with_different_test_sets_leaves_gaps(self, results):
         results["variants"][1]["scores"]["test"]["by_length"].pop(0)
         del results["variants"][1]["scores"]["agreement"]["2"]

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from seq2seq.training.evaluation import corpus_loss, evaluate
+from seq2seq.config import SCORES
+from seq2seq.training.evaluation import by_source_length, corpus_loss, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -39,3 +40,23 @@ def test_scores_are_of_the_translations(model, toy_pairs, monkeypatch):
     assert 50 < scores["chrf"] < 100
     assert "tok:13a" in scores["signature"]["bleu"]
     assert "nc:6" in scores["signature"]["chrf"]
+
+
+def test_scores_are_those_of_the_models_task(make_model, toy_pairs, monkeypatch):
+    model = make_model(task="summarize")
+    sources, references = zip(*toy_pairs[:3], strict=True)
+    monkeypatch.setattr(model, "translate", lambda texts, **options: [*references[:2], "la"], raising=False)
+    scores, _ = evaluate(model, sources, references)
+    assert scores["exact_match"] == pytest.approx(200 / 3)
+    assert scores["novel_1"] > 0
+    assert scores["signature"].keys() == scores.keys() - {"loss", "perplexity", "sentences", "signature"}
+    assert set(SCORES["summarize"]) <= scores.keys()
+    assert "bleu" not in scores
+
+
+def test_scores_by_length_are_of_the_task():
+    sources, texts = ["a " * 30, "b"], ["c d", "e"]
+    rows = by_source_length("summarize", sources, texts, texts)
+    assert [(row["shortest"], row["longest"], row["rouge_l"]) for row in rows] == [(0, 25, 100.0), (26, 50, 100.0)]
+    [_, row] = by_source_length("translate", sources, texts, texts)
+    assert row.keys() == {"shortest", "longest", "sentences", "bleu"}

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 
+from seq2seq.config import SCORES
 from seq2seq.errors import Seq2SeqError
 from seq2seq.text import Batches, EncodedCorpus
 from seq2seq.training import loop
@@ -70,7 +71,7 @@ def script(monkeypatch):
         assert script.synchronised == script.steps
         script.evaluated.append((script.steps, len(sources), decoding))
         score = script.scores[len(script.evaluated) - 1] if script.scores else 1.0
-        return dict.fromkeys(loop.SCORES, score) | {"signature": {}}, []
+        return dict.fromkeys(SCORES["translate"], score) | {"signature": {}}, []
 
     class Checkpoints:
         def __init__(self, folder):
@@ -135,7 +136,7 @@ class TestEvaluation:
         make_trainer().run()
         lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
         assert [json.loads(line) for line in lines] == [
-            {"updates": updates, "seconds": float(updates), "skipped": 0} | dict.fromkeys(loop.SCORES, score)
+            {"updates": updates, "seconds": float(updates), "skipped": 0} | dict.fromkeys(SCORES["translate"], score)
             for updates, score in zip((6, 12, 18), script.scores, strict=True)
         ]
         assert script.lines[0].startswith("epoch 1.0  0.1 min  dev: loss 3.00  perplexity 3.00  bleu 3.00")
@@ -147,7 +148,7 @@ class TestEvaluation:
         make_trainer(epochs=1, tensorboard=True).run()
         (events,) = (tmp_path / "run" / "tensorboard").iterdir()
         content = events.read_bytes()
-        assert all(f"dev/{name}".encode() in content for name in loop.SCORES)
+        assert all(f"dev/{name}".encode() in content for name in SCORES["translate"])
 
 
 class TestBest:

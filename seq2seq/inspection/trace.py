@@ -1,7 +1,6 @@
 """Every gate and state of a trained model, token by token, in arrays."""
 
 import dataclasses
-import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -188,8 +187,9 @@ def traces(
 def layer_reductions(model: Seq2Seq) -> dict[str, int]:
     """How many pieces a step of each recurrent layer reads joined, by its name."""
     encoder = model.encoder
-    joined = [*encoder.reductions, *encoder.reductions[: len(encoder.backward_layers)]]
-    return dict(itertools.zip_longest(model.recurrent_layers, joined, fillvalue=1))
+    of_encoder = [*encoder.reductions, *encoder.reductions[: len(encoder.backward_layers)]]
+    of_decoder = [1] * len(model.decoder.recurrent_layers)
+    return dict(zip(model.recurrent_layers, [*of_encoder, *of_decoder], strict=True))
 
 
 def layer_tokens(

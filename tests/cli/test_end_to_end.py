@@ -64,7 +64,7 @@ def test_train_says_where_the_model_is_and_how_it_scores(run):
     folder, out, err = run
     assert (folder / "model.keras").is_file()
     assert out.endswith(f"model: {folder}/model.keras\n")
-    assert "source       the cat eats\n" in out
+    assert "source     the cat eats\n" in out
     scores = json.loads((folder / "scores.json").read_text())
     assert f"bleu: {scores['test']['bleu']:.2f}" in out
     assert "epoch" in err

@@ -279,6 +279,11 @@ CONTRADICTIONS = [
         {"tokenizer": {"shared": False}, "model": {"copy": {"mode": "reuse"}}},
         "model.copy.mode must be none where tokenizer.shared is false, but is 'reuse' instead. Only a token that both",
     ),
+    (
+        Config,
+        {"model": {"context": "max"}, "training": {"coverage_loss": 1.0}},
+        "training.coverage_loss must be 0 where model.context is max, but is 1.0 instead.",
+    ),
     (Model, {"tie": "all", "readout_size": 3}, "model.readout_size must be 0 or model.embedding_size (256)"),
     (Tokenizer, {"target_vocabulary_size": 9}, "tokenizer.target_vocabulary_size must be null"),
     (Tokenizer, {"kind": "word", "byte_fallback": True}, "tokenizer.byte_fallback must be false"),

@@ -129,6 +129,8 @@ class Attention(Section):
     """Number of heads of the score multi_head."""
     window: Positive = 5
     """Steps of the encoder's output on each side of the centre that the score local sees."""
+    coverage: bool = False
+    """Let the score know how much attention a step has had; in training attention then runs step by step."""
 
 
 @dataclasses.dataclass(frozen=True)

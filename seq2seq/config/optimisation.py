@@ -51,6 +51,8 @@ class Training(Section):
     """Largest norm of all gradients together; 0: never clipped."""
     label_smoothing: Fraction = 0.0
     """Probability taken from the right token and spread over all."""
+    coverage_loss: NonNegativeFloat = 0.0
+    """What the attention that goes where it has been counts for in the loss of training, against repetitions."""
     ema: Fraction = 0.0
     """Decay of the moving average of the weights, which is what gets evaluated and saved; 0: off."""
     start_from: str | None = None

@@ -75,6 +75,12 @@ class Config(Section):
                 self.model.tie,
                 "One table for both sides needs one vocabulary.",
             )
+        if self.training.coverage_loss and self.model.context != "attention":
+            raise must_be(
+                self.training.key("coverage_loss"),
+                f"0 where model.context is {self.model.context}",
+                self.training.coverage_loss,
+            )
         if self.model.copy.mode != "none" and not self.tokenizer.shared:
             raise must_be(
                 self.model.copy.key("mode"),

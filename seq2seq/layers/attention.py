@@ -101,7 +101,8 @@ class AdditiveScore(ExplicitMaskLayer):
     Args:
         units: Size of the hidden layer; None: as wide as the query.
 
-    Call arguments and results are those of `DotScore`.
+    Call arguments and results are those of `DotScore`, and:
+        addend: What is added inside of the tanh, `(batch, queries, source_steps, units)`; None: nothing.
 
     >>> import numpy as np
     >>> score = AdditiveScore(units=7)
@@ -124,9 +125,10 @@ class AdditiveScore(ExplicitMaskLayer):
     def keys(self, memory: Any) -> Any:
         return ops.matmul(memory, ops.cast(self.memory_kernel, memory.dtype))
 
-    def call(self, query: Any, keys: Any) -> Any:
+    def call(self, query: Any, keys: Any, addend: Any = None) -> Any:
         query = ops.matmul(query, ops.cast(self.query_kernel, query.dtype))
-        hidden = ops.tanh(ops.expand_dims(query, 2) + ops.expand_dims(keys, 1))
+        hidden = ops.expand_dims(query, 2) + ops.expand_dims(keys, 1)
+        hidden = ops.tanh(hidden if addend is None else hidden + ops.cast(addend, hidden.dtype))
         return ops.squeeze(ops.matmul(*_float32(hidden, self.vector)), -1)
 
     def get_config(self) -> dict[str, Any]:

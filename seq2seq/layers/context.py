@@ -9,6 +9,7 @@ built once (`last`, `projected`, `mean`, `max`, `sum`, `attentive`) gives every 
 from typing import Any, ClassVar, NamedTuple
 
 import keras
+import tensorflow as tf
 from keras import ops
 
 from seq2seq.layers.attention import (
@@ -18,6 +19,7 @@ from seq2seq.layers.attention import (
     LocalWindow,
     LocationScore,
 )
+from seq2seq.layers.loop import scan
 from seq2seq.layers.masking import (
     ExplicitMaskLayer,
     masked_last,
@@ -58,6 +60,7 @@ class Context(ExplicitMaskLayer):
     """
 
     reads_every_step = False
+    coverage = False
 
     def prepare(self, memory: Any, mask: Any) -> PreparedContext:
         raise NotImplementedError
@@ -239,12 +242,17 @@ class AttentionContext(Context):
     (`num_heads` scaled dot products of projections, joined again; Vaswani et al. 2017; its weights are the mean
     over the heads). The decoder's first state is made from the mean of the memory.
 
+    With `coverage` a score also knows how much attention its place has had, the sum of the earlier weights of the
+    sentence (Tu et al. 2016, arXiv 1601.04811; See et al. 2017): w * coverage_s is added, inside of the tanh where the
+    score is additive, with a w for each head of `multi_head`. It begins at w = 0, as if there were none.
+
     Args:
         score: Name of the score.
         units: Hidden size of `additive`, of the sinusoids of `location`, and of all heads of `multi_head` together.
             None: as wide as the query for `additive` and `multi_head`, 64 for `location`.
         num_heads: Heads of `multi_head`.
         window: Places to each side that `local` can see.
+        coverage: Whether scores know the attention that places have had.
 
     Raises:
         ValueError: An unknown score, a `units` that `num_heads` does not divide, or sizes that the score cannot
@@ -265,6 +273,7 @@ class AttentionContext(Context):
         units: int | None = None,
         num_heads: int = 4,
         window: int = 10,
+        coverage: bool = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -274,6 +283,7 @@ class AttentionContext(Context):
         self.units = units
         self.num_heads = num_heads
         self.window = window
+        self.coverage = coverage
         self.score_layer: keras.Layer = self._create_score()
         self.local_window = LocalWindow(window, dtype=self.dtype_policy, name="window") if score == "local" else None
 
@@ -306,6 +316,10 @@ class AttentionContext(Context):
             self.key_kernel = self.add_weight(name="key_kernel", shape=(memory_shape[-1], self.num_heads, head))
             self.value_kernel = self.add_weight(name="value_kernel", shape=(memory_shape[-1], self.num_heads, head))
             self.output_kernel = self.add_weight(name="output_kernel", shape=(units, memory_shape[-1]))
+        if self.coverage:
+            sizes = {"additive": self.units or query_shape[-1], "multi_head": self.num_heads}
+            shape = (sizes.get(self.score, 1),)
+            self.coverage_kernel = self.add_weight(name="coverage_kernel", shape=shape, initializer="zeros")
 
     def prepare(self, memory: Any, mask: Any) -> PreparedContext:
         summary = masked_mean(memory, mask)
@@ -316,14 +330,25 @@ class AttentionContext(Context):
         values = ops.einsum("bsm,mhu->bshu", memory, value_kernel)
         return PreparedContext(values, summary, keys, mask)
 
-    def read(self, prepared: PreparedContext, query: Any) -> tuple[Any, Any]:
+    def read(self, prepared: PreparedContext, query: Any, coverage: Any = None) -> tuple[Any, Any]:
+        """C and its weights for each query.
+
+        Args:
+            prepared: From `prepare`.
+            query: `(rows, queries, query_units)`.
+            coverage: The attention that places have had before each query, `(rows, queries, source_steps)`; None: none.
+        """
         batch, source_steps = ops.shape(prepared.values)[:2]
         rows, queries = ops.shape(query)[:2]
         by_sentence = ops.reshape(query, (batch, rows * queries // batch, query.shape[-1]))
+        addend = None
+        if self.coverage and coverage is not None:
+            coverage = ops.reshape(coverage, (batch, rows * queries // batch, source_steps, 1))
+            addend = coverage * ops.cast(self.coverage_kernel, "float32")
         if self.score == "multi_head":
-            context, weights = self._read_heads(prepared, by_sentence)
+            context, weights = self._read_heads(prepared, by_sentence, addend)
         else:
-            scores = self.score_layer(by_sentence, keys=prepared.keys)
+            scores = self._scores(by_sentence, prepared.keys, addend)
             weights = masked_softmax(scores, prepared.mask[:, None, :])
             if self.local_window is not None:
                 weights *= self.local_window(by_sentence, mask=prepared.mask)
@@ -333,11 +358,44 @@ class AttentionContext(Context):
             ops.reshape(weights, (rows, queries, source_steps)),
         )
 
-    def _read_heads(self, prepared: PreparedContext, query: Any) -> tuple[Any, Any]:
+    def read_in_turn(self, prepared: PreparedContext, query: Any, coverage: Any) -> tuple[Any, Any, Any]:
+        """`read` for queries that follow one another, each of which knows the attention of those before.
+
+        Args:
+            prepared, query: As for `read`.
+            coverage: The attention that places have had before the first, `(rows, source_steps)`.
+
+        Returns:
+            C, its weights, and the attention that places have had in the end.
+        """
+        if query.shape[1] == 1:
+            context, weights = self.read(prepared, query, coverage[:, None])
+            return context, weights, coverage + weights[:, 0]
+
+        def step(query: Any, coverage: Any) -> tuple[list[Any], Any]:
+            context, weights, coverage = self.read_in_turn(prepared, query[:, None], coverage)
+            return [context[:, 0], weights[:, 0]], coverage
+
+        units = self.context_units(prepared.summary.shape[-1])
+        specs = [tf.TensorSpec([None, units], prepared.values.dtype), tf.TensorSpec([None, None])]
+        (context, weights), coverage = scan(step, coverage, query, specs)
+        return context, weights, coverage
+
+    def _scores(self, query: Any, keys: Any, addend: Any) -> Any:
+        if addend is None:
+            return self.score_layer(query, keys=keys)
+        if self.score == "additive":
+            return self.score_layer(query, keys=keys, addend=addend)
+        return self.score_layer(query, keys=keys) + addend[..., 0]
+
+    def _read_heads(self, prepared: PreparedContext, query: Any, addend: Any) -> tuple[Any, Any]:
         query_kernel, output_kernel = (ops.cast(w, query.dtype) for w in (self.query_kernel, self.output_kernel))
         heads = ops.einsum("bqd,dhu->bqhu", query, query_kernel)
         scores = ops.einsum("bqhu,bshu->bhqs", ops.cast(heads, "float32"), ops.cast(prepared.keys, "float32"))
-        weights = masked_softmax(scores / heads.shape[-1] ** 0.5, prepared.mask[:, None, None, :])
+        scores /= heads.shape[-1] ** 0.5
+        if addend is not None:
+            scores += ops.transpose(addend, (0, 3, 1, 2))
+        weights = masked_softmax(scores, prepared.mask[:, None, None, :])
         joined = ops.einsum("bhqs,bshu->bqhu", ops.cast(weights, query.dtype), prepared.values)
         batch, queries = ops.shape(joined)[:2]
         joined = ops.reshape(joined, (batch, queries, output_kernel.shape[0]))
@@ -349,6 +407,7 @@ class AttentionContext(Context):
             "units": self.units,
             "num_heads": self.num_heads,
             "window": self.window,
+            "coverage": self.coverage,
         }
 
 

@@ -24,10 +24,12 @@ ATTEND = ("after", "between")
 
 
 class DecoderState(NamedTuple):
-    """What one step hands to the next: the state of each layer and, with input feeding, the last readout vector."""
+    """What one step hands to the next: the state of each layer, with input feeding the last readout vector, and with
+    coverage the attention that source places have had, `(rows, source_steps)`."""
 
     layers: tuple[list[Any], ...]
     fed: tuple[Any, ...] = ()
+    coverage: tuple[Any, ...] = ()
 
 
 class DecoderStep(NamedTuple):
@@ -42,11 +44,12 @@ class DecoderStep(NamedTuple):
 
 
 class Readouts(NamedTuple):
-    """All steps of a known target: readout vectors `(batch, target_steps, readout_size)`, and how the steps copy, or
-    None."""
+    """All steps of a known target: readout vectors `(batch, target_steps, readout_size)`, how the steps copy, or None,
+    and attention weights `(batch, target_steps, source_steps)`, where there are any and they were asked for."""
 
     features: Any
     copies: Copies | None
+    attention_weights: Any = None
 
 
 @keras.saving.register_keras_serializable(package="seq2seq")
@@ -265,7 +268,8 @@ class Decoder(ExplicitMaskLayer):
         made = iter([bridge(prepared.summary) for bridge in self.bridges])
         states = tuple([next(made, zeros) for zeros in layer.initial_state(batch)] for layer in self.recurrent_layers)
         fed = (ops.zeros((batch, self.readout_size), dtype=self.compute_dtype),) if self.input_feeding else ()
-        return DecoderState(states, fed)
+        coverage = (ops.zeros(ops.shape(prepared.mask), dtype="float32"),) if self.context.coverage else ()
+        return DecoderState(states, fed, coverage)
 
     def step(self, token_ids: Any, state: DecoderState, context: PreparedContext) -> DecoderStep:
         """One step of writing.
@@ -279,19 +283,31 @@ class Decoder(ExplicitMaskLayer):
         Returns:
             Logits of the next token, the next state, the attention weights and, where the decoder copies, how.
         """
-        readouts, state, weights = self._advance(self.embedding(token_ids[:, None]), state, context)
+        readouts, state = self._advance(self.embedding(token_ids[:, None]), state, context)
         logits = self.scores(readouts, None if context.source is None else context.source.token_ids)[:, 0]
-        weights = None if weights is None else weights[:, 0]
+        weights = None if readouts.attention_weights is None else readouts.attention_weights[:, 0]
         copies = None if readouts.copies is None else Copies(*(part[:, 0] for part in readouts.copies))
         return DecoderStep(logits, state, weights, copies)
 
-    def read_out(self, token_ids: Any, prepared: PreparedContext, training: bool | None = None) -> Readouts:
+    def read(
+        self, prepared: PreparedContext, query: Any, coverage: tuple[Any, ...]
+    ) -> tuple[Any, Any, tuple[Any, ...]]:
+        """C and its weights for queries that follow one another, and the state's coverage after the last."""
+        if not coverage:
+            return *self.context.read(prepared, query), ()
+        context, weights, covered = self.context.read_in_turn(prepared, query, coverage[0])
+        return context, weights, (covered,)
+
+    def read_out(
+        self, token_ids: Any, prepared: PreparedContext, training: bool | None = None, attention: bool = False
+    ) -> Readouts:
         """All steps of a known target up to the output product, and how they copy.
 
         Args:
             token_ids: As in the call.
             prepared: From `prepare`.
             training: Whether dropout acts.
+            attention: Whether attention weights are wanted, for which the decoder must have attention.
         """
         embedded = self.embedding_dropout_layer(self.embedding(token_ids), training=training)
         state = self.start(prepared)
@@ -301,16 +317,19 @@ class Decoder(ExplicitMaskLayer):
         if self.runs_step_by_step:
 
             def one_step(embedded: Any, state: DecoderState) -> tuple[list[Any], DecoderState]:
-                readouts, state, _ = self._advance(embedded[:, None], state, prepared, dropout_masks)
-                return [part[:, 0] for part in (readouts.features, *(readouts.copies or ()))], state
+                readouts, state = self._advance(embedded[:, None], state, prepared, dropout_masks)
+                parts = [readouts.features, *(readouts.copies or ()), *[readouts.attention_weights] * attention]
+                return [part[:, 0] for part in parts], state
 
-            specs = [tf.TensorSpec([None, self.readout_size], self.compute_dtype)]
+            of_weights = tf.TensorSpec([None, None])
+            specs = [tf.TensorSpec([None, self.readout_size], self.compute_dtype), *[of_weights] * attention]
             if self.copying is not None:
-                specs += [tf.TensorSpec([None]), tf.TensorSpec([None, None])]
-            (features, *copies), _ = scan(one_step, state, embedded, specs)
-            readouts = Readouts(features, Copies(*copies) if copies else None)
+                specs[1:1] = Copies(tf.TensorSpec([None]), of_weights)
+            (features, *parts), _ = scan(one_step, state, embedded, specs)
+            copies = None if self.copying is None else Copies(*parts[:2])
+            readouts = Readouts(features, copies, parts[-1] if attention else None)
         else:
-            readouts, _, _ = self._advance(embedded, state, prepared, dropout_masks, training)
+            readouts, _ = self._advance(embedded, state, prepared, dropout_masks, training)
         return readouts._replace(features=self.readout_dropout_layer(readouts.features, training=training))
 
     def scores(self, readouts: Readouts, source_ids: Any = None) -> Any:
@@ -345,21 +364,21 @@ class Decoder(ExplicitMaskLayer):
         prepared: PreparedContext,
         dropout_masks: list[Any] | None = None,
         training: bool | None = None,
-    ) -> tuple[Readouts, DecoderState, Any]:
+    ) -> tuple[Readouts, DecoderState]:
         """All steps of `embedded`, `(rows, steps, embedding_size)`, from `state` on: one step or a whole target."""
-        context, weights = None, None
+        context, weights, coverage = None, None, state.coverage
         inputs = [embedded, *(ops.expand_dims(fed, 1) for fed in state.fed)]
         if "input" in self.feeds:
             last_state = ops.expand_dims(state.layers[-1][0], 1)
             query = last_state if self.attends_before else embedded
-            context, weights = self.context.read(prepared, query)
+            context, weights, coverage = self.read(prepared, query, coverage)
             inputs.append(context)
         outputs = ops.concatenate(inputs, axis=-1) if len(inputs) > 1 else embedded
         new_states = []
         for index, layer in enumerate(self.recurrent_layers):
             layer_inputs = outputs
             if index == 1 and self.attend == "between":
-                context, weights = self.context.read(prepared, outputs)
+                context, weights, coverage = self.read(prepared, outputs, coverage)
                 layer_inputs = ops.concatenate([outputs, context], axis=-1)
             new_outputs, new_state = layer(layer_inputs, initial_state=state.layers[index], training=training)
             outputs = new_outputs + outputs if self.residual and index > 0 else new_outputs
@@ -367,7 +386,7 @@ class Decoder(ExplicitMaskLayer):
                 outputs *= dropout_masks[index]
             new_states.append(new_state)
         if context is None and "readout" in self.feeds:
-            context, weights = self.context.read(prepared, outputs)
+            context, weights, coverage = self.read(prepared, outputs, coverage)
         features = self.readout.features(
             ops.concatenate([outputs, context], axis=-1) if "readout" in self.feeds else outputs
         )
@@ -376,7 +395,7 @@ class Decoder(ExplicitMaskLayer):
         if self.copying is not None:
             known = [outputs, *[context] * self.reads_context, embedded]
             copies = self.copying(known, weights, keys=prepared.source.keys, mask=prepared.source.mask)
-        return Readouts(features, copies), DecoderState(tuple(new_states), fed), weights
+        return Readouts(features, copies, weights), DecoderState(tuple(new_states), fed, coverage)
 
     def get_config(self) -> dict[str, Any]:
         names = (

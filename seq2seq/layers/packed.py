@@ -225,7 +225,7 @@ class PackedDecoder:
         """
         decoder, coded = self.decoder, self._arithmetic.coded
         units = decoder.units
-        read, weights, inputs, outputs = None, None, [], None
+        read, weights, coverage, inputs, outputs = None, None, state.coverage, [], None
         new_states = []
         for index, (gates_of, recurrent_candidate_of) in enumerate(self._layers):
             (previous,) = state.layers[index]
@@ -237,7 +237,7 @@ class PackedDecoder:
             else:
                 inputs = [coded(outputs, self._bounds[index - 1])]
                 if index == 1 and decoder.attend == "between":
-                    read, weights = self._read(context, outputs)
+                    read, weights, coverage = self._read(context, outputs, coverage)
                     inputs.append(coded(read, self._memory_bound))
                 gates = tf.sigmoid(gates_of(tf.concat([*inputs, coded_state], 1)))
                 candidate = self._candidates[index - 1](tf.concat(inputs, 1))
@@ -249,11 +249,11 @@ class PackedDecoder:
         inputs = [coded(outputs, self._bounds[-1])]
         if "readout" in decoder.feeds:
             if read is None:
-                read, weights = self._read(context, outputs)
+                read, weights, coverage = self._read(context, outputs, coverage)
             inputs.append(coded(read, self._memory_bound))
         features = tf.tanh(self._features(tf.concat(inputs, 1)))
         scores = (logits or self._logits)(coded(features, 1.0))
-        state = DecoderState(tuple(new_states))
+        state = DecoderState(tuple(new_states), coverage=coverage)
         if decoder.copying is None:
             return DecoderStep(scores, state, weights)
         known = [outputs, *[read] * decoder.reads_context, decoder.embedding(token_ids)]
@@ -266,9 +266,9 @@ class PackedDecoder:
         scores = mixture(scores[:, None], copies, context.source.token_ids)[:, 0]
         return DecoderStep(scores, state, weights, Copies(*(part[:, 0] for part in copies)))
 
-    def _read(self, context: PreparedContext, query: Any) -> tuple[Any, Any]:
-        read, weights = self.decoder.context.read(context, query[:, None])
-        return read[:, 0], None if weights is None else weights[:, 0]
+    def _read(self, context: PreparedContext, query: Any, coverage: tuple[Any, ...]) -> tuple[Any, Any, Any]:
+        read, weights, coverage = self.decoder.read(context, query[:, None], coverage)
+        return read[:, 0], None if weights is None else weights[:, 0], coverage
 
 
 def reasons_against_encoder(encoder: Encoder, precision: str) -> list[str]:

@@ -68,6 +68,7 @@ def build_model(config: Config, tokenizer: Tokenizer, dtype: str = "float32") ->
         source_word_dropout=dropout.source_word,
         target_word_dropout=dropout.target_word,
         label_smoothing=config.training.label_smoothing,
+        coverage_loss=config.training.coverage_loss,
         force_copy=config.model.copy.force,
         tokenizer=tokenizer,
         decoding=config.decoding,
@@ -86,4 +87,5 @@ def _attention_options(config: Config) -> dict[str, Any]:
         "units": attention.units or None,
         "num_heads": attention.num_heads,
         "window": attention.window,
+        "coverage": attention.coverage,
     }

@@ -94,6 +94,26 @@ def token_cross_entropy(
     return summed(features, tf.convert_to_tensor(embeddings), tf.convert_to_tensor(bias), *logs)
 
 
+def repeated_attention(weights: Any, mask: Any) -> Any:
+    """Sum over valid tokens of the attention that goes where it has been: the coverage loss of See et al. 2017.
+
+        loss = sum_t sum_s min(alpha_ts, coverage_ts),   coverage_ts = sum of alpha_is over the steps i before t
+
+    Args:
+        weights: alpha, `(batch, steps, source_steps)`.
+        mask: True at the tokens that count, `(batch, steps)`.
+
+    Returns:
+        The sum, a float32 scalar.
+
+    >>> weights = tf.constant([[[1.0, 0.0], [0.25, 0.75]]])
+    >>> float(repeated_attention(weights, tf.constant([[True, True]])))
+    0.25
+    """
+    coverage = tf.cumsum(weights, axis=1, exclusive=True)
+    return tf.reduce_sum(tf.where(mask[..., None], tf.minimum(weights, coverage), 0.0))
+
+
 def _loss_and_gradients(
     features: Any, labels: Any, embeddings: Any, bias: Any, label_smoothing: float, logs: Sequence[Any]
 ) -> tuple[Any, Any, Any, Any, list[Any]]:

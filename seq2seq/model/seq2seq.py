@@ -18,7 +18,7 @@ from seq2seq.layers.dropout import SharedDropout, WordDropout
 from seq2seq.layers.masking import LARGE_NEGATIVE
 from seq2seq.layers.recurrent import KernelChoice
 from seq2seq.model.generation import Generator
-from seq2seq.model.losses import token_cross_entropy
+from seq2seq.model.losses import repeated_attention, token_cross_entropy
 from seq2seq.model.scoring import PairScore, Scorer
 from seq2seq.model.translator import Translator
 from seq2seq.model.twins import twin_of
@@ -45,6 +45,8 @@ class Seq2Seq(keras.Model, Translator):
         source_word_dropout: Share of the source's tokens read as unknown in training.
         target_word_dropout: Share of the target's tokens that the decoder reads as unknown in training.
         label_smoothing: Probability that the loss spreads over the whole vocabulary.
+        coverage_loss: What the attention that goes where it has been counts for in the training loss; see
+            `losses.repeated_attention`.
         force_copy: Whether in training a token that stands in the source must be copied, so that the gate learns when.
         tokenizer: Turns strings into tokens and back; without one the model takes and gives token ids only.
         decoding: Defaults of `translate` and `generate`.
@@ -59,7 +61,8 @@ class Seq2Seq(keras.Model, Translator):
         the decoder copies.
 
     Raises:
-        ValueError: `force_copy` of a decoder that does not copy, or a decoder that copies from another vocabulary.
+        ValueError: `force_copy` of a decoder that does not copy, a decoder that copies from another vocabulary, or a
+            `coverage_loss` without attention.
 
     >>> import numpy as np
     >>> model = Seq2Seq(Encoder(units=4), Decoder(vocabulary_size=9, embedding_size=6, units=8))
@@ -78,6 +81,7 @@ class Seq2Seq(keras.Model, Translator):
         source_word_dropout: float = 0.0,
         target_word_dropout: float = 0.0,
         label_smoothing: float = 0.0,
+        coverage_loss: float = 0.0,
         force_copy: bool = False,
         tokenizer: Tokenizer | None = None,
         decoding: Decoding | None = None,
@@ -93,10 +97,15 @@ class Seq2Seq(keras.Model, Translator):
         self.source_word_dropout = source_word_dropout
         self.target_word_dropout = target_word_dropout
         self.label_smoothing = label_smoothing
+        self.coverage_loss = coverage_loss
         self.force_copy = force_copy
         self.tokenizer = tokenizer
         self.decoding = decoding or Decoding()
         self._check_copying()
+        if coverage_loss and not decoder.context.reads_every_step:
+            raise ValueError(
+                f"coverage_loss must be 0 for a decoder without attention, but is {coverage_loss} instead."
+            )
         # As text: Keras would wrap a dictionary attribute and look for layers in it.
         self._recipe = json.dumps(recipe or {})
         policy = {"dtype": self.dtype_policy}
@@ -258,16 +267,15 @@ class Seq2Seq(keras.Model, Translator):
         memory = self.encoder(embedded, mask=mask, training=training)
         return self.context_dropout_layer(memory, training=training), self.encoder.memory_mask(mask)
 
-    def read_out(self, inputs: dict[str, Any], training: bool | None = None) -> Readouts:
-        """All but the output product for a known target: readout vectors `(batch, target_steps, readout_size)`, and
-        where the decoder copies how its steps do."""
+    def read_out(self, inputs: dict[str, Any], training: bool | None = None, attention: bool = False) -> Readouts:
+        """All but the output product for a known target; see `Decoder.read_out`."""
         source_ids = inputs["source_ids"]
         memory, mask = self.encode(source_ids, training)
         targets = ops.cast(inputs["target_ids"], "int32")
         start = ops.full_like(targets[:, :1], START_ID)
         written = ops.concatenate([start, targets[:, :-1]], axis=1)
         written = self.target_word_dropout_layer(written, training=training)
-        return self.decoder.read_out(written, self.decoder.prepare(memory, mask, source_ids), training)
+        return self.decoder.read_out(written, self.decoder.prepare(memory, mask, source_ids), training, attention)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         return ops.cast(self.decoder.scores(self.read_out(inputs, training), inputs["source_ids"]), "float32")
@@ -283,11 +291,11 @@ class Seq2Seq(keras.Model, Translator):
     def loss_and_tokens(
         self, inputs: dict[str, Any], training: bool | None = None, label_smoothing: float | None = None
     ) -> tuple[Any, Any]:
-        """Summed cross entropy of the targets, and how many tokens it sums over.
+        """Summed cross entropy of the targets, in training with the coverage loss, and how many tokens it sums over.
 
         Args:
             inputs: As for the call.
-            training: Whether dropout acts.
+            training: Whether dropout acts, and what belongs to the loss in training alone.
             label_smoothing: None: the model's own.
 
         Returns:
@@ -295,7 +303,8 @@ class Seq2Seq(keras.Model, Translator):
         """
         # The mixed precision of the layers is theirs alone: here the weights are wanted whole.
         mask = ops.not_equal(inputs["target_ids"], PAD_ID)
-        readouts = self.read_out(inputs, training)
+        has_coverage_loss = bool(training and self.coverage_loss)
+        readouts = self.read_out(inputs, training, attention=has_coverage_loss)
         loss = token_cross_entropy(
             readouts.features,
             inputs["target_ids"],
@@ -305,6 +314,8 @@ class Seq2Seq(keras.Model, Translator):
             self.label_smoothing if label_smoothing is None else label_smoothing,
             self._label_shares(readouts, inputs, training),
         )
+        if has_coverage_loss:
+            loss += self.coverage_loss * repeated_attention(readouts.attention_weights, mask)
         return loss, ops.sum(ops.cast(mask, "float32"))
 
     def compute_loss(
@@ -318,8 +329,8 @@ class Seq2Seq(keras.Model, Translator):
         """The loss of `fit`: a token's mean cross entropy, unless `compile` was given a loss and `fit` labels."""
         if y is not None:
             return super().compute_loss(x, y, y_pred, sample_weight, training)
-        if self.decoder.copy != "none":
-            # What the loss is made of cannot be told from the mixture any more.
+        if self.decoder.copy != "none" or self.coverage_loss:
+            # What the loss is made of cannot be told from the mixture any more, nor the attention from the logits.
             loss, tokens = self.loss_and_tokens(x, training)
             return loss / tokens
         targets = ops.cast(x["target_ids"], "int32")
@@ -399,6 +410,7 @@ class Seq2Seq(keras.Model, Translator):
             "source_word_dropout": self.source_word_dropout,
             "target_word_dropout": self.target_word_dropout,
             "label_smoothing": self.label_smoothing,
+            "coverage_loss": self.coverage_loss,
             "force_copy": self.force_copy,
             "decoding": self.decoding.to_dict(),
             "recipe": self.recipe,

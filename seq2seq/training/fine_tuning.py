@@ -14,6 +14,11 @@ DRAWN_IN_TRAINING = ("sampling_alpha", "sampling_nbest")
 """Settings of the tokenizer that say how training draws from it, not what it is."""
 
 
+ADDED = ("decoder/context/coverage_kernel", "decoder/copying")
+"""Weights that a model may have beyond those of the one it starts from: they begin so as to change nothing at first, or
+next to nothing in the case of copying."""
+
+
 def read_start(config: Config) -> Seq2Seq | None:
     """The model of `training.start_from`, or None where the recipe names none.
 
@@ -55,26 +60,32 @@ def start_from(step: TrainingStep, start: Seq2Seq, config: Config) -> str:
         What was done, for the first lines of the run.
 
     Raises:
-        ConfigError: A weight is missing, has another shape or would go unused, and is not named in the recipe; or what
-            is named there is in neither model.
+        ConfigError: A weight is missing and not of those that coverage and copying add, has another shape or would go
+            unused, and is not named in the recipe; or what is named there is in neither model.
     """
     anew = config.training.start_anew
     own, given = named_weights(step.model), named_weights(start)
     _check_names(anew, own | given)
-    obstacles = [*_obstacles(own, given, anew), *_turned_gates(step.model, start, anew)]
+    added = [name for name in own if name not in given and _is_listed(name, ADDED) and not _is_listed(name, anew)]
+    obstacles = [*_obstacles(own, given, [*anew, *added]), *_turned_gates(step.model, start, anew)]
     if obstacles:
         raise ConfigError(
             f"{config.training.start_from}: the weights must be those of this recipe, but {'; '.join(obstacles)}. "
             "Take that model's settings, or name in training.start_anew the layers that shall start at random.",
             "training.start_from",
         )
-    taken = [name for name in own if not _is_listed(name, anew)]
+    taken = [name for name in own if not _is_listed(name, [*anew, *added])]
     for name in taken:
         own[name].assign(given[name])
+    copying = step.model.decoder.copying
+    if copying is not None and "decoder/copying/kernel" in added:
+        copying.begin_generating()
     step.synchronise(force=True)
     lines = [f"starting from {config.training.start_from}: its tokenizer and {len(taken)} of {len(own)} weights"]
     if random := [name for name in own if _is_listed(name, anew)]:
         lines.append(f"starting at random: {', '.join(random)}")
+    if added:
+        lines.append(f"added, and nearly without effect at first: {', '.join(added)}")
     if unused := [name for name in given if name not in own]:
         lines.append(f"left unused: {', '.join(unused)}")
     before, now = start.recipe.get("model", {}), config.model.to_dict()

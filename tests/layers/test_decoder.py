@@ -92,10 +92,24 @@ def parts_of(decoder, dropout=None):
         score = oracles.general(weights_of(decoder.copying.score)["kernel"])
         return oracles.attend(score, memory[0], mask[0], query)[1]
 
+    covered = {}
+
     def read(memory, mask, query):
         if not context.reads_every_step:
             return summary(memory, mask)[0], None
-        return oracles.attend(oracles.general(weights["kernel"]), memory[0], mask[0], query)
+        plain = oracles.general(weights["kernel"])
+        if not context.coverage:
+            return oracles.attend(plain, memory[0], mask[0], query)
+        # One sentence after the other: its memory is the same array at every step.
+        key = memory.tobytes()
+        sums = covered.get(key, np.zeros(SOURCE_STEPS))
+
+        def score(query, place, step):
+            return plain(query, place, step) + weights["coverage_kernel"][0] * sums[step]
+
+        found, alpha = oracles.attend(score, memory[0], mask[0], query)
+        covered[key] = sums + alpha
+        return found, alpha
 
     def arrays(layer):
         return [weight.astype("float64") for weight in layer.get_weights()]
@@ -307,6 +321,66 @@ def test_a_mixture_at_once_step_by_step_and_the_loop_agree(copy, choice):
     close(np.exp(logits).sum(-1), 1.0, 1e-5)
     agrees_with_the_loop(decoder, logits)
     reach_every_weight(decoder, gradients)
+
+
+COVERING = [
+    (copy, SOME[name])
+    for copy, name in zip(
+        ("none", "reuse", "separate", "none"), ("luong", "between", "bahdanau", "input_feeding"), strict=True
+    )
+]
+
+
+@pytest.mark.parametrize(("copy", "choice"), COVERING, ids=[f"{copy}-{named(*choice)}" for copy, choice in COVERING])
+def test_with_coverage_at_once_step_by_step_and_the_loop_agree(copy, choice):
+    context = create_context("attention", score="general", coverage=True)
+    decoder, logits, gradients = trained(context, *choice[1:], copy=copy)
+    agrees_with_the_loop(decoder, logits)
+    reach_every_weight(decoder, gradients)
+
+
+@pytest.mark.parametrize("score", SCORES)
+def test_every_score_with_coverage_at_once_step_by_step_and_in_beams_agree(score):
+    context = create_context("attention", score=score, num_heads=2, window=1, coverage=True)
+    decoder = Decoder(VOCABULARY, EMBEDDING, MEMORY_UNITS, context=context, num_layers=2, attend="between")
+    decoder.build((None, None), (None, None, MEMORY_UNITS))
+    token_ids, memory = sample()
+    without = decoder(token_ids, memory=memory, memory_mask=MASK)
+    context.coverage_kernel.assign(context.coverage_kernel + 3.0)
+    assert not np.allclose(decoder(token_ids, memory=memory, memory_mask=MASK), without, atol=1e-6)
+    randomize(decoder)
+    logits, weights = step_by_step(decoder, token_ids, memory, MASK)
+    prepared = decoder.prepare(tf.constant(memory), tf.constant(MASK))
+    readouts = decoder.read_out(tf.constant(token_ids), prepared, attention=True)
+    close(decoder.scores(readouts), logits, 1e-5)
+    close(readouts.attention_weights, weights, 1e-5)
+    beams = step_by_step(decoder, np.repeat(token_ids, 2, axis=0), memory, MASK, beams=2)
+    close(beams[0], np.repeat(logits, 2, axis=0), 1e-5)
+
+
+@pytest.mark.parametrize("score", ["additive", "multi_head"])
+def test_coverage_enters_the_score_where_the_papers_put_it(score):
+    context = create_context("attention", score=score, units=4, num_heads=2, coverage=True)
+    context.build((None, None, MEMORY_UNITS), (None, None, UNITS))
+    randomize(context)
+    weights, (_, memory) = weights_of(context) | weights_of(context.score_layer or context), sample()
+    query, coverage = normal(5, BATCH, 1, UNITS), np.abs(normal(6, BATCH, 1, SOURCE_STEPS))
+    prepared = context.prepare(tf.constant(memory), tf.constant(MASK))
+    _, found = context.read(prepared, tf.constant(query), tf.constant(coverage))
+    for row in range(BATCH):
+        q, h, covered, length = query[row, 0], memory[row], coverage[row, 0], MASK[row].sum()
+        if score == "additive":
+            kernel = weights["coverage_kernel"]
+            hidden = q @ weights["query_kernel"] + h @ weights["memory_kernel"] + np.outer(covered, kernel)
+            expected = oracles.softmax((np.tanh(hidden) @ weights["vector"])[:length, 0])
+        else:
+            heads = [
+                (h @ weights["key_kernel"][:, head]) @ (q @ weights["query_kernel"][:, head]) / 2**0.5
+                + weights["coverage_kernel"][head] * covered
+                for head in range(2)
+            ]
+            expected = np.mean([oracles.softmax(scores[:length]) for scores in heads], axis=0)
+        close(found[row, 0, :length], expected, 1e-5)
 
 
 @pytest.mark.parametrize("copy", ["reuse", "separate"])

@@ -58,9 +58,9 @@ def attention(name):
     return context(lambda **policy: AttentionContext(name, units=8, num_heads=2, window=2, **policy))
 
 
-def decoder(choices, **more_inputs):
+def decoder(choices, coverage=False, **more_inputs):
     def create(**policy):
-        general = AttentionContext("general", **policy)
+        general = AttentionContext("general", coverage=coverage, **policy)
         rates = {"embedding_dropout": 0.3, "dropout": 0.2, "readout_dropout": 0.1}
         return Decoder(9, 5, 4, **{"context": general} | choices | rates | policy)
 
@@ -133,6 +133,7 @@ CASES = {
         {"feeds": ("input", "state", "readout"), "readout_size": 7, "cell": "gru_reset_before", "update_gate": "write"}
     ),
     "decoder_input_feeding": decoder({"input_feeding": True, "tie_output": True, "cell": "gru_simplified"}),
+    "decoder_covering": decoder({}, coverage=True),
     "decoder_copying": decoder({"copy": "separate"}, source_ids=SOURCE_TOKENS),
     "readout": Case(lambda **policy: Readout(9, 4, **policy), {"inputs": SEQUENCE}, (("inputs",),)),
     "shared_dropout": Case(

@@ -9,6 +9,7 @@ from seq2seq.config import parse_train_arguments
 from seq2seq.errors import ConfigError, ModelFileError
 from seq2seq.layers import Decoder, Encoder
 from seq2seq.model import Seq2Seq, load, save
+from seq2seq.text import pad
 from seq2seq.training import loop, train
 from seq2seq.training.evaluation import corpus_loss
 from seq2seq.training.fine_tuning import named_weights, read_start, start_from
@@ -82,6 +83,24 @@ class TestWeights:
             for name, numbers in found.items():
                 np.testing.assert_array_equal(numbers, right[name], err_msg=name)
         assert said == f"starting from {start_path}: its tokenizer and {len(right)} of {len(right)} weights"
+
+    def test_coverage_and_copying_can_be_added(self, begin, start, toy_pairs):
+        sources, targets = zip(*toy_pairs[:8], strict=True)
+        ids = {
+            "source_ids": pad(start.tokenizer.encode_source(sources)),
+            "target_ids": pad(start.tokenizer.encode_target(targets)),
+        }
+        before, _ = start.loss_and_tokens(ids)
+        covering, said = begin(model__attention__coverage=True)
+        assert said.splitlines()[1] == "added, and nearly without effect at first: decoder/context/coverage_kernel"
+        np.testing.assert_allclose(covering.model.loss_and_tokens(ids)[0], before, rtol=1e-6)
+        copying, said = begin(model__copy={"mode": "separate"})
+        names = ", ".join(f"decoder/copying/{name}" for name in ("kernel", "bias", "score/kernel"))
+        assert said.splitlines()[1] == f"added, and nearly without effect at first: {names}"
+        for model in (copying.model, copying.averaged):
+            loss, tokens = model.loss_and_tokens(ids)
+            # log sigmoid(5) = -0.0067 a token, less what copies give back.
+            assert -0.05 < float(loss - before) / float(tokens) < 0.007
 
     @pytest.mark.parametrize(
         ("changes", "words"),

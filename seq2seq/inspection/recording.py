@@ -11,7 +11,7 @@ from seq2seq.errors import DataError
 from seq2seq.layers.cells import StepRecord
 from seq2seq.layers.copying import Copies
 from seq2seq.model import Seq2Seq
-from seq2seq.text import START_ID
+from seq2seq.text import PAD_ID, START_ID
 
 
 class Sentences(NamedTuple):
@@ -105,7 +105,7 @@ def record(model: Seq2Seq, source_ids: np.ndarray, target_ids: np.ndarray, held:
     }
     with _recorded_steps(model, held, backward_steps) as steps:
         memory, mask = model.encode(source_ids, training=False)
-        prepared = model.decoder.prepare(memory, mask, source_ids)
+        prepared = model.decoder.prepare(memory, mask, source_ids, source_ids != PAD_ID)
         state = model.decoder.start(prepared)
         logits, attention, copies = [], [], []
         written = np.full(len(target_ids), START_ID, "int32")

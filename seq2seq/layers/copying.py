@@ -11,7 +11,7 @@ import tensorflow as tf
 from keras import ops
 
 from seq2seq.layers.attention import GeneralScore
-from seq2seq.layers.masking import LARGE_NEGATIVE, ExplicitMaskLayer, masked_softmax
+from seq2seq.layers.masking import LARGE_NEGATIVE, ExplicitMaskLayer, in_windows, masked_softmax
 
 COPY = ("none", "reuse", "separate")
 
@@ -23,12 +23,15 @@ GENERATING = 5.0
 
 
 class CopySource(NamedTuple):
-    """What can be copied of sentences: `token_ids` and `mask`, `(batch, source_steps)`, and the `keys` of a copy
-    attention of its own, or None."""
+    """What can be copied of sentences: `token_ids`, `(batch, source_steps)`, the `mask` of the memory, `(batch,
+    memory_steps)`, and the `keys` of a copy attention of its own, or None. Where a step of the memory stands for a
+    window of tokens, the keys and the mask of these, `(batch, memory_steps, window, ...)`; else None."""
 
     token_ids: Any
     mask: Any
     keys: Any
+    token_keys: Any = None
+    token_mask: Any = None
 
 
 class Copies(NamedTuple):
@@ -46,20 +49,27 @@ class Copying(ExplicitMaskLayer):
         g = sigma(w [s_t ; c_t ; x_t] + b)
         p(token) = g p_vocabulary(token) + (1 - g) sum of alpha_s over the places s with source_s = token
 
-    with s_t the decoder's output, c_t the context and x_t the embedded input. It begins at g = 1/2 for all.
+    with s_t the decoder's output, c_t the context and x_t the embedded input. It begins at g = 1/2 for all. Where a
+    step of the memory stands for a window of tokens, its weight is shared out among them, by how well s_t fits the
+    embedding e_i of each:
+
+        alpha_i = alpha_window softmax over the window of (e_i W s_t)
 
     Args:
         separate: Whether alpha is an attention of its own, which compares s_t with the memory by a general score;
             otherwise it is that of the context.
+        window: Source tokens that a step of the memory stands for.
 
     Call arguments:
         inputs: s_t, c_t where there is one, and x_t, each `(rows, steps, units)`.
-        weights: Of the context's attention, `(rows, steps, source_steps)`; unused where `separate`.
-        keys, mask: What `keys(memory)` gave and its mask, `(batch, source_steps)`; unused unless `separate`. Rows may
-            be a whole multiple of the batch.
+        weights: Of the context's attention, `(rows, steps, memory_steps)`; unused where `separate`.
+        source: What can be copied; unused but for `separate` or windows. Rows may be a whole multiple of its batch.
 
     Returns:
         `Copies`.
+
+    Raises:
+        ValueError: `window` is not a positive whole number.
 
     >>> import numpy as np
     >>> copying = Copying()
@@ -69,10 +79,14 @@ class Copying(ExplicitMaskLayer):
     ([1, 4], [1, 4, 5])
     """
 
-    def __init__(self, separate: bool = False, **kwargs: Any) -> None:
+    def __init__(self, separate: bool = False, window: int = 1, **kwargs: Any) -> None:
         # Keras would round the weights to the type that the model computes in.
         super().__init__(autocast=False, **kwargs)
+        if not isinstance(window, int) or window < 1:
+            raise ValueError(f"window must be a positive whole number, but is {window!r} instead.")
         self.separate = separate
+        self.window = window
+        self.window_score = GeneralScore(dtype=self.dtype_policy, name="window_score") if window > 1 else None
         self.score = GeneralScore(dtype=self.dtype_policy, name="score") if separate else None
 
     def build(self, inputs_shapes: Any, memory_shape: Any) -> None:
@@ -81,22 +95,54 @@ class Copying(ExplicitMaskLayer):
         self.bias = self.add_weight(name="bias", shape=(1,), initializer="zeros")
         if self.score is not None:
             self.score.build(inputs_shapes[0], memory_shape)
+        if self.window_score is not None:
+            self.window_score.build(inputs_shapes[0], inputs_shapes[-1])
+
+    def source(self, token_ids: Any, embedded: Any, token_mask: Any, memory: Any, mask: Any) -> CopySource:
+        """What can be copied, once a sentence.
+
+        Args:
+            token_ids: `(batch, source_steps)`.
+            embedded: Their embeddings, `(batch, source_steps, units)`.
+            token_mask: `(batch, source_steps)`, True keeps.
+            memory: `(batch, memory_steps, memory_units)`.
+            mask: Its mask.
+        """
+        if self.window_score is None:
+            return CopySource(token_ids, mask, self.keys(memory))
+        token_keys = in_windows(self.window_score.keys(embedded), self.window)
+        return CopySource(token_ids, mask, self.keys(memory), token_keys, in_windows(token_mask, self.window))
 
     def keys(self, memory: Any) -> Any:
         """What is compared with the decoder's output, once a sentence; None where attention is the context's."""
         return None if self.score is None else self.score.keys(memory)
 
-    def call(self, inputs: Any, weights: Any = None, keys: Any = None, mask: Any = None) -> Copies:
+    def call(self, inputs: Any, weights: Any = None, source: CopySource | None = None) -> Copies:
         joined = ops.cast(ops.concatenate(inputs, axis=-1), "float32")
         gate = ops.matmul(joined, ops.cast(self.kernel, "float32")) + ops.cast(self.bias, "float32")
         if self.score is not None:
-            batch, (rows, steps) = ops.shape(mask)[0], ops.shape(inputs[0])[:2]
-            query = ops.reshape(inputs[0], (batch, rows * steps // batch, inputs[0].shape[-1]))
-            weights = masked_softmax(self.score(query, keys=keys), mask[:, None, :])
-            weights = ops.reshape(weights, (rows, steps, ops.shape(mask)[1]))
+            query = self._by_sentence(inputs[0], source.mask)
+            weights = masked_softmax(self.score(query, keys=source.keys), source.mask[:, None, :])
+            weights = ops.reshape(weights, (*ops.shape(inputs[0])[:2], ops.shape(source.mask)[1]))
         # The weights of a local window do not add up to one.
         weights /= ops.maximum(ops.sum(weights, axis=-1, keepdims=True), LEAST_MASS)
+        if self.window_score is not None:
+            weights = self._shared_out(weights, inputs[0], source)
         return Copies(ops.squeeze(gate, -1), weights)
+
+    def _by_sentence(self, sequence: Any, mask: Any) -> Any:
+        """`(rows, steps, units)` as `(batch, rows of a sentence * steps, units)`."""
+        batch, (rows, steps) = ops.shape(mask)[0], ops.shape(sequence)[:2]
+        return ops.reshape(sequence, (batch, rows * steps // batch, sequence.shape[-1]))
+
+    def _shared_out(self, weights: Any, query: Any, source: CopySource) -> Any:
+        """The weights of windows, `(rows, steps, memory_steps)`, as those of tokens, `(rows, steps, source_steps)`."""
+        rows, steps, windows = ops.shape(weights)
+        by_sentence = ops.cast(self._by_sentence(query, source.mask), "float32")
+        scores = ops.einsum("bqu,bnwu->bqnw", by_sentence, ops.cast(source.token_keys, "float32"))
+        shares = masked_softmax(scores, source.token_mask[:, None])
+        shares = ops.reshape(shares, (rows, steps, windows, self.window)) * weights[..., None]
+        return ops.reshape(shares, (rows, steps, windows * self.window))[..., : ops.shape(source.token_ids)[1]]
 
     def begin_generating(self) -> None:
         """Sets the gate so that nearly nothing is copied: a model that did not copy goes on from what it knows."""
@@ -104,7 +150,7 @@ class Copying(ExplicitMaskLayer):
         self.bias.assign(ops.full_like(self.bias, GENERATING))
 
     def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"separate": self.separate}
+        return super().get_config() | {"separate": self.separate, "window": self.window}
 
 
 def mixture(logits: Any, copies: Copies, source_ids: Any) -> Any:

@@ -12,7 +12,7 @@ import tensorflow as tf
 from keras import ops
 
 from seq2seq.layers.context import AttentionContext, Context, PreparedContext
-from seq2seq.layers.copying import COPY, Copies, Copying, CopySource, mixture
+from seq2seq.layers.copying import COPY, Copies, Copying, mixture
 from seq2seq.layers.dropout import SharedDropout
 from seq2seq.layers.loop import scan
 from seq2seq.layers.masking import ExplicitMaskLayer
@@ -81,6 +81,7 @@ class Decoder(ExplicitMaskLayer):
             layer's outputs (the same units at every step), and of the readout vector.
         copy: What tokens are copied from the source by: `none`, `reuse` (the weights of the context's attention) or
             `separate` (an attention of its own); see `Copying`. Source and target then share one vocabulary.
+        copy_window: Source tokens that a step of the memory stands for, for a decoder that copies.
         implementation, update_gate: As in `Recurrent`.
 
     Call arguments:
@@ -88,6 +89,7 @@ class Decoder(ExplicitMaskLayer):
         memory: `(batch, source_steps, memory_units)`.
         memory_mask: `(batch, source_steps)`, True keeps. None: all are valid.
         source_ids: Tokens of the source, `(batch, source_steps)`, for a decoder that copies.
+        source_mask: Their mask, where a step of the memory stands for several of them; else it is that of the memory.
 
     Returns:
         Logits of the next token at every step, `(batch, target_steps, vocabulary_size)`; log-probabilities where the
@@ -120,6 +122,7 @@ class Decoder(ExplicitMaskLayer):
         dropout: float = 0.0,
         readout_dropout: float = 0.0,
         copy: str = "none",
+        copy_window: int = 1,
         implementation: str = "auto",
         update_gate: str = "keep",
         **kwargs: Any,
@@ -141,6 +144,7 @@ class Decoder(ExplicitMaskLayer):
         self.dropout = dropout
         self.readout_dropout = readout_dropout
         self.copy = copy
+        self.copy_window = copy_window
         self.implementation = implementation
         self.update_gate = update_gate
         self._check_choices()
@@ -173,7 +177,7 @@ class Decoder(ExplicitMaskLayer):
             if "state" in self.feeds
         ]
         self.readout = Readout(vocabulary_size, self.readout_size, tied=tie_output, name="readout", **policy)
-        self.copying = None if copy == "none" else Copying(copy == "separate", name="copying", **policy)
+        self.copying = None if copy == "none" else Copying(copy == "separate", copy_window, name="copying", **policy)
 
     def _check_choices(self) -> None:
         if not isinstance(self.num_layers, int) or self.num_layers < 1:
@@ -197,6 +201,10 @@ class Decoder(ExplicitMaskLayer):
             )
         if self.copy not in COPY:
             raise ValueError(f"copy must be one of {', '.join(COPY)}, but is {self.copy!r} instead.")
+        if self.copy == "none" and self.copy_window != 1:
+            raise ValueError(
+                f"copy_window must be 1 for a decoder that does not copy, but is {self.copy_window!r} instead."
+            )
         if self.copy == "reuse" and not self.context.reads_every_step:
             raise ValueError("copy='reuse' needs an attention context. Use copy='separate', or attention.")
         if self.tie_output and self.readout_size != self.embedding_size:
@@ -221,7 +229,12 @@ class Decoder(ExplicitMaskLayer):
         return self.attend == "between" or self.feeds != ("state",)
 
     def build(
-        self, token_ids_shape: Any, memory_shape: Any, memory_mask_shape: Any = None, source_ids_shape: Any = None
+        self,
+        token_ids_shape: Any,
+        memory_shape: Any,
+        memory_mask_shape: Any = None,
+        source_ids_shape: Any = None,
+        source_mask_shape: Any = None,
     ) -> None:
         memory_units = memory_shape[-1]
         self.embedding.build(token_ids_shape)
@@ -245,14 +258,16 @@ class Decoder(ExplicitMaskLayer):
             sizes = [self.units, *[context_units] * self.reads_context, self.embedding_size]
             self.copying.build([(None, None, size) for size in sizes], (None, None, memory_units))
 
-    def prepare(self, memory: Any, memory_mask: Any = None, source_ids: Any = None) -> PreparedContext:
+    def prepare(
+        self, memory: Any, memory_mask: Any = None, source_ids: Any = None, source_mask: Any = None
+    ) -> PreparedContext:
         """What `start` and `step` need of a source, once a sentence.
 
         Args:
-            memory, memory_mask, source_ids: As in the call.
+            memory, memory_mask, source_ids, source_mask: As in the call.
 
         Raises:
-            ValueError: The decoder copies, and there are no `source_ids`.
+            ValueError: The decoder copies, and there are no `source_ids`, or no `source_mask` where it needs one.
         """
         mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
         prepared = self.context.prepare(memory, mask)
@@ -260,7 +275,12 @@ class Decoder(ExplicitMaskLayer):
             return prepared
         if source_ids is None:
             raise ValueError("source_ids must be given to a decoder that copies, but are None instead.")
-        return prepared._replace(source=CopySource(source_ids, mask, self.copying.keys(memory)))
+        if source_mask is None and self.copy_window > 1:
+            raise ValueError(
+                "source_mask must be given to a decoder that copies from windows of tokens, but is None instead."
+            )
+        embedded = self.embedding(source_ids) if self.copy_window > 1 else None
+        return prepared._replace(source=self.copying.source(source_ids, embedded, source_mask, memory, mask))
 
     def start(self, prepared: PreparedContext) -> DecoderState:
         """The state before the first token: from the bridge, or zeros where `feeds` has no `state`."""
@@ -352,9 +372,10 @@ class Decoder(ExplicitMaskLayer):
         memory: Any,
         memory_mask: Any = None,
         source_ids: Any = None,
+        source_mask: Any = None,
         training: bool | None = None,
     ) -> Any:
-        prepared = self.prepare(memory, memory_mask, source_ids)
+        prepared = self.prepare(memory, memory_mask, source_ids, source_mask)
         return self.scores(self.read_out(token_ids, prepared, training), source_ids)
 
     def _advance(
@@ -394,13 +415,13 @@ class Decoder(ExplicitMaskLayer):
         copies = None
         if self.copying is not None:
             known = [outputs, *[context] * self.reads_context, embedded]
-            copies = self.copying(known, weights, keys=prepared.source.keys, mask=prepared.source.mask)
+            copies = self.copying(known, weights, source=prepared.source)
         return Readouts(features, copies, weights), DecoderState(tuple(new_states), fed, coverage)
 
     def get_config(self) -> dict[str, Any]:
         names = (
             "vocabulary_size embedding_size units num_layers cell feeds attend input_feeding residual readout_size "
-            "tie_output embedding_dropout dropout readout_dropout copy implementation update_gate"
+            "tie_output embedding_dropout dropout readout_dropout copy copy_window implementation update_gate"
         )
         config = {name: getattr(self, name) for name in names.split()}
         return super().get_config() | config | {"context": keras.saving.serialize_keras_object(self.context)}

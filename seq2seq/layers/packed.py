@@ -260,8 +260,7 @@ class PackedDecoder:
         copies = decoder.copying(
             [part[:, None] for part in known],
             None if weights is None else weights[:, None],
-            keys=context.source.keys,
-            mask=context.source.mask,
+            source=context.source,
         )
         scores = mixture(scores[:, None], copies, context.source.token_ids)[:, 0]
         return DecoderStep(scores, state, weights, Copies(*(part[:, 0] for part in copies)))

@@ -57,6 +57,7 @@ def build_model(config: Config, tokenizer: Tokenizer, dtype: str = "float32") ->
             dropout=dropout.recurrent,
             readout_dropout=dropout.readout,
             copy=config.model.copy.mode,
+            copy_window=1 if config.model.copy.mode == "none" else encoder.reduction,
             name="decoder",
             **shared,
         ),

@@ -233,7 +233,7 @@ def _decoders(parts: Sequence[Parts], average: str, source_ids: Sequence[Any]) -
     prepared = []
     for one, ids in zip(parts, source_ids, strict=True):
         memory, mask = one.encode(ids)
-        prepared.append(one.plain.prepare(memory, mask, ids))
+        prepared.append(one.plain.prepare(memory, mask, ids, ids != PAD_ID))
     steps = [DecoderStep(one.decoder, context) for one, context in zip(parts, prepared, strict=True)]
     states = [one.plain.start(context) for one, context in zip(parts, prepared, strict=True)]
     mask = prepared[0].mask

@@ -138,6 +138,11 @@ class Seq2Seq(keras.Model, Translator):
                 f"source_vocabulary_size must be None or {size}, the target's, for a decoder that copies, but is "
                 f"{self.source_vocabulary_size} instead. Source and target must share one vocabulary."
             )
+        if copy != "none" and self.decoder.copy_window != self.encoder.reduction:
+            raise ValueError(
+                f"copy_window of the decoder must be {self.encoder.reduction}, the source tokens that a step of the "
+                f"encoder's memory stands for, but is {self.decoder.copy_window} instead."
+            )
         if copy != "none" and self.tokenizer is not None and not self.tokenizer.is_joint:
             raise ValueError(
                 "tokenizer must be a joint one for a decoder that copies, but has a vocabulary for each side instead."
@@ -271,11 +276,12 @@ class Seq2Seq(keras.Model, Translator):
         """All but the output product for a known target; see `Decoder.read_out`."""
         source_ids = inputs["source_ids"]
         memory, mask = self.encode(source_ids, training)
+        prepared = self.decoder.prepare(memory, mask, source_ids, ops.not_equal(source_ids, PAD_ID))
         targets = ops.cast(inputs["target_ids"], "int32")
         start = ops.full_like(targets[:, :1], START_ID)
         written = ops.concatenate([start, targets[:, :-1]], axis=1)
         written = self.target_word_dropout_layer(written, training=training)
-        return self.decoder.read_out(written, self.decoder.prepare(memory, mask, source_ids), training, attention)
+        return self.decoder.read_out(written, prepared, training, attention)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
         return ops.cast(self.decoder.scores(self.read_out(inputs, training), inputs["source_ids"]), "float32")

@@ -91,7 +91,8 @@ class ModelParts:
         written = tf.concat([start, target_ids[:, :-1]], 1)
         decoder = self._model.decoder
         # Which tokens could be copied takes no time here.
-        prepared = decoder.prepare(memory, mask, source_ids=tf.zeros(tf.shape(mask), tf.int32))
+        tokens = tf.repeat(mask, self._model.encoder.reduction, axis=1)
+        prepared = decoder.prepare(memory, mask, tf.zeros(tf.shape(tokens), tf.int32), tokens)
         return decoder.read_out(written, prepared, training=True).features
 
     def _loss(self, features: Any, target_ids: Any) -> Any:

@@ -7,6 +7,7 @@ import tensorflow as tf
 from seq2seq.layers.context import AttentionContext
 from seq2seq.layers.copying import Copies, Copying, label_shares, mixture
 from seq2seq.layers.decoder import Decoder
+from seq2seq.layers.masking import reduced_mask
 from tests.layers import oracles
 from tests.layers.samples import close, normal, randomize
 
@@ -74,3 +75,49 @@ def test_begins_in_the_middle_and_can_begin_by_generating():
     randomize(copying)
     copying.begin_generating()
     close(1 - oracles.sigmoid(copying(inputs, weights).gate.numpy()), 0.0067, 1e-4)
+
+
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("beams", [1, BEAMS])
+def test_the_weight_of_a_window_is_shared_out_among_its_tokens(separate, beams):
+    """Windows of two tokens, one of them half padding and one all padding, against a loop over places."""
+    copying = Copying(separate, window=2)
+    copying.build([(None, None, 4), (None, None, 3)], (None, None, 5))
+    randomize(copying)
+    embedded, memory = normal(6, 2, 5, 3), normal(7, 2, 3, 5)
+    query, last = normal(8, 2 * beams, STEPS, 4), normal(9, 2 * beams, STEPS, 3)
+    memory_mask = np.array([[True, True, True], [True, False, False]])
+    weights = np.exp(normal(10, 2 * beams, STEPS, 3)) * np.repeat(memory_mask, beams, axis=0)[:, None]
+    source = copying.source(SOURCE_IDS, embedded, MASK, memory, memory_mask)
+    copies = copying([query, last], None if separate else tf.constant(weights), source=source)
+    assert copies.weights.shape == (2 * beams, STEPS, 5)
+    inner = copying.window_score.kernel.numpy()
+    for row, step in np.ndindex(2 * beams, STEPS):
+        sentence = row // beams
+        coarse = weights[row, step] / weights[row, step].sum()
+        if separate:
+            valid = memory[sentence][memory_mask[sentence]]
+            coarse = oracles.softmax(valid @ copying.score.kernel.numpy() @ query[row, step])
+        expected = np.zeros(5)
+        for window in range(memory_mask[sentence].sum()):
+            places = [place for place in (2 * window, 2 * window + 1) if place < 5 and MASK[sentence, place]]
+            shares = oracles.softmax(embedded[sentence][places] @ inner @ query[row, step])
+            expected[places] = coarse[window] * shares
+        close(copies.weights[row, step], expected, 1e-5)
+
+
+@pytest.mark.parametrize("window", [0, 1.5])
+def test_a_window_is_a_number_of_tokens(window):
+    with pytest.raises(ValueError, match=f"window must be a positive whole number, but is {window} instead"):
+        Copying(window=window)
+
+
+def test_windows_need_the_mask_of_their_tokens():
+    with pytest.raises(ValueError, match="copy_window must be 1 for a decoder that does not copy, but is 2 instead"):
+        Decoder(VOCABULARY, 4, 4, copy_window=2)
+    decoder = Decoder(VOCABULARY, 4, 4, copy="reuse", copy_window=2)
+    with pytest.raises(ValueError, match="source_mask must be given to a decoder that copies from windows of tokens"):
+        decoder(SOURCE_IDS, memory=normal(4, 2, 3, 4), source_ids=SOURCE_IDS)
+    memory = {"memory": normal(4, 2, 3, 4), "memory_mask": reduced_mask(MASK, 2)}
+    logits = decoder(SOURCE_IDS, **memory, source_ids=SOURCE_IDS, source_mask=MASK)
+    close(np.exp(logits).sum(-1), 1.0, 1e-5)

@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 
 from seq2seq.errors import ConfigError
-from seq2seq.model import Ensemble, load
+from seq2seq.inspection import trace
+from seq2seq.layers import Decoder, Encoder
+from seq2seq.model import Ensemble, Seq2Seq, load
 from seq2seq.model.build import build_model
 from seq2seq.text import PAD_ID, pad
 
@@ -50,6 +52,52 @@ def test_the_search_finds_what_the_model_says_and_attends_to_windows(model, opti
         log_probs = np.log(np.exp(logits[0]) / np.exp(logits[0]).sum(axis=-1, keepdims=True))
         np.testing.assert_allclose(log_probs[np.arange(len(found.token_ids)), found.token_ids],
                                    found.token_log_probs, atol=1e-4)  # fmt: skip
+
+
+class TestCopying:
+    """Tokens of a window are copied one by one, whatever the steps that attention reads."""
+
+    @pytest.fixture(scope="class", params=["reuse", "separate"])
+    @classmethod
+    def copying(cls, request, make_model):
+        model = make_model(model__copy={"mode": request.param}, **REDUCED)
+        random = np.random.default_rng(0)
+        model.set_weights([random.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])
+        return model
+
+    def test_probabilities_add_up_to_one_and_padding_changes_none(self, copying, toy_tokenizer):
+        ids = {"source_ids": pad(toy_tokenizer.encode_source(TEXTS)), "target_ids": pad([[5, 6, 3], [7, 3], [8, 9, 3]])}
+        log_probs = np.array(copying(ids))
+        np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1, atol=1e-5)
+        weights = np.array(copying.read_out(ids).copies.weights)
+        assert weights.shape == (3, 3, ids["source_ids"].shape[1])
+        np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-5)
+        assert not weights[np.broadcast_to((ids["source_ids"] == PAD_ID)[:, None], weights.shape)].any()
+        for more in (1, 3, 6):
+            padded = ids | {"source_ids": np.pad(ids["source_ids"], [(0, 0), (0, more)])}
+            np.testing.assert_allclose(copying(padded), log_probs, atol=1e-5)
+
+    def test_search_score_loss_and_trace_agree(self, copying, toy_tokenizer):
+        for found, text in zip(copying.generate(TEXTS, beam_size=3, max_length=9), TEXTS, strict=True):
+            ids = {"source_ids": pad(toy_tokenizer.encode_source([text])), "target_ids": np.array([found[0].token_ids])}
+            log_probs = np.array(copying(ids))[0, np.arange(len(found[0].token_ids)), found[0].token_ids]
+            np.testing.assert_allclose(found[0].token_log_probs, log_probs, atol=1e-4)
+            assert float(copying.loss_and_tokens(ids)[0]) == pytest.approx(-log_probs.sum(), rel=1e-4)
+        traced = trace(copying, TEXTS[0], "la kato")
+        assert traced.copying.weights.shape == (3, len(traced.source_tokens))
+        assert traced.attention.shape == (3, len(traced.memory_tokens))
+        score = copying.score([TEXTS[0]], ["la kato"])[0]
+        np.testing.assert_allclose(traced.log_probs, score.token_log_probs, atol=1e-5)
+
+    def test_a_file_holds_it(self, copying, tmp_path):
+        copying.save(tmp_path / "model.keras")
+        assert load(tmp_path / "model.keras").score(TEXTS, TEXTS) == copying.score(TEXTS, TEXTS)
+
+
+def test_a_decoder_copies_from_the_windows_of_its_encoder():
+    message = "copy_window of the decoder must be 2, the source tokens that a step of the encoder's memory stands for"
+    with pytest.raises(ValueError, match=message):
+        Seq2Seq(Encoder(4, front_end="mean", stride=2), Decoder(9, 6, 8, copy="reuse"))
 
 
 def test_a_file_holds_all_of_it(model, tmp_path):

@@ -117,7 +117,7 @@ class Copying(ExplicitMaskLayer):
         """What is compared with the decoder's output, once a sentence; None where attention is the context's."""
         return None if self.score is None else self.score.keys(memory)
 
-    def call(self, inputs: Any, weights: Any = None, source: CopySource | None = None) -> Copies:
+    def call(self, inputs: Any, weights: Any = None, source: Any = None) -> Copies:
         joined = ops.cast(ops.concatenate(inputs, axis=-1), "float32")
         gate = ops.matmul(joined, ops.cast(self.kernel, "float32")) + ops.cast(self.bias, "float32")
         if self.score is not None:

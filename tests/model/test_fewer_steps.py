@@ -57,10 +57,11 @@ def test_the_search_finds_what_the_model_says_and_attends_to_windows(model, opti
 class TestCopying:
     """Tokens of a window are copied one by one, whatever the steps that attention reads."""
 
-    @pytest.fixture(scope="class", params=["reuse", "separate"])
+    @pytest.fixture(scope="class", params=[("reuse", True), ("separate", False)], ids=["reuse, coverage", "separate"])
     @classmethod
     def copying(cls, request, make_model):
-        model = make_model(model__copy={"mode": request.param}, **REDUCED)
+        mode, coverage = request.param
+        model = make_model(model__copy={"mode": mode}, model__attention__coverage=coverage, **REDUCED)
         random = np.random.default_rng(0)
         model.set_weights([random.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])
         return model

@@ -10,6 +10,8 @@ import tensorflow as tf
 from seq2seq.text import END_ID
 from seq2seq.training import doctor
 from seq2seq.training.corpus import Corpus, create_batches, create_tokenizer
+from seq2seq.training.loop import Trainer
+from seq2seq.training.train import train
 
 MACHINE = [f"machine.{name}" for name in ("kernels", "precision", "parameters", "memory", "disk")]
 
@@ -82,6 +84,28 @@ def test_bad_lines_stop_the_run_and_hide_nothing(recipe, toy_pairs):
     assert found["train.pairs"].numbers["skipped"] == {"blank source": 1}
     assert found["tokens.limits"].numbers["pairs"] == 1
     assert "machine.disk" in found
+
+
+def test_sources_that_are_cut_are_told_of_each_corpus_and_by_the_run(recipe, toy_pairs, monkeypatch, capsys):
+    long, other = ("the cat " * 100, "la kato"), ("the dog " * 100, "la hundo")
+    config = recipe(
+        train=[*toy_pairs[:100], long, long], dev=[*toy_pairs[120:139], other], data__truncate="head_tail",
+        data__max_source_tokens=50,
+    )  # fmt: skip
+    found = diagnosed(config)
+    assert problems(found) == []
+    assert found["tokens.limits"].numbers["pairs"] == 0
+    counts = [found[f"tokens.{name}_cut"].numbers["count"] for name in ("train", "dev", "test")]
+    assert counts == [2, 1, 0]
+    assert found["tokens.train_cut"].text.startswith("2 sources are cut to 50 tokens (head_tail), 302 tokens (")
+    assert found["machine.memory"].numbers["peak_mb"] > 0
+    monkeypatch.setattr(Trainer, "run", lambda self: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(config)
+    told = capsys.readouterr().err
+    assert "2 with a source that was cut, 302 tokens left out (first: " in told
+    assert "dev: 1 of 20 sources cut to 50 tokens (head_tail), 151 tokens (" in told
+    assert "test: " not in told
 
 
 def test_bad_lines_that_are_skipped(recipe, toy_pairs):

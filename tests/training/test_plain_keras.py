@@ -85,6 +85,14 @@ def test_a_step_learns(toy_config, toy_tokenizer, toy_batches):
     ("changes", "words"),
     [
         ({"model__encoder__cell": "gru_simplified"}, "model.encoder.cell must be one of rnn, lstm, gru, gru_reset_"),
+        (
+            {"model__encoder__front_end": "max", "model__encoder__stride": 2},
+            "model.encoder.front_end must be none to compare with Keras, but is 'max' instead.",
+        ),
+        (
+            {"model__encoder__num_layers": 2, "model__encoder__pyramid": 2},
+            "model.encoder.pyramid must be 1 to compare with Keras, but is 2 instead.",
+        ),
         ({"model__context": "mean"}, "model.context must be attention to compare with Keras, but is 'mean' instead."),
         ({"model__attention__score": "local"}, "model.attention.score must be one of dot, general to compare"),
         ({"model__feeds": ["state", "input"]}, "model.feeds must be without input to compare with Keras, but is ['s"),

@@ -45,7 +45,8 @@ class PackedEncoder:
 
     def __init__(self, encoder: Encoder, embeddings: np.ndarray, precision: str) -> None:
         self._arithmetic = arithmetic_of(precision)
-        refuse_if(reasons_against_encoder(encoder, precision), precision)
+        joins = ["the encoder joins source steps"] if encoder.reduction > 1 else []
+        refuse_if(reasons_against_encoder(encoder, precision) + joins, precision)
         self._encoder = encoder
         self._directions = 1 + encoder.bidirectional
         self._vocabulary_size = len(embeddings)
@@ -77,11 +78,6 @@ class PackedEncoder:
                 )
             )
         self._table = _table(np.concatenate(tables), precision)
-
-    @property
-    def bound(self) -> float:
-        """The largest that a number of the memory can be."""
-        return 1.0 + (self._encoder.num_layers - 1) * self._encoder.residual
 
     def __call__(self, token_ids: Any, mask: Any) -> Any:
         """The memory, `(batch, source_steps, memory_units)`.
@@ -144,6 +140,11 @@ class PackedEncoder:
         start = tf.zeros([batch, directions, units])
         _, _, states = tf.while_loop(lambda time, *_: time < steps, step, (0, start, states))
         return tf.ensure_shape(states.stack(), [None, None, directions, units])
+
+
+def memory_bound(encoder: Encoder) -> float:
+    """The largest that a number of the memory can be, of an encoder of GRUs."""
+    return 1.0 + (encoder.num_layers - 1) * encoder.residual
 
 
 class PackedDecoder:
@@ -271,10 +272,8 @@ class PackedDecoder:
 
 
 def reasons_against_encoder(encoder: Encoder, precision: str) -> list[str]:
-    """Why an encoder cannot be packed in a precision; empty where it can."""
+    """Why an encoder cannot be packed in a precision, nor what reads its memory; empty where both can."""
     reasons = [] if encoder.cell == "gru" else [f"the encoder's cell is {encoder.cell!r}, not 'gru'"]
-    if encoder.reduction > 1:
-        reasons.append("the encoder joins source steps")
     return reasons + _reasons_against(encoder, precision)
 
 

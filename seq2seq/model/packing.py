@@ -9,7 +9,13 @@ from keras import ops
 
 from seq2seq.errors import ConfigError
 from seq2seq.layers import Decoder
-from seq2seq.layers.packed import PackedDecoder, PackedEncoder, reasons_against_decoder, reasons_against_encoder
+from seq2seq.layers.packed import (
+    PackedDecoder,
+    PackedEncoder,
+    memory_bound,
+    reasons_against_decoder,
+    reasons_against_encoder,
+)
 from seq2seq.text import PAD_ID
 
 if TYPE_CHECKING:
@@ -68,13 +74,18 @@ def _packed(model: "Seq2Seq", precision: str) -> Parts:
             f"weights cannot be packed in {precision}: {'; '.join(dict.fromkeys(reasons))}. Leave both out.",
             "decoding.precision",
         )
+    bound = memory_bound(model.encoder)
+    decoder = PackedDecoder(model.decoder, precision, bound)
+    if model.encoder.reduction > 1:
+        # It has few steps as it is, and there is one reading for the many steps of writing.
+        return _plain(model)._replace(decoder=decoder)
     encoder = PackedEncoder(model.encoder, ops.convert_to_numpy(model.embedding.embeddings), precision)
 
     def encode(source_ids: Any) -> tuple[Any, Any]:
         mask = source_ids != PAD_ID
         return encoder(source_ids, mask), mask
 
-    return Parts(encode, PackedDecoder(model.decoder, precision, encoder.bound), model.decoder)
+    return Parts(encode, decoder, model.decoder)
 
 
 def _fingerprint(models: Sequence["Seq2Seq"]) -> Any:

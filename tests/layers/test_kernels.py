@@ -235,9 +235,10 @@ def test_a_traced_step_holds_one_kernel_each_way_and_no_loop(monkeypatch, cell, 
     assert not [name for name in found if "While" in name]
 
 
-def test_encoder_and_decoder_hold_one_kernel_a_layer_and_direction_and_no_loop(monkeypatch):
+@pytest.mark.parametrize("joining", [{}, {"front_end": "convolution", "stride": 2, "pyramid": 2}], ids=["all", "fewer"])
+def test_encoder_and_decoder_hold_one_kernel_a_layer_and_direction_and_no_loop(monkeypatch, joining):
     monkeypatch.setattr(recurrent, "gpu_is_available", lambda: True)
-    encoder = Encoder(UNITS, num_layers=2)
+    encoder = Encoder(UNITS, num_layers=2, **joining)
     decoder = Decoder(7, 4, UNITS, context=AttentionContext("general"), num_layers=2, attend="between")
     encoder.build((None, None, FEATURES))
     decoder.build((None, None), (None, None, 2 * UNITS))
@@ -253,7 +254,8 @@ def test_encoder_and_decoder_hold_one_kernel_a_layer_and_direction_and_no_loop(m
     )
     def train(inputs, mask, token_ids):
         with tf.GradientTape() as tape:
-            logits = decoder(token_ids, memory=encoder(inputs, mask=mask), memory_mask=mask, training=True)
+            memory, memory_mask = encoder(inputs, mask=mask), encoder.memory_mask(mask)
+            logits = decoder(token_ids, memory=memory, memory_mask=memory_mask, training=True)
             loss = tf.reduce_sum(logits)
         return tape.gradient(loss, [variable.value for variable in variables])
 

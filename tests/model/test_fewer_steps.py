@@ -6,6 +6,7 @@ import pytest
 from seq2seq.errors import ConfigError
 from seq2seq.inspection import trace
 from seq2seq.layers import Decoder, Encoder
+from seq2seq.layers.packed import PackedEncoder
 from seq2seq.model import Ensemble, Seq2Seq, load
 from seq2seq.model.build import build_model
 from seq2seq.text import PAD_ID, pad
@@ -118,9 +119,15 @@ def test_models_that_join_more_and_fewer_tokens_vote(model, make_model):
             ensemble.generate(TEXTS, **options)
 
 
-def test_it_cannot_be_packed(model):
-    with pytest.raises(ConfigError, match="packed in bfloat16: the encoder joins source steps"):
-        model.translate(TEXTS, precision="bfloat16")
+@pytest.mark.parametrize("changes", [{}, {"model__copy": {"mode": "reuse"}}], ids=["writes", "copies"])
+def test_its_decoder_is_packed(make_model, changes):
+    model = make_model(**REDUCED, **changes)
+    options = {"beam_size": 1, "max_length": 6}
+    found, expected = (model.generate(TEXTS, precision=one, **options) for one in ("bfloat16", "float32"))
+    for (one,), (other,) in zip(found, expected, strict=True):
+        assert one.log_prob == pytest.approx(other.log_prob, abs=0.1)
+    with pytest.raises(ValueError, match="cannot be had: the encoder joins source steps"):
+        PackedEncoder(model.encoder, np.zeros((9, 16), "float32"), "float32")
 
 
 def test_training_teaches_it(model, make_model, toy_config, toy_tokenizer, toy_pairs):

@@ -45,9 +45,10 @@ def step_flops(model: Seq2Seq, source_lengths: Lengths, target_lengths: Lengths)
     weight matrix:
 
         encoder           6 S (|W| + |U|), each layer and direction, and 6 S |kernel| of a front end's convolution
-        decoder           6 T (|W| + |U|), each layer; 6 B |bridge|; 6 T |hidden layer of the readout|
+        decoder           6 T (|W| + |U|), each layer; 6 B |bridge|; 6 T |hidden layer of the readout|; 6 T |copy gate|
         readout and loss  6 T |output matrix|
-        attention         6 P (query size + memory size) for `dot`; other scores and contexts by their own products
+        attention         6 P (query size + memory size) for `dot`; other scores and contexts by their own products, and
+                          the score of a copy attention of its own
 
     Where the encoder joins source tokens, S and P of what lies above count the steps that remain.
 
@@ -73,15 +74,20 @@ def step_flops(model: Seq2Seq, source_lengths: Lengths, target_lengths: Lengths)
     memory = _joined(sources, encoder.reduction)
     source, target, places = int(memory.sum()), int(targets.sum()), int((memory * targets).sum())
     context = _context_flops(decoder.context, encoder.memory_units, decoder.units)
+    copying = decoder.copying
+    gate = 0 if copying is None else _flops_a_row(copying.kernel)
+    own = _ContextFlops()
+    if copying is not None and copying.score is not None:
+        own = _ContextFlops(source=_flops_a_row(copying.score.kernel), place=THERE_AND_BACK * decoder.units)
     bridges = sum(_flops_a_row(bridge.kernel) for bridge in decoder.bridges)
     steps = sum(_recurrent(layer) for layer in decoder.recurrent_layers) + _flops_a_row(decoder.readout.kernel)
     return StepFlops(
         encoder=_encoder(encoder, sources),
-        decoder=sentences * bridges + target * steps,
+        decoder=sentences * bridges + target * (steps + gate),
         attention=sentences * context.sentence
-        + source * context.source
+        + source * (context.source + own.source)
         + target * context.target
-        + places * context.place,
+        + places * (context.place + own.place),
         readout_and_loss=target * _flops_a_row(decoder.output_embeddings),
     )
 

@@ -40,6 +40,13 @@ def check_plain_keras(config: Config) -> None:
     if model.attention.score not in SCORES:
         expected = f"one of {', '.join(SCORES)} to compare with Keras"
         raise must_be(model.attention.key("score"), expected, model.attention.score, reason)
+    if model.attention.coverage:
+        raise must_be(model.attention.key("coverage"), "false to compare with Keras", True, reason)
+    if model.copy.mode != "none":
+        raise must_be(model.copy.key("mode"), "none to compare with Keras", model.copy.mode, reason)
+    if config.training.coverage_loss:
+        key = config.training.key("coverage_loss")
+        raise must_be(key, "0 to compare with Keras", config.training.coverage_loss, reason)
     if "input" in model.feeds:
         raise must_be(model.key("feeds"), "without input to compare with Keras", list(model.feeds), reason)
     if model.decoder.input_feeding:

@@ -79,6 +79,15 @@ def test_attention_between_layers_by_hand():
     assert found.decoder == 6 * (T * ((E + U) * U + (U + 2 * H + U) * U) + B * 2 * H * 2 * U + T * U * E)
 
 
+@pytest.mark.parametrize("copy", ["reuse", "separate"])
+def test_copying_by_hand(copy):
+    plain, found = (step_flops(tiny(copy=mode), *LENGTHS) for mode in ("none", copy))
+    gate, score = 6 * T * (U + 2 * H + E), 6 * (S * 2 * H * U + P * U)
+    assert found == plain._replace(
+        decoder=plain.decoder + gate, attention=plain.attention + score * (copy == "separate")
+    )
+
+
 def test_an_encoder_that_joins_steps_by_hand():
     """Sources of 4 and 2 tokens are 2 and 1 steps after a stride of 2, and 1 and 1 where the next layer joins two."""
     encoder = Encoder(H, 2, cell="rnn", front_end="convolution", stride=2, kernel_size=3, pyramid=2)

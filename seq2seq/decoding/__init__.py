@@ -5,7 +5,14 @@ from seq2seq.decoding.ensemble import ensemble_step
 from seq2seq.decoding.greedy import greedy_search
 from seq2seq.decoding.hypotheses import Hypotheses, Prefix, StepFunction
 from seq2seq.decoding.required import RequiredPhrases
-from seq2seq.decoding.rules import BannedPhrases, MinimumLength, NoRepeatedNgram, RepetitionPenalty, Rule
+from seq2seq.decoding.rules import (
+    BannedPhrases,
+    MinimumLength,
+    NoRepeatedNgram,
+    OnlyWhereAllowed,
+    RepetitionPenalty,
+    Rule,
+)
 from seq2seq.decoding.sampling import random_numbers, sample_search
 
 __all__ = [
@@ -13,6 +20,7 @@ __all__ = [
     "Hypotheses",
     "MinimumLength",
     "NoRepeatedNgram",
+    "OnlyWhereAllowed",
     "Prefix",
     "RepetitionPenalty",
     "RequiredPhrases",

@@ -62,6 +62,35 @@ class MinimumLength(NamedTuple):
         return tf.cond(tf.reduce_any(is_short), without_end, lambda: log_probs), state
 
 
+class OnlyWhereAllowed(NamedTuple):
+    """A token that only some sentences may take.
+
+    Attributes:
+        token_id: the token.
+        is_allowed: (batch,) bool.
+    """
+
+    token_id: int
+    is_allowed: tf.Tensor
+
+    def start(self, rows: tf.Tensor, longest: tf.Tensor) -> Any:
+        return ()
+
+    def for_sentences(self, sentences: tf.Tensor) -> OnlyWhereAllowed:
+        return self._replace(is_allowed=tf.gather(self.is_allowed, sentences))
+
+    def __call__(
+        self,
+        log_probs: tf.Tensor,
+        token_ids: tf.Tensor,
+        state: Any,
+        number_of_steps: tf.Tensor,
+    ) -> tuple[tf.Tensor, Any]:
+        is_allowed = per_row(self.is_allowed, tf.shape(log_probs)[0])
+        is_token = tf.range(tf.shape(log_probs)[1]) == self.token_id
+        return tf.where(is_token & ~is_allowed[:, tf.newaxis], MINUS_INFINITY, log_probs), state
+
+
 class NoRepeatedNgram(NamedTuple):
     """No sequence of `size` tokens comes twice in a hypothesis (Paulus et al. 2018, arXiv:1705.04304).
 

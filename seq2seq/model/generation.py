@@ -15,9 +15,10 @@ from seq2seq.errors import ConfigError, Seq2SeqError
 from seq2seq.model.hypothesis import Hypothesis
 from seq2seq.model.packing import Packing
 from seq2seq.model.search import Plan, compile_search, numbers_of
+from seq2seq.model.unknowns import UnknownPieces
 from seq2seq.model.wishes import Constraints, Vocabulary, Wish
 from seq2seq.model.workers import beside_each_other, count_workers
-from seq2seq.text import END_ID, PAD_ID, pad
+from seq2seq.text import END_ID, PAD_ID, UNKNOWN_ID, pad
 
 if TYPE_CHECKING:
     from seq2seq.model.seq2seq import Seq2Seq
@@ -43,6 +44,9 @@ class Generator:
         self._average = average
         self._searches: dict[Plan, Any] = {}
         self._packing = Packing(self._models)
+        # What one model copies of a source another must be able to read there too.
+        self._copy = all(model.decoder.copy != "none" for model in self._models)
+        self._unknown_pieces = UnknownPieces(self._models[0])
 
     def generate(
         self,
@@ -73,6 +77,7 @@ class Generator:
             required=any(one.required for one in constraints),
             banned=any(one.banned for one in constraints),
             attention=attention and all(model.decoder.context.reads_every_step for model in self._models),
+            unknown=self._copy and any(UNKNOWN_ID in ids for ids in source_ids[0]),
         )
         if plan.is_packed and self._packing.is_outdated():
             # What is packed is part of the compiled searches.
@@ -89,6 +94,8 @@ class Generator:
             inputs |= self._constraint_inputs([constraints[place] for place in batch], plan)
             if plan.has_shortlist:
                 inputs |= self._shortlist_inputs(sources[0], options)
+            if plan.has_unknown:
+                inputs["has_unknown"] = np.array([UNKNOWN_ID in ids for ids in sources[0]])
             if plan.sample:
                 indices = [first_index + kept[place] for place in batch]
                 inputs["random_numbers"] = random_numbers(
@@ -115,7 +122,10 @@ class Generator:
                 left_out = max(
                     len(every[place]) - len(read[place]) for every, read in zip(whole, source_ids, strict=True)
                 )
-                results[kept[place]] = [hypothesis._replace(left_out=left_out) for hypothesis in hypotheses]
+                found_here = [hypothesis._replace(left_out=left_out) for hypothesis in hypotheses]
+                results[kept[place]] = (
+                    self._unknown_pieces.restored(found_here, sources_kept[place]) if plan.has_unknown else found_here
+                )
             if progress is not None:
                 progress(len(batch))
         return results

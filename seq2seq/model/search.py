@@ -13,6 +13,7 @@ from seq2seq.decoding import (
     Hypotheses,
     MinimumLength,
     NoRepeatedNgram,
+    OnlyWhereAllowed,
     Prefix,
     RepetitionPenalty,
     RequiredPhrases,
@@ -54,10 +55,13 @@ class Plan(NamedTuple):
     attention: bool
     precision: str
     has_shortlist: bool
+    has_unknown: bool
 
     @classmethod
-    def of(cls, options: Decoding, *, prefix: bool, required: bool, banned: bool, attention: bool) -> "Plan":
-        """The plan that options ask for, and whether any sentence has a prefix or phrases."""
+    def of(
+        cls, options: Decoding, *, prefix: bool, required: bool, banned: bool, attention: bool, unknown: bool
+    ) -> "Plan":
+        """The plan that options ask for, and whether any sentence has a prefix, phrases or an unknown token to copy."""
         samples = options.mbr_samples or options.n_best
         return cls(
             rows=samples if options.sample else options.beam_size,
@@ -77,6 +81,7 @@ class Plan(NamedTuple):
             attention=attention,
             precision=options.precision,
             has_shortlist=options.shortlist > 0,
+            has_unknown=unknown,
         )
 
     @property
@@ -135,7 +140,7 @@ def compile_search(
             "start_id": START_ID,
             "end_id": END_ID,
             "pad_id": PAD_ID,
-            "banned_ids": (UNKNOWN_ID,),
+            "banned_ids": () if plan.has_unknown else (UNKNOWN_ID,),
             "rules": _rules(plan, inputs, vocabulary),
             "prefix": Prefix(inputs["prefix_ids"], inputs["prefix_lengths"]) if plan.has_prefix else None,
             "return_attention": plan.attention,
@@ -242,6 +247,8 @@ def _decoders(parts: Sequence[Parts], average: str, source_ids: Sequence[Any]) -
 
 def _rules(plan: Plan, inputs: dict[str, Any], vocabulary: Vocabulary) -> list[Rule]:
     rules: list[Rule] = []
+    if plan.has_unknown:
+        rules.append(OnlyWhereAllowed(UNKNOWN_ID, inputs["has_unknown"]))
     if plan.has_repetition_penalty:
         rules.append(RepetitionPenalty(inputs["repetition_penalty"], PAD_ID))
     if plan.has_minimum:

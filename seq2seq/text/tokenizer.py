@@ -159,6 +159,17 @@ class Tokenizer:
         end = row.index(END_ID) + 1 if END_ID in row else len(row)
         return [self._target.id_to_piece(i) for i in row[:end] if i not in (PAD_ID, START_ID)]
 
+    def join_target_pieces(self, pieces: Sequence[str]) -> str:
+        """The text of target pieces, of which any may be strange to the vocabulary: such a piece stands for itself.
+
+        Args:
+            pieces: pieces as `target_pieces` or `source_pieces` gives them, up to and with the first end.
+        """
+        end = self._target.id_to_piece(END_ID)
+        known = pieces[: pieces.index(end)] if end in pieces else pieces
+        # SentencePiece leaves the sign of a space in what it does not know.
+        return self._target.decode(list(known)).replace("▁", " ").strip(" ")
+
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tokenizer) and self.fingerprint == other.fingerprint
 

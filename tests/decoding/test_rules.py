@@ -8,6 +8,7 @@ from seq2seq.decoding import (
     BannedPhrases,
     MinimumLength,
     NoRepeatedNgram,
+    OnlyWhereAllowed,
     Prefix,
     RepetitionPenalty,
     beam_search,
@@ -38,6 +39,10 @@ RULES = {
     "minimum length": (
         [MinimumLength(tf.constant([0, 1, 2, 3, 4, 9]), END)],
         lambda sentence: [oracles.minimum_length([0, 1, 2, 3, 4, 9][sentence])],
+    ),
+    "one token here and there": (
+        [OnlyWhereAllowed(4, tf.constant([True, False] * 3))],
+        lambda sentence: [oracles.banned_sequence(4)] if sentence % 2 else [],
     ),
     "no unigram twice": ([NoRepeatedNgram(1)], lambda _: [oracles.no_repeated_ngram(1)]),
     "no bigram twice": ([NoRepeatedNgram(2)], lambda _: [oracles.no_repeated_ngram(2)]),

@@ -114,6 +114,38 @@ def test_greedy_packed_and_joined_searches_agree(make):
             np.testing.assert_allclose(one.log_prob, model.score([text], [one.text])[0].log_prob, atol=1e-4)
 
 
+def test_an_unknown_word_is_copied_as_it_stands_in_the_source(make):
+    model = make(model__copy={"mode": "separate"})
+    # Nothing but copies: whatever is written stands in the source.
+    model.decoder.copying.bias.assign([-50.0])
+    sources = ["zzz", "xx oro 字y", "oro nil"]
+    found = model.generate(sources, beam_size=12, n_best=12, max_length=3)
+    for source, hypotheses in zip(sources, found, strict=True):
+        for one in (one for one in hypotheses if one.log_prob > -30):
+            assert set(one.text.split()) <= set(source.split())
+            assert one.text == "".join(one.pieces).replace("</s>", "").replace("▁", " ").strip()
+            assert len(one.pieces) == len(one.token_ids)
+    assert "zzz" in [one.text for one in found[0]]
+    assert {"xx", "字y"} & {word for one in found[1] for word in one.text.split()}
+    one = next(one for one in found[1] if UNKNOWN_ID in one.token_ids)
+    ids = {"source_ids": pad(model.encode_sources([sources[1]])), "target_ids": pad([one.token_ids])}
+    weights = np.array(model.read_out(ids).copies.weights)[0]
+    for token, piece, row in zip(one.token_ids, one.pieces, weights, strict=True):
+        if token == UNKNOWN_ID:
+            assert piece == ("▁xx" if row[0] > row[2] else "▁字y")
+
+
+def test_an_unknown_word_that_the_source_has_not_is_never_written(make):
+    model = make()
+    model.decoder.copying.bias.assign([50.0])
+    bias = np.zeros(model.target_vocabulary_size, "float32")
+    bias[UNKNOWN_ID] = 30.0
+    model.decoder.readout.output_bias.assign(bias)
+    known, unknown = model.generate(["oro nil", "zzz"], max_length=4, beam_size=2)
+    assert UNKNOWN_ID not in known[0].token_ids
+    assert unknown[0].text.startswith("zzz")
+
+
 def test_files_and_twins_copy_alike(make, batch, tmp_path):
     model = make(model__copy={"mode": "separate", "force": True})
     model.save(tmp_path / "model.keras")

@@ -100,6 +100,13 @@ def test_ids_outside_the_vocabulary_are_named(tokenizers, bad, after):
         tokenizers["unigram"].target_pieces([bad])
 
 
+def test_pieces_of_the_source_can_stand_among_those_of_the_target(tokenizers):
+    for kind, tokenizer in tokenizers.items():
+        pieces = tokenizer.source_pieces("字字")
+        assert tokenizer.join_target_pieces(pieces) == "字字", kind
+        assert tokenizer.join_target_pieces([*pieces, "</s>", *pieces]) == "字字", kind
+
+
 def test_pieces_stand_one_for_one_beside_ids(corpus, tokenizers):
     for kind, tokenizer in tokenizers.items():
         processor = sentencepiece.SentencePieceProcessor(model_proto=tokenizer.models["joint.model"])

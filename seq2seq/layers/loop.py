@@ -32,20 +32,24 @@ def scan(
     """
     inputs = tf.convert_to_tensor(inputs)
     state = tf.nest.map_structure(tf.convert_to_tensor, state)
-    steps_first = tf.transpose(inputs, [1, 0, 2])
+    # Turned here and not in the loop, which then writes in the order in which it goes: all that exporters can follow.
+    steps_first = _turned(tf.transpose(inputs, [1, 0, 2]), reverse)
     steps = tf.shape(steps_first)[0]
     collected = [tf.TensorArray(spec.dtype, steps, element_shape=spec.shape) for spec in tf.nest.flatten(output_specs)]
 
     def body(index: Any, state: Any, collected: list[tf.TensorArray]) -> tuple[Any, Any, list[tf.TensorArray]]:
-        time = steps - 1 - index if reverse else index
-        outputs, state = step(steps_first[time], state)
+        outputs, state = step(steps_first[index], state)
         parts = zip(collected, tf.nest.flatten(outputs), strict=True)
-        return index + 1, state, [array.write(time, part) for array, part in parts]
+        return index + 1, state, [array.write(index, part) for array, part in parts]
 
     # XLA can go back only through a loop whose number of steps it is told.
     _, state, collected = tf.while_loop(
         lambda index, *_: index < steps, body, (0, state, collected), maximum_iterations=steps
     )
-    stacked = [array.stack() for array in collected]
+    stacked = [_turned(array.stack(), reverse) for array in collected]
     outputs = [tf.transpose(part, [1, 0, *range(2, part.shape.rank)]) for part in stacked]
     return tf.nest.pack_sequence_as(output_specs, outputs), state
+
+
+def _turned(steps_first: Any, reverse: bool) -> Any:
+    return tf.reverse(steps_first, [0]) if reverse else steps_first

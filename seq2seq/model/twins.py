@@ -13,7 +13,7 @@ def twin_of(model: "Seq2Seq", implementation: str, update_gate: str | None = Non
 
     Args:
         model: The model; it stays as it is.
-        implementation: As in `Recurrent`.
+        implementation: As in `Recurrent`; for a cell that the processor has no kernel for, `scan` is read as `raw`.
         update_gate: `keep` or `write`: how the twin's update gates are to be read, where its cells have any. None: as
             in the model.
 
@@ -22,7 +22,8 @@ def twin_of(model: "Seq2Seq", implementation: str, update_gate: str | None = Non
     """
     config = model.get_config()
     for part, layer in (("encoder", model.encoder), ("decoder", model.decoder)):
-        config[part]["config"]["implementation"] = implementation
+        has_kernel = bool(CELLS[layer.cell].kernel_name)
+        config[part]["config"]["implementation"] = implementation if has_kernel or implementation != "scan" else "raw"
         if update_gate is not None and issubclass(CELLS[layer.cell], UpdateGateCell):
             config[part]["config"]["update_gate"] = update_gate
     twin = type(model).from_config(config)

@@ -33,7 +33,10 @@ TENSORFLOW_ONLY_INSIDE_FUNCTIONS = {"cli"} | FRONT
 NEEDS_TENSORFLOW = {"tensorflow", "keras"}
 ROOMS_THAT_NEED_TENSORFLOW = {"layers", "decoding", "model", "training", "inspection", "export", "serving"}
 
-IN_ONE_FILE_EACH = {"matplotlib", "sacrebleu", "sacremoses", "rouge_score", "plotly", "tensorboard"}
+IN_ONE_FILE_EACH = {
+    *("matplotlib", "sacrebleu", "sacremoses", "rouge_score", "plotly", "tensorboard"),
+    *("tensorflow_text", "tf2onnx"),
+}
 
 IMPORTING_CALLS = {"importlib.import_module", "import_module", "__import__"}
 
@@ -144,6 +147,11 @@ def test_commands_import_tensorflow_only_when_they_run():
     assert not wrong, listed(wrong)
 
 
+def test_the_runner_imports_nothing_of_this_package_nor_tensorflow():
+    found = {one.package for one in ALL if one.file.name == "runner.py" and one.room == "export"}
+    assert found - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "sentencepiece"}
+
+
 @pytest.mark.parametrize("package", sorted(IN_ONE_FILE_EACH))
 def test_a_package_for_one_purpose_is_imported_by_one_file(package):
     importing = [found for found in ALL if found.package == package]
@@ -154,8 +162,10 @@ def test_packages_that_are_imported_are_this_one_the_standard_library_or_declare
     declared = {
         "cyclopts",
         "docstring_parser",
+        "h5py",
         "keras",
         "numpy",
+        "onnxruntime",
         "plotly",
         "rouge_score",
         "sacrebleu",
@@ -163,6 +173,8 @@ def test_packages_that_are_imported_are_this_one_the_standard_library_or_declare
         "sentencepiece",
         "tensorboard",
         "tensorflow",
+        "tensorflow_text",
+        "tf2onnx",
         "tqdm",
         "yaml",
     }

@@ -18,6 +18,7 @@ VERBS = {
     "compare": "Train variants of a recipe and compare them.",
     "doctor": "Say what is wrong with a recipe before it is trained.",
     "benchmark": "Measure how fast this machine trains.",
+    "export": "Write a trained model for TensorFlow alone or onnxruntime.",
     "inspect": "Look inside a trained model: its gates, states and gradients.",
 }
 

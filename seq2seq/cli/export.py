@@ -1,0 +1,71 @@
+"""`seq2seq export`: a trained model for other runtimes."""
+
+import itertools
+import pathlib
+from typing import Annotated, Any, Literal
+
+import cyclopts
+
+from seq2seq.cli.quiet import import_tensorflow
+from seq2seq.cli.search_options import AS_SAVED, SearchOptions
+from seq2seq.config.flags import Switch
+from seq2seq.errors import ConfigError, Seq2SeqError
+
+
+def export(
+    model: str,
+    /,
+    *,
+    format: Literal["saved_model", "onnx"],  # noqa: A002 - the word of the flag
+    output: str | None = None,
+    sentences: str | None = None,
+    most: int = 100,
+    ids: Switch = False,
+    attention: Switch = False,
+    search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
+) -> None:
+    """Write a model in a format that others run, and check on real sentences that it translates as before.
+
+    Args:
+        model: the model.keras of a run.
+        format: saved_model, for TensorFlow without this package: the whole translator, from strings to strings, and
+            from ids to ids; onnx, for onnxruntime: encoder and decoder step, and a script that translates with them,
+            which needs onnxruntime, sentencepiece and NumPy alone.
+        output: folder to write, which must not be there; left out: beside the model.
+        sentences: lines to check it on; may end in .gz; left out: the dev set of the model's recipe.
+        most: check on so many of them at most.
+        ids: of a SavedModel: leave out strings, and so the need for tensorflow-text wherever it is loaded.
+        attention: of a SavedModel: translations come with the attention to each source token.
+        search: how it is to search; left out: as the model was trained to.
+    """
+    if most < 1:
+        raise ConfigError(f"--most must be at least 1, but is {most} instead.")
+    import_tensorflow()
+    from seq2seq.export.exporting import export_model
+    from seq2seq.model import load
+
+    path = pathlib.Path(model)
+    folder = path.with_suffix(f".{format}") if output is None else pathlib.Path(output)
+    loaded = load(path)
+    options: dict[str, Any] = {"attention": attention, "strings": not ids} | search.given()
+    parity = export_model(loaded, folder, format, _sentences(loaded, sentences, most), **options)
+    print(parity)
+    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    print(f"{folder}: {format}, {size / 1e6:.1f} MB")
+
+
+def _sentences(model: Any, file: str | None, most: int) -> list[str]:
+    """The first lines of a file, or sources of the dev set."""
+    from seq2seq.text import read_lines
+
+    if file is not None:
+        return list(itertools.islice(read_lines(file), most))
+    from seq2seq.config import Config
+    from seq2seq.training.corpus import Corpus
+
+    try:
+        return Corpus(Config.from_dict(model.recipe)).dev().sources[:most]
+    except Seq2SeqError as error:
+        raise ConfigError(
+            f"--sentences must be given where the dev set of the model's recipe cannot be read, but is not. {error}"
+        ) from error

@@ -1,0 +1,84 @@
+"""An export from beginning to end: refused, or written under another name, compared with its model, and kept."""
+
+import dataclasses
+import json
+import pathlib
+import shutil
+from collections.abc import Sequence
+from typing import Any
+
+from seq2seq.errors import ConfigError
+from seq2seq.export.formats import FORMATS, VERSION, check_export
+from seq2seq.export.parity import Parity, compare
+from seq2seq.export.saved_model import translate_with_saved_model, write_saved_model
+from seq2seq.model import Seq2Seq
+
+DESCRIPTION = "export.json"
+"""File of every export that says what it is."""
+
+
+def export_model(
+    model: Seq2Seq,
+    folder: pathlib.Path,
+    export_format: str,
+    sentences: Sequence[str],
+    *,
+    attention: bool = False,
+    strings: bool = True,
+    **options: Any,
+) -> Parity:
+    """Write a model in another format, if it then does what the model does.
+
+    Args:
+        model: The model.
+        folder: Where to; must not be there.
+        export_format: One of `FORMATS`.
+        sentences: Real sources, on which the export and the model are compared.
+        attention: Whether translations come with their attention weights.
+        strings: Of a SavedModel: whether it takes and gives strings, too.
+        **options: Settings of `Decoding` that differ from the model's own.
+
+    Returns:
+        What the comparison found.
+
+    Raises:
+        ConfigError: A setting that the format cannot hold, with every reason; `folder` is there; no sentences.
+        MissingDependencyError: A package that writes or runs the format is not installed.
+        Seq2SeqError: The export does not do what the model does; nothing is written.
+    """
+    if export_format not in FORMATS:
+        raise ConfigError(f"format must be one of {', '.join(FORMATS)}, but is {export_format!r} instead.")
+    if folder.exists():
+        raise ConfigError(f"{folder}: is there already. Remove it, or give another --output.")
+    if not sentences:
+        raise ConfigError("sentences must be some sources to check the export on, but are none instead.")
+    decoding = model.decoding.replaced(**options)
+    check_export(export_format, model, decoding)
+    unfinished = folder.with_name(f".{folder.name}.unfinished")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    try:
+        description: dict[str, Any] = {"version": VERSION, "format": export_format, "decoding": decoding.to_dict()}
+        if export_format == "onnx":
+            from seq2seq.export.onnx_files import translate_with_onnx, write_onnx
+
+            description |= write_onnx(model, decoding, unfinished)
+            _describe(unfinished, description)
+            found = translate_with_onnx(unfinished, sentences)
+        else:
+            write_saved_model(model, decoding, unfinished, attention=attention, strings=strings)
+            found = translate_with_saved_model(unfinished, model, sentences)
+        # In float32: an export in fewer bits is held against what was trained.
+        ours = model.generate(sentences, **dataclasses.asdict(decoding) | {"precision": "float32"})
+        parity = compare(sentences, ours, found)
+        parity.check(decoding.precision)
+        numbers = {name: getattr(parity, name) for name in ("sentences", "identical", "score_difference")}
+        _describe(unfinished, description | {"parity": numbers})
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        unfinished.replace(folder)
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return parity
+
+
+def _describe(folder: pathlib.Path, description: dict[str, Any]) -> None:
+    (folder / DESCRIPTION).write_text(json.dumps(description, indent=1), "utf-8")

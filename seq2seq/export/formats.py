@@ -1,0 +1,65 @@
+"""What each format can hold, said before any work is done."""
+
+from typing import TYPE_CHECKING
+
+from seq2seq.config import Decoding
+from seq2seq.errors import ConfigError
+
+if TYPE_CHECKING:
+    from seq2seq.model import Seq2Seq
+
+FORMATS = ("saved_model", "onnx")
+
+VERSION = 1
+"""Of the files that exports consist of; a runner refuses a later one."""
+
+ONLY_IN_PYTHON = {
+    "sample": "random numbers are drawn in Python",
+    "shortlist": "the words of a shortlist are looked up in Python",
+    "prefix": "a prefix is cut into tokens in Python",
+    "required_phrases": "phrases are cut into tokens in Python",
+    "banned_phrases": "phrases are cut into tokens in Python",
+}
+"""Settings of the search that no export has, and why."""
+
+NOT_IN_THE_RUNNER = ("no_repeat_ngram_size", "repetition_penalty", "beam_groups")
+"""Settings that the runner for onnxruntime, which searches in NumPy, does not have either."""
+
+PRECISIONS = {"saved_model": ("float32", "bfloat16", "int8"), "onnx": ("float32", "int8")}
+
+
+def check_export(export_format: str, model: "Seq2Seq", options: Decoding) -> None:
+    """Refuse what a format cannot hold, with every reason at once.
+
+    Args:
+        export_format: One of `FORMATS`.
+        model: What is to be exported.
+        options: How it is to search.
+
+    Raises:
+        ConfigError: There are reasons.
+        ModelFileError: The model has no tokenizer.
+    """
+    model.require_tokenizer()
+    reasons = [
+        f"decoding.{name} must be left out, since {why}"
+        for name, why in ONLY_IN_PYTHON.items()
+        if getattr(options, name) != _default(name)
+    ]
+    if options.precision not in PRECISIONS[export_format]:
+        known = " or ".join(PRECISIONS[export_format])
+        reasons.append(f"decoding.precision must be {known}, but is {options.precision!r}")
+    if export_format == "onnx":
+        reasons += [
+            f"decoding.{name} must be {_default(name)}, since the runner's search has nothing like it"
+            for name in NOT_IN_THE_RUNNER
+            if getattr(options, name) != _default(name)
+        ]
+        if model.compute_dtype != "float32":
+            reasons.append(f"the model must compute in float32, but computes in {model.compute_dtype}")
+    if reasons:
+        raise ConfigError(f"{export_format} cannot hold this: {'; '.join(reasons)}.")
+
+
+def _default(name: str) -> object:
+    return getattr(Decoding(), name)

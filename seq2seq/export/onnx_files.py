@@ -1,0 +1,97 @@
+"""ONNX: the encoder and the step of the decoder as two graphs, the tokenizer, and a script that translates."""
+
+import logging
+import pathlib
+import shutil
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from seq2seq.config import Decoding
+from seq2seq.errors import MissingDependencyError
+from seq2seq.export.steps import Steps
+from seq2seq.model import Seq2Seq
+from seq2seq.model.twins import twin_of
+
+OPSET = 18
+"""The version of ONNX' operations; onnxruntime has had it since 1.14."""
+
+ENCODER, DECODER = "encoder.onnx", "decoder.onnx"
+
+
+def write_onnx(model: Seq2Seq, options: Decoding, folder: pathlib.Path) -> dict[str, Any]:
+    """Write the two graphs, for batches and sentences of any size, and what stands around them.
+
+    `encoder.onnx`: from `source_ids`, `(batch, source_steps)` int32, to what `Steps.encode` gives. `decoder.onnx`: from
+    that, `token_ids`, `(rows,)` int32, and `count`, () int32, to `logits`, the states as `next_state_0`, ...,
+    `attention_weights` where there are any, and the `count` best tokens of each row, `best_ids` and `best_log_probs`.
+    With `precision` int8, matrices are kept in 8 bits, a scale for each column, and what they multiply is rounded to 8
+    bits when the graph runs.
+
+    Args:
+        model: The model.
+        options: How the runner searches, and in which precision.
+        folder: Where to.
+
+    Returns:
+        What the runner must know of the graphs.
+
+    Raises:
+        MissingDependencyError: There is no tf2onnx or no onnxruntime.
+    """
+    convert = _converter(options.precision == "int8")
+    # Step by step: what a kernel does with whole sequences no converter understands.
+    steps = Steps(twin_of(model, "raw"))
+    folder.mkdir(parents=True)
+    tensors = {name: spec for name, spec in steps.step_specs.items() if name != "token_ids"}
+
+    def encode(source_ids: Any) -> dict[str, Any]:
+        return _named(steps.encode(source_ids))
+
+    def step(token_ids: Any, count: Any, *values: Any) -> dict[str, Any]:
+        outputs = steps.step(token_ids, **dict(zip(tensors, values, strict=True)))
+        log_probs = tf.nn.log_softmax(outputs["logits"])
+        best = tf.math.top_k(log_probs, tf.minimum(count, log_probs.shape[-1]))
+        return _named(outputs | {"best_ids": best.indices, "best_log_probs": best.values})
+
+    convert(encode, [steps.encode_spec], folder / ENCODER)
+    specs = [steps.step_specs["token_ids"], tf.TensorSpec([], tf.int32, "count"), *tensors.values()]
+    convert(step, specs, folder / DECODER)
+    for name, content in model.require_tokenizer().models.items():
+        (folder / name).write_bytes(content)
+    shutil.copy(pathlib.Path(__file__).with_name("runner.py"), folder / "translate.py")
+    return {"context": steps.context_names, "states": steps.state_names, "attention": steps.has_attention}
+
+
+def translate_with_onnx(folder: pathlib.Path, sources: Sequence[str]) -> list[tuple[str, float]]:
+    """The best translation of each source and its score, by an export as it lies on the disk."""
+    from seq2seq.export.runner import Translator
+
+    return [(found[0].text, found[0].score) for found in Translator(folder).generate(sources)]
+
+
+def _converter(has_8_bits: bool) -> Callable[[Callable[..., Any], list[tf.TensorSpec], pathlib.Path], None]:
+    try:
+        import tf2onnx
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"Writing ONNX needs tf2onnx and onnxruntime, but {error.name} is not installed. Install both with pip "
+            "install 'seq2seq[onnx]'."
+        ) from error
+    # It tells of each of its many passes.
+    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+
+    def convert(function: Callable[..., Any], specs: list[tf.TensorSpec], path: pathlib.Path) -> None:
+        graph = tf.function(function, specs, autograph=False)
+        tf2onnx.convert.from_function(graph, specs, opset=OPSET, output_path=str(path))
+        if has_8_bits:
+            options = {"EnableSubgraph": True, "MatMulConstBOnly": True}
+            quantize_dynamic(path, path, per_channel=True, weight_type=QuantType.QInt8, extra_options=options)
+
+    return convert
+
+
+def _named(tensors: dict[str, Any]) -> dict[str, Any]:
+    return {name: tf.identity(tensor, name) for name, tensor in tensors.items()}

@@ -1,0 +1,156 @@
+"""A SavedModel: the whole translator, from strings or ids on, for a TensorFlow that has never heard of this package.
+
+Its graphs run the processor's own code whatever machine they were made on: traced where there is a GPU, they would hold
+cuDNN's kernels, and run nowhere else.
+"""
+
+import pathlib
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from seq2seq.config import Decoding
+from seq2seq.errors import MissingDependencyError
+from seq2seq.export.steps import Steps
+from seq2seq.model import Seq2Seq
+from seq2seq.model.packing import Packing
+from seq2seq.model.search import Plan, compile_search, numbers_of
+from seq2seq.model.twins import twin_of
+from seq2seq.model.wishes import Vocabulary
+from seq2seq.text import END_ID, PAD_ID, Tokenizer, pad
+
+BLANK = r"[\s\p{Z}\x{1c}-\x{1f}\x{85}]*"
+"""What Python takes for white space."""
+
+BATCH = 64
+
+
+def write_saved_model(
+    model: Seq2Seq, options: Decoding, folder: pathlib.Path, *, attention: bool = False, strings: bool = True
+) -> None:
+    """Write a SavedModel.
+
+    Its signatures: `encode` and `step` of `Steps`; `translate_ids`, from `source_ids` `(batch, source_steps)`, each
+    ended by an end token and padded with zeros, to `token_ids` `(batch, n_best, target_steps)`, `lengths`, `scores`,
+    `log_probs` and `token_log_probs`, with `attention_weights` where they are asked for; and `translate`, the default,
+    from `sources` `(batch,)` to `texts` `(batch, n_best)` and all of these, and the `source_ids` that attention is to.
+
+    Args:
+        model: The model.
+        options: How it searches.
+        folder: Where to.
+        attention: Whether the translations come with their attention weights.
+        strings: Whether `translate` is there; the graph then needs tensorflow-text wherever it is loaded.
+
+    Raises:
+        MissingDependencyError: There is no tensorflow-text.
+    """
+    twin = twin_of(model, "scan")
+    steps = Steps(twin)
+    translator = _Translator(twin, options, attention)
+    specs = steps.step_specs
+    signatures = {
+        "translate_ids": tf.function(translator.translate_ids, [steps.encode_spec], autograph=False),
+        "encode": tf.function(steps.encode, [steps.encode_spec], autograph=False),
+        "step": tf.function(lambda **tensors: steps.step(**tensors), autograph=False).get_concrete_function(**specs),
+    }
+    saved = tf.Module()
+    # The packed parts hold copies of theirs in the graph.
+    saved.weights = [weight.value for weight in twin.weights]
+    if strings:
+        text = _Text(model.require_tokenizer())
+        saved.tokenizers = text.tokenizers
+        signatures["translate"] = tf.function(
+            lambda sources: text.translate(translator, sources),
+            [tf.TensorSpec([None], tf.string, "sources")],
+            autograph=False,
+        )
+    signatures["serving_default"] = signatures["translate" if strings else "translate_ids"]
+    # The kernels' own gradients are of no use here, and read what only a graph in training keeps.
+    no_gradients = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    tf.saved_model.save(saved, str(folder), signatures, no_gradients)
+
+
+def translate_with_saved_model(folder: pathlib.Path, model: Seq2Seq, sources: Sequence[str]) -> list[tuple[str, float]]:
+    """The best translation of each source and its score, by an export as it lies on the disk."""
+    exported = tf.saved_model.load(str(folder)).signatures
+    tokenizer = model.require_tokenizer()
+    results: dict[int, tuple[str, float]] = {}
+    order = sorted(range(len(sources)), key=lambda place: len(sources[place]))
+    for start in range(0, len(order), BATCH):
+        places = order[start : start + BATCH]
+        batch = [sources[place] for place in places]
+        if "translate" in exported:
+            found = exported["translate"](sources=tf.constant(batch))
+            texts = [text.decode("utf-8") for text in found["texts"][:, 0].numpy()]
+        else:
+            found = exported["translate_ids"](source_ids=tf.constant(pad(tokenizer.encode_source(batch))))
+            texts = tokenizer.decode_target(found["token_ids"][:, 0].numpy())
+        results |= dict(zip(places, zip(texts, found["scores"][:, 0].numpy().tolist(), strict=True), strict=True))
+    return [results[place] for place in range(len(sources))]
+
+
+class _Translator:
+    """The search on a model, from ids on, as a graph."""
+
+    def __init__(self, model: Seq2Seq, options: Decoding, attention: bool) -> None:
+        self._options = options
+        has_attention = attention and model.decoder.context.reads_every_step
+        plan = Plan.of(options, prefix=False, required=False, banned=False, attention=has_attention)
+        parts = Packing([model]).parts(options.precision, plan.is_packed)
+        vocabulary = Vocabulary(model.require_tokenizer())
+        self._search = compile_search(parts, "log_probs", vocabulary, plan, self._inputs(tf.zeros([1, 1], tf.int32)))
+
+    def translate_ids(self, source_ids: Any, is_blank: Any = False) -> dict[str, Any]:
+        """Translations by name; a blank source has an empty one."""
+        found = self._search(self._inputs(source_ids, is_blank))
+        return {name: tensor for name, tensor in found._asdict().items() if tensor is not None}
+
+    def _inputs(self, source_ids: Any, is_blank: Any = False) -> dict[str, Any]:
+        options = self._options
+        lengths = tf.math.count_nonzero(source_ids != PAD_ID, axis=1, dtype=tf.int32)
+        limits = _times(options.max_length_ratio, lengths) + options.max_length_extra
+        numbers = tf.nest.map_structure(tf.constant, numbers_of(options))
+        return numbers | {
+            "source_ids": [source_ids],
+            "max_steps": tf.where(is_blank, 0, tf.clip_by_value(limits, 1, options.max_length)),
+            "min_steps": tf.maximum(_times(options.min_length_ratio, lengths), options.min_length),
+        }
+
+
+class _Text:
+    """What stands before and behind the ids: SentencePiece, as operations of a graph.
+
+    Raises:
+        MissingDependencyError: There is no tensorflow-text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        try:
+            import tensorflow_text
+        except ImportError as error:
+            raise MissingDependencyError(
+                "Strings in a SavedModel need tensorflow-text. Install it with pip install 'seq2seq[saved_model]', or "
+                "export ids alone with --ids."
+            ) from error
+        first, *second = tokenizer.models.values()
+        self._source = tensorflow_text.SentencepieceTokenizer(first, add_eos=True)
+        self._target = tensorflow_text.SentencepieceTokenizer(second[0]) if second else self._source
+        self.tokenizers = [self._source, self._target]
+
+    def translate(self, translator: _Translator, sources: Any) -> dict[str, Any]:
+        """Texts, and all that the translator says of them."""
+        is_blank = tf.strings.regex_full_match(sources, BLANK)
+        source_ids = self._source.tokenize(sources).to_tensor(PAD_ID)
+        found = translator.translate_ids(source_ids, is_blank)
+        token_ids = tf.reshape(found["token_ids"], [-1, tf.shape(found["token_ids"])[2]])
+        is_text = (token_ids != PAD_ID) & (token_ids != END_ID)
+        texts = self._target.detokenize(tf.ragged.boolean_mask(token_ids, is_text))
+        texts = tf.strings.regex_replace(texts, "^ +| +$", "")
+        return {"texts": tf.reshape(texts, tf.shape(found["scores"])), "source_ids": source_ids} | found
+
+
+def _times(ratio: float, lengths: Any) -> Any:
+    """The whole part of the product, in the numbers that Python computes in."""
+    return tf.cast(tf.constant(ratio, tf.float64) * tf.cast(lengths, tf.float64), tf.int32)

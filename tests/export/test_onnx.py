@@ -1,0 +1,155 @@
+"""ONNX: the graphs compute what the layers do, and the runner finds what our search finds, without TensorFlow."""
+
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seq2seq.export import onnx_files, runner
+from seq2seq.export.exporting import export_model
+from seq2seq.export.steps import Steps
+
+SEARCHES = [
+    {"beam_size": 5, "n_best": 3},
+    {"beam_size": 1},
+    {"beam_size": 1, "coverage_penalty": "wu"},
+    {"beam_size": 4, "n_best": 4, "length_penalty": "wu", "coverage_penalty": "wu", "coverage_penalty_beta": 0.7},
+    {"beam_size": 4, "n_best": 2, "length_penalty": "reward", "coverage_penalty": "summary", "min_length": 9},
+    {"beam_size": 3, "length_penalty": "none", "max_length": 4, "min_length_ratio": 0.9, "batch_tokens": 64},
+]
+
+
+@pytest.fixture(scope="module")
+def sources(toy_pairs):
+    return [source for source, _ in toy_pairs[:40]] + ["", "the unseen cat sees", "\u3000 "]
+
+
+@pytest.fixture(scope="module")
+def folder(trained, sources, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("export") / "toy.onnx"
+    parity = export_model(trained, folder, "onnx", sources)
+    assert parity.identical == parity.sentences
+    return folder
+
+
+@pytest.fixture(scope="module")
+def translator(folder):
+    return runner.Translator(folder, threads=1)
+
+
+@pytest.mark.parametrize("options", SEARCHES, ids=lambda options: "-".join(map(str, options.values())))
+def test_the_search_in_numpy_finds_what_ours_finds(trained, translator, sources, options):
+    expected = trained.generate(sources, attention=True, **options)
+    for ours, theirs in zip(expected, translator.generate(sources, attention=True, **options), strict=True):
+        assert [found.token_ids for found in theirs] == [found.token_ids for found in ours]
+        for found, right in zip(theirs, ours, strict=True):
+            assert found.text == right.text
+            assert (found.score, found.log_prob) == pytest.approx((right.score, right.log_prob), abs=1e-4)
+            np.testing.assert_allclose(found.token_log_probs, right.token_log_probs, atol=1e-4)
+            if right.attention_weights is not None:
+                np.testing.assert_allclose(found.attention_weights, right.attention_weights, atol=1e-4)
+
+
+def test_what_a_sentence_gets_does_not_depend_on_the_others(translator, sources):
+    together = translator.translate(sources)
+    assert together == [translator.translate([source])[0] for source in sources]
+
+
+def test_lines_in_lines_out_without_tensorflow(trained, folder, sources, tmp_path):
+    """The script of the export, in a process that can import neither TensorFlow nor this package."""
+    code = (
+        "import sys, runpy\n"
+        "sys.modules.update(dict.fromkeys(['tensorflow', 'keras', 'seq2seq']))\n"
+        "sys.argv = ['translate.py', '--n-best', '2', '--window', '7']\n"
+        f"runpy.run_path({str(folder / 'translate.py')!r}, run_name='__main__')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input="\n".join(sources).encode(), capture_output=True, check=False, cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    lines = done.stdout.decode().split("\n")[:-1]
+    expected = trained.generate(sources, n_best=2)
+    assert lines == [text for found in expected for text in ([one.text for one in found] + [""])[:2]]
+
+
+def test_importing_the_runner_leaves_tensorflow_alone():
+    code = "import sys, seq2seq.export.runner; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
+    root = pathlib.Path(runner.__file__).parents[2]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_the_runner_says_what_it_cannot_do(translator, folder, tmp_path):
+    with pytest.raises(ValueError, match=r"options must be some of beam_size, .*, but are sample instead\."):
+        translator.generate(["a"], sample=True)
+    with pytest.raises(ValueError, match=r"n_best must be from 1 to beam_size \(2\), but is 3 instead\."):
+        translator.generate(["a"], beam_size=2, n_best=3)
+    shutil.copytree(folder, tmp_path / "later")
+    description = json.loads((folder / "export.json").read_text("utf-8"))
+    (tmp_path / "later" / "export.json").write_text(json.dumps(description | {"version": 99}), "utf-8")
+    with pytest.raises(
+        ValueError,
+        match=r"must be an export to onnx of version 1 or less, but is one to onnx of version 99 instead\. Run the "
+        r"translate\.py beside it\.",
+    ):
+        runner.Translator(tmp_path / "later")
+
+
+def test_without_tf2onnx_it_says_what_to_install(trained, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tf2onnx", None)
+    with pytest.raises(
+        onnx_files.MissingDependencyError,
+        match=r"Writing ONNX needs tf2onnx and onnxruntime, but tf2onnx is not installed\. Install both with pip "
+        r"install 'seq2seq\[onnx\]'\.",
+    ):
+        export_model(trained, tmp_path / "out", "onnx", ["the cat"])
+
+
+def outputs_of(session, feeds):
+    return dict(zip([output.name for output in session.get_outputs()], session.run(None, feeds), strict=True))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "settings",
+    [{"model__context": name} for name in ("last", "projected", "mean", "max", "sum", "attentive")]
+    + [
+        {"model__attention__score": name}
+        for name in ("scaled_dot", "general", "additive", "location", "local", "multi_head")
+    ]
+    + [
+        {"model__encoder__cell": cell, "model__decoder__cell": cell, "model__encoder__num_layers": 2}
+        for cell in ("rnn", "lstm", "gru_simplified", "gru_reset_before")
+    ]
+    + [
+        {"model__decoder__attend": "between", "model__decoder__num_layers": 2},
+        {"model__feeds": ["input", "state"], "model__decoder__input_feeding": True},
+    ],
+    ids=lambda settings: "-".join(str(value) for value in settings.values()),
+)
+def test_every_architecture(make_model, settings, tmp_path):
+    model = make_model(**settings)
+    random = np.random.default_rng(3)
+    model.set_weights([random.normal(scale=0.5, size=weight.shape) for weight in model.get_weights()])
+    onnx_files.write_onnx(model, model.decoding, tmp_path / "out")
+    encoder, decoder = (runner._session(tmp_path / "out" / f"{name}.onnx", 1) for name in ("encoder", "decoder"))
+    ids = np.array([[5, 6, 7, 3], [9, 3, 0, 0]], np.int32)
+    steps = Steps(model)
+    expected = {name: np.array(value) for name, value in steps.encode(tf.constant(ids)).items()}
+    found = outputs_of(encoder, {"source_ids": ids})
+    for name, value in expected.items():
+        np.testing.assert_allclose(found[name], value, atol=1e-5)
+    beams = {name: np.repeat(expected[name], 3, axis=0) for name in steps.state_names}
+    feeds = {name: expected[name] for name in steps.context_names} | beams
+    feeds["token_ids"] = random.integers(2, 50, 6).astype(np.int32)
+    right = steps.step(**{name: tf.constant(value) for name, value in feeds.items()})
+    names = [value.name for value in decoder.get_inputs()]
+    # A context that is read once has no mask that a step would need.
+    feeds = {name: value for name, value in (feeds | {"count": np.array(4, np.int32)}).items() if name in names}
+    found = outputs_of(decoder, feeds)
+    for name, value in right.items():
+        np.testing.assert_allclose(found[name], np.array(value), atol=1e-5)

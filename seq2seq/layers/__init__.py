@@ -11,6 +11,7 @@ from seq2seq.layers.context import (
 )
 from seq2seq.layers.decoder import Decoder
 from seq2seq.layers.encoder import Encoder
+from seq2seq.layers.final_state import FinalStateDecoder, FinalStateEncoder
 from seq2seq.layers.front_end import FrontEnd
 from seq2seq.layers.interchange import from_keras, from_torch, to_keras, to_torch
 from seq2seq.layers.readout import Readout
@@ -21,6 +22,8 @@ __all__ = [
     "AttentiveContext",
     "Decoder",
     "Encoder",
+    "FinalStateDecoder",
+    "FinalStateEncoder",
     "FrontEnd",
     "GRUCell",
     "GRUResetBeforeCell",

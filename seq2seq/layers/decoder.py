@@ -170,14 +170,22 @@ class Decoder(ExplicitMaskLayer):
             )
             for index in range(num_layers)
         ]
-        self.bridges = [
-            keras.layers.Dense(units, activation="tanh", name=f"bridge_{index}_{part}", **policy)
+        self.bridges = self._create_bridges()
+        self.readout = self._create_readout()
+        self.copying = None if copy == "none" else Copying(copy == "separate", copy_window, name="copying", **policy)
+
+    def _create_bridges(self) -> list[keras.Layer]:
+        return [
+            keras.layers.Dense(self.units, activation="tanh", name=f"bridge_{index}_{part}", dtype=self.dtype_policy)
             for index, layer in enumerate(self.recurrent_layers)
             for part in range(layer.cell.num_states)
             if "state" in self.feeds
         ]
-        self.readout = Readout(vocabulary_size, self.readout_size, tied=tie_output, name="readout", **policy)
-        self.copying = None if copy == "none" else Copying(copy == "separate", copy_window, name="copying", **policy)
+
+    def _create_readout(self) -> Readout:
+        return Readout(
+            self.vocabulary_size, self.readout_size, tied=self.tie_output, name="readout", dtype=self.dtype_policy
+        )
 
     def _check_choices(self) -> None:
         if not isinstance(self.num_layers, int) or self.num_layers < 1:

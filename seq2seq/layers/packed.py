@@ -289,7 +289,7 @@ def reasons_against_decoder(decoder: Decoder, precision: str) -> list[str]:
 
 
 def _reasons_against(layer: Any, precision: str) -> list[str]:
-    reasons = []
+    reasons = [] if type(layer) in (Encoder, Decoder) else [f"a {type(layer).__name__} computes in its own way"]
     if layer.compute_dtype != "float32":
         reasons.append(f"the model computes in {layer.compute_dtype} anyway")
     if precision == "int8" and not has_int8():

@@ -4,6 +4,7 @@ from seq2seq.model.archive import load, save
 from seq2seq.model.build import build_model
 from seq2seq.model.ensemble import Ensemble
 from seq2seq.model.hypothesis import Hypothesis
+from seq2seq.model.imported import Tokens, from_keras, from_torch
 from seq2seq.model.scoring import PairScore, perplexity
 from seq2seq.model.seq2seq import Seq2Seq
 from seq2seq.model.workers import give_each_operation_one_thread
@@ -13,7 +14,10 @@ __all__ = [
     "Hypothesis",
     "PairScore",
     "Seq2Seq",
+    "Tokens",
     "build_model",
+    "from_keras",
+    "from_torch",
     "give_each_operation_one_thread",
     "load",
     "perplexity",

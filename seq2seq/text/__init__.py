@@ -5,6 +5,7 @@ from seq2seq.text.corpora import CorpusReport, Pair, Row, read_columns, read_pai
 from seq2seq.text.encoded import EncodedCorpus
 from seq2seq.text.encoding import encode_corpus, fingerprint_files
 from seq2seq.text.findings import Finding
+from seq2seq.text.given_tokens import tokenizer_from_tokens
 from seq2seq.text.ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 from seq2seq.text.lines import Line, Problem, read_lines, scan_lines, scan_stream
 from seq2seq.text.prefetch import prefetch, windows
@@ -41,6 +42,7 @@ __all__ = [
     "read_pairs",
     "scan_lines",
     "scan_stream",
+    "tokenizer_from_tokens",
     "train_tokenizer",
     "windows",
 ]

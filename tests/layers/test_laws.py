@@ -18,6 +18,8 @@ from seq2seq.layers import (
     AttentiveContext,
     Decoder,
     Encoder,
+    FinalStateDecoder,
+    FinalStateEncoder,
     FrontEnd,
     GRUCell,
     LastContext,
@@ -133,6 +135,17 @@ CASES = {
         {"feeds": ("input", "state", "readout"), "readout_size": 7, "cell": "gru_reset_before", "update_gate": "write"}
     ),
     "decoder_input_feeding": decoder({"input_feeding": True, "tie_output": True, "cell": "gru_simplified"}),
+    "encoder_final_state": Case(
+        lambda **policy: FinalStateEncoder(3, num_layers=2, cell="lstm", dropout=0.3, **policy),
+        SEQUENCES,
+        (("inputs", "mask"),),
+        drops=True,
+    ),
+    "decoder_final_state": Case(
+        lambda **policy: FinalStateDecoder(9, 5, UNITS // 2, **policy),
+        {"token_ids": TOKENS, "memory": SEQUENCE, "memory_mask": MASK},
+        (("token_ids",), ("memory", "memory_mask")),
+    ),
     "decoder_covering": decoder({}, coverage=True),
     "decoder_copying": decoder({"copy": "separate"}, source_ids=SOURCE_TOKENS),
     "readout": Case(lambda **policy: Readout(9, 4, **policy), {"inputs": SEQUENCE}, (("inputs",),)),

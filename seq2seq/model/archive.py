@@ -7,9 +7,8 @@ import zipfile
 import keras
 
 from seq2seq.errors import ModelFileError
+from seq2seq.model.archive_checks import check_archive
 from seq2seq.model.seq2seq import Seq2Seq
-
-PARTS = ("metadata.json", "config.json", "model.weights.h5")
 
 
 def save(model: Seq2Seq, path: str | os.PathLike[str]) -> pathlib.Path:
@@ -34,7 +33,8 @@ def save(model: Seq2Seq, path: str | os.PathLike[str]) -> pathlib.Path:
 def load(path: str | os.PathLike[str]) -> Seq2Seq:
     """Reads a model that `save`, `Seq2Seq.save` or a training run wrote: all that inference needs is in the file.
 
-    `keras.saving.load_model` reads it too, once `seq2seq` is imported; this one says what is wrong with a file.
+    `keras.saving.load_model` reads it too, once `seq2seq` is imported; this one says what is wrong with a file, and
+    looks at all sizes before it takes memory. Nothing in a file is unpickled or run.
 
     Args:
         path: A `.keras` file.
@@ -50,25 +50,11 @@ def load(path: str | os.PathLike[str]) -> Seq2Seq:
         raise ModelFileError(f"{path}: no such model file. Give the path of a .keras file that a run has written.")
     if not zipfile.is_zipfile(path):
         raise ModelFileError(f"{path}: not a .keras file, or one that is cut short. Copy or train it again.")
-    _check_parts(path)
+    check_archive(path)
     try:
-        model = keras.saving.load_model(path)
+        model = keras.saving.load_model(path, safe_mode=True)
     except Exception as error:
         raise ModelFileError(f"{path}: Keras cannot read this model: {error}") from error
     if not isinstance(model, Seq2Seq):
         raise ModelFileError(f"{path}: a Keras model of the class {type(model).__name__}, not a Seq2Seq.")
     return model
-
-
-def _check_parts(path: pathlib.Path) -> None:
-    try:
-        with zipfile.ZipFile(path) as archive:
-            missing = [part for part in PARTS if part not in archive.namelist()]
-            damaged = None if missing else archive.testzip()
-    except Exception as error:
-        # A wrong byte leads zipfile to more kinds of errors than it names.
-        raise ModelFileError(f"{path}: damaged: {error}. Copy or train it again.") from error
-    if missing:
-        raise ModelFileError(f"{path}: not a .keras file: it holds no {', '.join(missing)}.")
-    if damaged is not None:
-        raise ModelFileError(f"{path}: damaged: the checksum of {damaged} is wrong. Copy or train it again.")

@@ -28,6 +28,9 @@ from seq2seq.text.tokenizer import joined_pieces
 
 LEXICON = "lexicon.npz"
 
+FORMAT_VERSION = 1
+"""Of model files: one more whenever an older package could not read what this one writes."""
+
 
 @keras.saving.register_keras_serializable(package="seq2seq")
 class Seq2Seq(keras.Model, Translator):
@@ -406,6 +409,7 @@ class Seq2Seq(keras.Model, Translator):
 
     def get_config(self) -> dict[str, Any]:
         return {
+            "format_version": FORMAT_VERSION,
             "name": self.name,
             "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
             "encoder": keras.saving.serialize_keras_object(self.encoder),
@@ -428,4 +432,5 @@ class Seq2Seq(keras.Model, Translator):
             name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
             for name in ("encoder", "decoder")
         }
-        return cls(**config | parts | {"decoding": Decoding.from_dict(config["decoding"])})
+        settings = {name: value for name, value in config.items() if name != "format_version"}
+        return cls(**settings | parts | {"decoding": Decoding.from_dict(config["decoding"])})

@@ -214,7 +214,7 @@ class TestBadFiles:
             for part in before.infolist():
                 content = before.read(part)
                 if part.filename == "config.json":
-                    content = content.replace(b"seq2seq>Decoder", b"elsewhere>Decoder").replace(b'"Decoder"', b'"Odd"')
+                    content = content.replace(b"seq2seq>Decoder", b"seq2seq>Odd").replace(b'"Decoder"', b'"Odd"')
                 after.writestr(part.filename, content)
         with pytest.raises(ModelFileError, match=r"other\.keras: Keras cannot read this model: "):
             load(path)

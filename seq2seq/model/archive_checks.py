@@ -1,0 +1,161 @@
+"""What is looked at before a model file is believed: it may come from anywhere.
+
+Nothing of a file is unpacked, built or given memory before its sizes are known to fit each other and the file itself.
+"""
+
+import io
+import json
+import math
+import pathlib
+import stat
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import h5py
+import keras
+
+from seq2seq.errors import ModelFileError
+from seq2seq.model.seq2seq import FORMAT_VERSION
+
+METADATA, CONFIG, WEIGHTS, ASSETS = "metadata.json", "config.json", "model.weights.h5", "assets/"
+PARTS = (METADATA, CONFIG, WEIGHTS)
+
+LARGEST_TEXT = 16 * 2**20
+"""Bytes that metadata and config may have."""
+LEAST_LIMIT, LARGEST_RATIO = 64 * 2**20, 20
+"""What all parts may have together: so many bytes, or so many times those of the file."""
+MODEL_CLASS = "seq2seq>Seq2Seq"
+SAFE_MODULES = ("keras", "builtins")
+
+
+def check_archive(path: pathlib.Path) -> None:
+    """Refuse a file that is no whole model file, or whose parts could do harm.
+
+    Raises:
+        ModelFileError: With what is wrong.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            _check_parts(path, archive)
+            _check_config(path, _read_json(path, archive, CONFIG))
+            _read_json(path, archive, METADATA)
+            _check_weights(path, archive)
+    except ModelFileError:
+        raise
+    except Exception as error:
+        # A wrong byte leads readers of archives to more kinds of errors than they name.
+        raise ModelFileError(f"{path}: damaged: {error}. Copy or train it again.") from error
+
+
+def _check_parts(path: pathlib.Path, archive: zipfile.ZipFile) -> None:
+    parts = archive.infolist()
+    names = [part.filename for part in parts]
+    missing = [part for part in PARTS if part not in names]
+    if missing:
+        raise ModelFileError(f"{path}: not a .keras file: it holds no {', '.join(missing)}.")
+    for part in parts:
+        name = part.filename
+        is_plain = pathlib.PurePosixPath(name).parts == tuple(name.rstrip("/").split("/")) and ".." not in name.split(
+            "/"
+        )
+        if not is_plain or "\\" in name or ":" in name or stat.S_ISLNK(part.external_attr >> 16):
+            raise ModelFileError(f"{path}: unsafe: {name!r} would be written outside its folder. Do not use it.")
+        if name not in PARTS and not name.startswith(ASSETS):
+            raise ModelFileError(f"{path}: not a .keras file: it holds {name!r}, which no model has.")
+    if len(set(names)) < len(names):
+        raise ModelFileError(f"{path}: unsafe: a part of it comes twice. Do not use it.")
+    size, limit = sum(part.file_size for part in parts), max(LEAST_LIMIT, LARGEST_RATIO * path.stat().st_size)
+    if size > limit:
+        raise ModelFileError(
+            f"{path}: unsafe: it would take {size:,} bytes unpacked, more than {limit:,}. Do not use it."
+        )
+    damaged = archive.testzip()
+    if damaged is not None:
+        raise ModelFileError(f"{path}: damaged: the checksum of {damaged} is wrong. Copy or train it again.")
+
+
+def _read_json(path: pathlib.Path, archive: zipfile.ZipFile, name: str) -> Any:
+    size = archive.getinfo(name).file_size
+    if size > LARGEST_TEXT:
+        raise ModelFileError(f"{path}: unsafe: {name} has {size:,} bytes, more than {LARGEST_TEXT:,}. Do not use it.")
+    return json.loads(archive.read(name))
+
+
+def _check_config(path: pathlib.Path, config: Any) -> None:
+    if not isinstance(config, dict) or config.get("registered_name") != MODEL_CLASS:
+        name = config.get("class_name") if isinstance(config, dict) else None
+        raise ModelFileError(f"{path}: a Keras model of the class {name}, not a Seq2Seq.")
+    version = config["config"].get("format_version", 1)
+    if version > FORMAT_VERSION:
+        raise ModelFileError(
+            f"{path}: of format version {version}, but this package reads up to {FORMAT_VERSION}. Use the version of "
+            "it that wrote the file."
+        )
+    for name, module, registered in _classes(config):
+        is_ours = isinstance(registered, str) and registered.startswith("seq2seq>")
+        if not is_ours and str(module).split(".")[0] not in SAFE_MODULES:
+            raise ModelFileError(f"{path}: unsafe: it wants the class {name} of {module}. Do not use it.")
+
+
+def _classes(config: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Class, module and registered name of every object that a config describes."""
+    for entry in _dictionaries(config):
+        if "class_name" in entry:
+            yield entry["class_name"], entry.get("module"), entry.get("registered_name")
+
+
+def _numbers(config: Any) -> Iterator[tuple[str, int | float]]:
+    for entry in _dictionaries(config):
+        yield from ((name, value) for name, value in entry.items() if isinstance(value, int | float))
+
+
+def _dictionaries(config: Any) -> Iterator[dict[str, Any]]:
+    rest = [config]
+    while rest:
+        entry = rest.pop()
+        if isinstance(entry, dict):
+            yield entry
+            rest += entry.values()
+        elif isinstance(entry, list):
+            rest += entry
+
+
+def _check_weights(path: pathlib.Path, archive: zipfile.ZipFile) -> None:
+    """Refuse a model larger than its weights, which building it would find out when the memory is gone."""
+    content = archive.read(WEIGHTS)
+    with h5py.File(io.BytesIO(content), "r") as file:
+        sizes = list(_sizes(path, file, len(content)))
+    config = json.loads(archive.read(CONFIG))
+    for name, number in _numbers(config):
+        if name == "num_layers" and number > len(sizes):
+            raise ModelFileError(
+                f"{path}: damaged: {name} is {number}, but only {len(sizes)} weights are stored. Copy or train it "
+                "again."
+            )
+    # Variables of such a scope have a shape and no memory.
+    with keras.StatelessScope(initialize_variables=False):
+        try:
+            model = keras.saving.deserialize_keras_object(config, safe_mode=True)
+        except Exception as error:
+            raise ModelFileError(f"{path}: Keras cannot read this model: {error}") from error
+    needed, stored = sum(math.prod(weight.shape) for weight in model.weights), sum(sizes)
+    if needed > stored:
+        raise ModelFileError(
+            f"{path}: damaged: the model has {needed:,} weights, but only {stored:,} numbers are stored. Copy or train "
+            "it again."
+        )
+
+
+def _sizes(path: pathlib.Path, group: h5py.Group, limit: int) -> Iterator[int]:
+    """How many numbers each dataset has; all of them lie in the file itself, as they are."""
+    for name in group:
+        if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+            raise ModelFileError(f"{path}: unsafe: its weights are a link to somewhere else. Do not use it.")
+        entry = group[name]
+        if isinstance(entry, h5py.Group):
+            yield from _sizes(path, entry, limit)
+        elif entry.external or entry.is_virtual or entry.nbytes > limit:
+            raise ModelFileError(f"{path}: unsafe: the weights {entry.name} are not in the file. Do not use it.")
+        else:
+            yield int(entry.size or 0)

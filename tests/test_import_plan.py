@@ -149,7 +149,7 @@ def test_commands_import_tensorflow_only_when_they_run():
 
 def test_the_runner_imports_nothing_of_this_package_nor_tensorflow():
     found = {one.package for one in ALL if one.file.name == "runner.py" and one.room == "export"}
-    assert found - set(sys.stdlib_module_names) == {"numpy", "onnxruntime", "sentencepiece"}
+    assert found - set(sys.stdlib_module_names) == {"ai_edge_litert", "numpy", "onnxruntime", "sentencepiece"}
 
 
 @pytest.mark.parametrize("package", sorted(IN_ONE_FILE_EACH))
@@ -160,6 +160,7 @@ def test_a_package_for_one_purpose_is_imported_by_one_file(package):
 
 def test_packages_that_are_imported_are_this_one_the_standard_library_or_declared():
     declared = {
+        "ai_edge_litert",
         "cyclopts",
         "docstring_parser",
         "h5py",

@@ -16,12 +16,13 @@ def export(
     model: str,
     /,
     *,
-    format: Literal["saved_model", "onnx"],  # noqa: A002 - the word of the flag
+    format: Literal["saved_model", "onnx", "litert"],  # noqa: A002 - the word of the flag
     output: str | None = None,
     sentences: str | None = None,
     most: int = 100,
     ids: Switch = False,
     attention: Switch = False,
+    source_steps: int = 64,
     search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
 ) -> None:
     """Write a model in a format that others run, and check on real sentences that it translates as before.
@@ -30,16 +31,20 @@ def export(
         model: the model.keras of a run.
         format: saved_model, for TensorFlow without this package: the whole translator, from strings to strings, and
             from ids to ids; onnx, for onnxruntime: encoder and decoder step, and a script that translates with them,
-            which needs onnxruntime, sentencepiece and NumPy alone.
+            which needs onnxruntime, sentencepiece and NumPy alone; litert, the same for ai-edge-litert, which has one
+            shape for all sentences and translates them one by one.
         output: folder to write, which must not be there; left out: beside the model.
         sentences: lines to check it on; may end in .gz; left out: the dev set of the model's recipe.
         most: check on so many of them at most.
         ids: of a SavedModel: leave out strings, and so the need for tensorflow-text wherever it is loaded.
         attention: of a SavedModel: translations come with the attention to each source token.
+        source_steps: of litert: tokens of a source at most, its end counted.
         search: how it is to search; left out: as the model was trained to.
     """
     if most < 1:
         raise ConfigError(f"--most must be at least 1, but is {most} instead.")
+    if source_steps < 1:
+        raise ConfigError(f"--source-steps must be at least 1, but is {source_steps} instead.")
     import_tensorflow()
     from seq2seq.export.exporting import export_model
     from seq2seq.model import load
@@ -47,7 +52,11 @@ def export(
     path = pathlib.Path(model)
     folder = path.with_suffix(f".{format}") if output is None else pathlib.Path(output)
     loaded = load(path)
-    options: dict[str, Any] = {"attention": attention, "strings": not ids} | search.given()
+    options: dict[str, Any] = {
+        "attention": attention,
+        "strings": not ids,
+        "source_steps": source_steps,
+    } | search.given()
     parity = export_model(loaded, folder, format, _sentences(loaded, sentences, most), **options)
     print(parity)
     size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())

@@ -18,7 +18,7 @@ VERBS = {
     "compare": "Train variants of a recipe and compare them.",
     "doctor": "Say what is wrong with a recipe before it is trained.",
     "benchmark": "Measure how fast this machine trains.",
-    "export": "Write a trained model for TensorFlow alone or onnxruntime.",
+    "export": "Write a trained model for TensorFlow alone, onnxruntime or LiteRT.",
     "inspect": "Look inside a trained model: its gates, states and gradients.",
 }
 

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from typing import Any
 
 from seq2seq.errors import ConfigError
+from seq2seq.export.beside import translate_with_runner
 from seq2seq.export.formats import FORMATS, VERSION, check_export
+from seq2seq.export.litert_files import write_litert
+from seq2seq.export.onnx_files import write_onnx
 from seq2seq.export.parity import Parity, compare
 from seq2seq.export.saved_model import translate_with_saved_model, write_saved_model
 from seq2seq.model import Seq2Seq
@@ -25,6 +28,7 @@ def export_model(
     *,
     attention: bool = False,
     strings: bool = True,
+    source_steps: int = 64,
     **options: Any,
 ) -> Parity:
     """Write a model in another format, if it then does what the model does.
@@ -36,6 +40,7 @@ def export_model(
         sentences: Real sources, on which the export and the model are compared.
         attention: Whether translations come with their attention weights.
         strings: Of a SavedModel: whether it takes and gives strings, too.
+        source_steps: Of LiteRT: tokens of a source at most, its end counted. Longer sentences are not compared.
         **options: Settings of `Decoding` that differ from the model's own.
 
     Returns:
@@ -54,19 +59,23 @@ def export_model(
         raise ConfigError("sentences must be some sources to check the export on, but are none instead.")
     decoding = model.decoding.replaced(**options)
     check_export(export_format, model, decoding)
+    if export_format == "litert":
+        lengths = map(len, model.require_tokenizer().encode_source(sentences))
+        sentences = [text for text, length in zip(sentences, lengths, strict=True) if length <= source_steps]
     unfinished = folder.with_name(f".{folder.name}.unfinished")
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         description: dict[str, Any] = {"version": VERSION, "format": export_format, "decoding": decoding.to_dict()}
-        if export_format == "onnx":
-            from seq2seq.export.onnx_files import translate_with_onnx, write_onnx
-
-            description |= write_onnx(model, decoding, unfinished)
-            _describe(unfinished, description)
-            found = translate_with_onnx(unfinished, sentences)
-        else:
+        if export_format == "saved_model":
             write_saved_model(model, decoding, unfinished, attention=attention, strings=strings)
             found = translate_with_saved_model(unfinished, model, sentences)
+        else:
+            if export_format == "onnx":
+                description |= write_onnx(model, decoding, unfinished)
+            else:
+                description |= write_litert(model, decoding, unfinished, source_steps)
+            _describe(unfinished, description)
+            found = translate_with_runner(unfinished, sentences)
         # In float32: an export in fewer bits is held against what was trained.
         ours = model.generate(sentences, **dataclasses.asdict(decoding) | {"precision": "float32"})
         parity = compare(sentences, ours, found)

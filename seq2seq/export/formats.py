@@ -8,7 +8,7 @@ from seq2seq.errors import ConfigError
 if TYPE_CHECKING:
     from seq2seq.model import Seq2Seq
 
-FORMATS = ("saved_model", "onnx")
+FORMATS = ("saved_model", "onnx", "litert")
 
 VERSION = 1
 """Of the files that exports consist of; a runner refuses a later one."""
@@ -23,9 +23,13 @@ ONLY_IN_PYTHON = {
 """Settings of the search that no export has, and why."""
 
 NOT_IN_THE_RUNNER = ("no_repeat_ngram_size", "repetition_penalty", "beam_groups")
-"""Settings that the runner for onnxruntime, which searches in NumPy, does not have either."""
+"""Settings that the runner of ONNX and LiteRT, which searches in NumPy, does not have either."""
 
-PRECISIONS = {"saved_model": ("float32", "bfloat16", "int8"), "onnx": ("float32", "int8")}
+PRECISIONS = {
+    "saved_model": ("float32", "bfloat16", "int8"),
+    "onnx": ("float32", "int8"),
+    "litert": ("float32", "int8"),
+}
 
 
 def check_export(export_format: str, model: "Seq2Seq", options: Decoding) -> None:
@@ -49,7 +53,7 @@ def check_export(export_format: str, model: "Seq2Seq", options: Decoding) -> Non
     if options.precision not in PRECISIONS[export_format]:
         known = " or ".join(PRECISIONS[export_format])
         reasons.append(f"decoding.precision must be {known}, but is {options.precision!r}")
-    if export_format == "onnx":
+    if export_format != "saved_model":
         reasons += [
             f"decoding.{name} must be {_default(name)}, since the runner's search has nothing like it"
             for name in NOT_IN_THE_RUNNER

@@ -2,14 +2,14 @@
 
 import logging
 import pathlib
-import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
 
 from seq2seq.config import Decoding
 from seq2seq.errors import MissingDependencyError
+from seq2seq.export.beside import describe, write_beside
 from seq2seq.export.steps import Steps
 from seq2seq.model import Seq2Seq
 from seq2seq.model.twins import twin_of
@@ -50,25 +50,13 @@ def write_onnx(model: Seq2Seq, options: Decoding, folder: pathlib.Path) -> dict[
         return _named(steps.encode(source_ids))
 
     def step(token_ids: Any, count: Any, *values: Any) -> dict[str, Any]:
-        outputs = steps.step(token_ids, **dict(zip(tensors, values, strict=True)))
-        log_probs = tf.nn.log_softmax(outputs["logits"])
-        best = tf.math.top_k(log_probs, tf.minimum(count, log_probs.shape[-1]))
-        return _named(outputs | {"best_ids": best.indices, "best_log_probs": best.values})
+        return _named(steps.ranked_step(count, token_ids, **dict(zip(tensors, values, strict=True))))
 
     convert(encode, [steps.encode_spec], folder / ENCODER)
     specs = [steps.step_specs["token_ids"], tf.TensorSpec([], tf.int32, "count"), *tensors.values()]
     convert(step, specs, folder / DECODER)
-    for name, content in model.require_tokenizer().models.items():
-        (folder / name).write_bytes(content)
-    shutil.copy(pathlib.Path(__file__).with_name("runner.py"), folder / "translate.py")
-    return {"context": steps.context_names, "states": steps.state_names, "attention": steps.has_attention}
-
-
-def translate_with_onnx(folder: pathlib.Path, sources: Sequence[str]) -> list[tuple[str, float]]:
-    """The best translation of each source and its score, by an export as it lies on the disk."""
-    from seq2seq.export.runner import Translator
-
-    return [(found[0].text, found[0].score) for found in Translator(folder).generate(sources)]
+    write_beside(model, folder)
+    return describe(steps)
 
 
 def _converter(has_8_bits: bool) -> Callable[[Callable[..., Any], list[tf.TensorSpec], pathlib.Path], None]:

@@ -1,4 +1,4 @@
-"""Translates with a model exported to ONNX; needs onnxruntime, sentencepiece and NumPy, and nothing of this package.
+"""Translates with a model exported to ONNX or LiteRT; needs sentencepiece, NumPy and onnxruntime or ai-edge-litert.
 
 A copy of this file lies in every export, as `translate.py`: `python translate.py < sources > translations`.
 
@@ -14,7 +14,6 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-import onnxruntime
 import sentencepiece
 
 VERSION = 1
@@ -67,11 +66,11 @@ class Hypothesis(NamedTuple):
 
 
 class Translator:
-    """A model exported to ONNX.
+    """A model exported to ONNX or LiteRT.
 
     Args:
-        folder: What `seq2seq export --format onnx` wrote.
-        threads: Threads of onnxruntime; 0: one a core.
+        folder: What `seq2seq export --format onnx` wrote, or `--format litert`.
+        threads: Threads that an operation may have; 0: one a core.
 
     Raises:
         ValueError: The export is of another format or a later version.
@@ -80,15 +79,19 @@ class Translator:
     def __init__(self, folder: str | pathlib.Path, threads: int = 0) -> None:
         folder = pathlib.Path(folder)
         description = json.loads((folder / "export.json").read_text("utf-8"))
-        if description["format"] != "onnx" or description["version"] > VERSION:
+        if description["format"] not in SESSIONS or description["version"] > VERSION:
             raise ValueError(
-                f"{folder}: must be an export to onnx of version {VERSION} or less, but is one to "
+                f"{folder}: must be an export to onnx or litert of version {VERSION} or less, but is one to "
                 f"{description['format']} of version {description['version']} instead. Run the translate.py beside it."
             )
+        session, ending = SESSIONS[description["format"]]
+        self._source_steps: int | None = description.get("source_steps")
         self.decoding: dict[str, Any] = {name: description["decoding"][name] for name in SETTINGS}
         self._context, self._states = description["context"], description["states"]
         self.has_attention = description["attention"]
-        self._encoder, self._decoder = (_session(folder / f"{name}.onnx", threads) for name in ("encoder", "decoder"))
+        self._encoder, self._decoder = (
+            session(folder / f"{name}.{ending}", threads) for name in ("encoder", "decoder")
+        )
         models = [folder / name for name in ("joint.model", "source.model", "target.model")]
         processors = [sentencepiece.SentencePieceProcessor(str(model)) for model in models if model.exists()]
         self._source, self._target = processors[0], processors[-1]
@@ -106,14 +109,21 @@ class Translator:
             **options: Settings of the search that differ from those of the export, some of `SETTINGS`.
 
         Raises:
-            ValueError: An unknown option, or more hypotheses than the beam has.
+            ValueError: An unknown option, more hypotheses than the beam has, or what LiteRT has no room for.
         """
         settings = self._changed(options)
         results = [[Hypothesis("", 0.0, 0.0, [END_ID], [0.0])] for _ in texts]
         kept = [place for place, text in enumerate(texts) if text.strip()]
         source_ids = {place: self._source.encode(texts[place], add_eos=True) for place in kept}
         batch_tokens = settings["batch_tokens"] * USUAL_ROWS // max(USUAL_ROWS, settings["beam_size"])
-        for places in _batches(source_ids, batch_tokens):
+        for place, ids in source_ids.items():
+            if self._source_steps is not None and len(ids) > self._source_steps:
+                raise ValueError(
+                    f"texts[{place}] must have at most {self._source_steps} tokens, for which the export was made, but "
+                    f"has {len(ids)} instead. Cut it, or export with more --source-steps."
+                )
+        batches = _batches(source_ids, batch_tokens) if self._source_steps is None else ([place] for place in kept)
+        for places in batches:
             batch = [source_ids[place] for place in places]
             for place, found in zip(places, self._search(batch, settings, attention), strict=True):
                 results[place] = found
@@ -127,6 +137,11 @@ class Translator:
         if not 1 <= settings["n_best"] <= settings["beam_size"]:
             raise ValueError(
                 f"n_best must be from 1 to beam_size ({settings['beam_size']}), but is {settings['n_best']} instead."
+            )
+        if self._source_steps is not None and settings["beam_size"] != self.decoding["beam_size"]:
+            raise ValueError(
+                f"beam_size must be {self.decoding['beam_size']}, for which the export was made, but is "
+                f"{settings['beam_size']} instead."
             )
         if settings["coverage_penalty"] != "none" and not self.has_attention:
             raise ValueError("coverage_penalty must be none for a model without attention. Leave it out.")
@@ -240,7 +255,8 @@ class _Search:
         self._token_ids[:, :, at] = self.last_ids
         self._log_probs[:, :, at] = np.where(is_open, of_chosen(log_probs), 0)
         if attention is not None:
-            read = before(attention.reshape(batch, beams, -1)) * is_open[..., None]
+            steps = self._is_valid.shape[1]
+            read = before(attention.reshape(batch, beams, -1)[..., :steps]) * is_open[..., None]
             if self._has_coverage:
                 self._coverage = before(self._coverage) + read
             if self._attention:
@@ -325,10 +341,37 @@ def summary_coverage(coverage: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
     return -np.where(is_valid, np.maximum(coverage - 1, 0), 0).sum(axis=-1)
 
 
-def _session(path: pathlib.Path, threads: int) -> onnxruntime.InferenceSession:
+def onnx_session(path: pathlib.Path, threads: int) -> Any:
+    """A graph that has `run(names, feeds)`."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+class LiteSession:
+    """A graph of LiteRT, which has one shape for each of its inputs."""
+
+    def __init__(self, path: pathlib.Path, threads: int) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        self._interpreter = Interpreter(str(path), num_threads=threads or None)
+        self._graph = self._interpreter.get_signature_runner()
+        self._shapes = {name: details["shape"] for name, details in self._graph.get_input_details().items()}
+
+    def run(self, names: Sequence[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Outputs by name; inputs are filled up with zeros at the ends, and those that the graph lacks left out."""
+        inputs = {}
+        for name, shape in self._shapes.items():
+            missing = [(0, most - count) for most, count in zip(shape, feeds[name].shape, strict=True)]
+            inputs[name] = np.pad(feeds[name], missing)
+        outputs = self._graph(**inputs)
+        return [outputs[name] for name in names]
+
+
+SESSIONS: dict[str, tuple[Any, str]] = {"onnx": (onnx_session, "onnx"), "litert": (LiteSession, "tflite")}
+"""What runs the graphs of a format, and the ending of their files."""
 
 
 def _batches(source_ids: dict[int, list[int]], batch_tokens: int) -> Iterator[list[int]]:

@@ -77,7 +77,9 @@ def translate_with_saved_model(folder: pathlib.Path, model: Seq2Seq, sources: Se
     exported = tf.saved_model.load(str(folder)).signatures
     tokenizer = model.require_tokenizer()
     results: dict[int, tuple[str, float]] = {}
-    order = sorted(range(len(sources)), key=lambda place: len(sources[place]))
+    # Of a blank source, ids tell no more than of one that is nothing but its end.
+    order = [place for place, source in enumerate(sources) if source.strip() or "translate" in exported]
+    order.sort(key=lambda place: len(sources[place]))
     for start in range(0, len(order), BATCH):
         places = order[start : start + BATCH]
         batch = [sources[place] for place in places]
@@ -88,7 +90,7 @@ def translate_with_saved_model(folder: pathlib.Path, model: Seq2Seq, sources: Se
             found = exported["translate_ids"](source_ids=tf.constant(pad(tokenizer.encode_source(batch))))
             texts = tokenizer.decode_target(found["token_ids"][:, 0].numpy())
         results |= dict(zip(places, zip(texts, found["scores"][:, 0].numpy().tolist(), strict=True), strict=True))
-    return [results[place] for place in range(len(sources))]
+    return [results.get(place, ("", 0.0)) for place in range(len(sources))]
 
 
 class _Translator:

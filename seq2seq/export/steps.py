@@ -14,6 +14,7 @@ from seq2seq.model import Seq2Seq
 from seq2seq.text import END_ID
 
 LOGITS, ATTENTION = "logits", "attention_weights"
+BEST_IDS, BEST_LOG_PROBS = "best_ids", "best_log_probs"
 
 
 class Steps:
@@ -86,6 +87,13 @@ class Steps:
         logits, state, weights = self._model.decoder.step(token_ids, state, context)
         outputs = {LOGITS: logits} | dict(zip(self.next_state_names, tf.nest.flatten(state), strict=True))
         return outputs if weights is None else outputs | {ATTENTION: weights}
+
+    def ranked_step(self, count: Any, token_ids: Any, **tensors: Any) -> dict[str, Any]:
+        """The same, and the `count` best tokens of each row, `best_ids`, with `best_log_probs`, the best first."""
+        outputs = self.step(token_ids, **tensors)
+        log_probs = tf.nn.log_softmax(outputs[LOGITS])
+        best = tf.math.top_k(log_probs, tf.minimum(count, log_probs.shape[-1]))
+        return outputs | {BEST_IDS: best.indices, BEST_LOG_PROBS: best.values}
 
     def _read(self, source_ids: Any) -> tuple[PreparedContext, Any]:
         decoder = self._model.decoder

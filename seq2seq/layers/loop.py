@@ -35,7 +35,12 @@ def scan(
     # Turned here and not in the loop, which then writes in the order in which it goes: all that exporters can follow.
     steps_first = _turned(tf.transpose(inputs, [1, 0, 2]), reverse)
     steps = tf.shape(steps_first)[0]
-    collected = [tf.TensorArray(spec.dtype, steps, element_shape=spec.shape) for spec in tf.nest.flatten(output_specs)]
+    # With as many rows as are known, which LiteRT has to be told.
+    rows = inputs.shape[0]
+    collected = [
+        tf.TensorArray(spec.dtype, steps, element_shape=[rows, *spec.shape[1:]])
+        for spec in tf.nest.flatten(output_specs)
+    ]
 
     def body(index: Any, state: Any, collected: list[tf.TensorArray]) -> tuple[Any, Any, list[tf.TensorArray]]:
         outputs, state = step(steps_first[index], state)

@@ -41,7 +41,7 @@ from seq2seq.model import Hypothesis, Seq2Seq, save
             "decoding.repetition_penalty must be 1.0, since the runner's search has nothing like it; "
             "decoding.beam_groups must be 1, since the runner's search has nothing like it.",
         ),
-        ("torch", {}, "format must be one of saved_model, onnx, but is 'torch' instead."),
+        ("torch", {}, "format must be one of saved_model, onnx, litert, but is 'torch' instead."),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_before_work_starts(make_model, tmp_path, export_format, options, message):
@@ -131,7 +131,7 @@ class TestCommand:
         (tmp_path / "lines").write_text("the cat\nthe dog\nthe king\n", "utf-8")
         arguments = ["--format", "saved_model", "--sentences", str(tmp_path / "lines"), "--most", "2", "--ids"]
         assert main(["export", path, *arguments, "--beam-size", "3"]) == 0
-        options = {"attention": False, "strings": False, "beam_size": 3}
+        options = {"attention": False, "strings": False, "source_steps": 64, "beam_size": 3}
         assert calls == [("model.saved_model", "saved_model", ["the cat", "the dog"], options)]
         assert capsys.readouterr().out.splitlines() == [
             "parity: 2 of 2 sentences are translated alike, scores differ by at most 0.0e+00",
@@ -144,4 +144,6 @@ class TestCommand:
         assert message in capsys.readouterr().err
         assert main(["export", path, "--format", "onnx", "--most", "0"]) == 2
         assert "--most must be at least 1, but is 0 instead." in capsys.readouterr().err
+        assert main(["export", path, "--format", "litert", "--source-steps", "0"]) == 2
+        assert "--source-steps must be at least 1, but is 0 instead." in capsys.readouterr().err
         assert calls == []

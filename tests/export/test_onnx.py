@@ -93,8 +93,8 @@ def test_the_runner_says_what_it_cannot_do(translator, folder, tmp_path):
     (tmp_path / "later" / "export.json").write_text(json.dumps(description | {"version": 99}), "utf-8")
     with pytest.raises(
         ValueError,
-        match=r"must be an export to onnx of version 1 or less, but is one to onnx of version 99 instead\. Run the "
-        r"translate\.py beside it\.",
+        match=r"must be an export to onnx or litert of version 1 or less, but is one to onnx of version 99 instead\. "
+        r"Run the translate\.py beside it\.",
     ):
         runner.Translator(tmp_path / "later")
 
@@ -136,7 +136,7 @@ def test_every_architecture(make_model, settings, tmp_path):
     random = np.random.default_rng(3)
     model.set_weights([random.normal(scale=0.5, size=weight.shape) for weight in model.get_weights()])
     onnx_files.write_onnx(model, model.decoding, tmp_path / "out")
-    encoder, decoder = (runner._session(tmp_path / "out" / f"{name}.onnx", 1) for name in ("encoder", "decoder"))
+    encoder, decoder = (runner.onnx_session(tmp_path / "out" / f"{name}.onnx", 1) for name in ("encoder", "decoder"))
     ids = np.array([[5, 6, 7, 3], [9, 3, 0, 0]], np.int32)
     steps = Steps(model)
     expected = {name: np.array(value) for name, value in steps.encode(tf.constant(ids)).items()}
@@ -153,3 +153,9 @@ def test_every_architecture(make_model, settings, tmp_path):
     found = outputs_of(decoder, feeds)
     for name, value in right.items():
         np.testing.assert_allclose(found[name], np.array(value), atol=1e-5)
+
+
+@pytest.mark.slow
+def test_in_8_bits(trained, sources, tmp_path):
+    parity = export_model(trained, tmp_path / "out", "onnx", sources, precision="int8", beam_size=3)
+    assert parity.identical >= 0.9 * parity.sentences

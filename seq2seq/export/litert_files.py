@@ -1,0 +1,75 @@
+"""LiteRT, for telephones and small machines: the two graphs in one shape each, a sentence at a time."""
+
+import pathlib
+import tempfile
+from typing import Any
+
+import tensorflow as tf
+
+from seq2seq.config import Decoding
+from seq2seq.errors import MissingDependencyError
+from seq2seq.export.beside import describe, write_beside
+from seq2seq.export.runner import NEVER_WRITTEN
+from seq2seq.export.steps import Steps
+from seq2seq.model import Seq2Seq
+from seq2seq.model.twins import twin_of
+
+ENCODER, DECODER = "encoder", "decoder"
+
+
+def write_litert(model: Seq2Seq, options: Decoding, folder: pathlib.Path, source_steps: int) -> dict[str, Any]:
+    """Write the two graphs, as `write_onnx` does, for one source and its beam.
+
+    With `precision` int8, matrices of more than 1,024 numbers are kept in 8 bits, and what they multiply is rounded to
+    8 bits when the graph runs.
+
+    Args:
+        model: The model.
+        options: How the runner searches, and in which precision; the beam is part of the graph.
+        folder: Where to.
+        source_steps: Tokens of a source at most, its end counted; shorter ones are filled up, and take as long.
+
+    Returns:
+        What the runner must know of the graphs.
+
+    Raises:
+        MissingDependencyError: There is no ai-edge-litert.
+    """
+    try:
+        import ai_edge_litert  # noqa: F401 - the export is run once it is written
+    except ImportError as error:
+        raise MissingDependencyError(
+            "Running LiteRT needs ai-edge-litert. Install it with pip install 'seq2seq[litert]'."
+        ) from error
+    twin = twin_of(model, "raw")
+    steps = Steps(twin)
+    folder.mkdir(parents=True)
+    # One more than the search can use, for an end that may not be written yet.
+    count = options.beam_size + len(NEVER_WRITTEN) + 1
+    specs = {"token_ids": tf.TensorSpec([options.beam_size], tf.int32, "token_ids")}
+    for name, spec in steps.step_specs.items():
+        if name in steps.state_names:
+            specs[name] = tf.TensorSpec([options.beam_size, *spec.shape[1:]], spec.dtype, name)
+        elif name in steps.context_names:
+            # What is read once has one step.
+            width = source_steps if steps.has_attention else 1
+            specs[name] = tf.TensorSpec([1, width, *spec.shape[2:]], spec.dtype, name)
+    source = {"source_ids": tf.TensorSpec([1, source_steps], tf.int32, "source_ids")}
+    saved = tf.Module()
+    saved.weights = [weight.value for weight in twin.weights]
+    with tempfile.TemporaryDirectory() as name:
+        # Only by way of a SavedModel do inputs and outputs keep their names.
+        signatures = {
+            ENCODER: tf.function(steps.encode, autograph=False).get_concrete_function(**source),
+            DECODER: tf.function(
+                lambda **tensors: steps.ranked_step(count, **tensors), autograph=False
+            ).get_concrete_function(**specs),
+        }
+        tf.saved_model.save(saved, name, signatures)
+        for signature in signatures:
+            converter = tf.lite.TFLiteConverter.from_saved_model(name, signature_keys=[signature])
+            if options.precision == "int8":
+                converter.optimizations = [tf.lite.Optimize.DEFAULT]
+            (folder / f"{signature}.tflite").write_bytes(converter.convert())
+    write_beside(model, folder)
+    return describe(steps) | {"source_steps": source_steps}

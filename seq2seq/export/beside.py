@@ -16,9 +16,15 @@ def write_beside(model: Seq2Seq, folder: pathlib.Path) -> None:
     shutil.copy(pathlib.Path(__file__).with_name("runner.py"), folder / "translate.py")
 
 
-def describe(steps: Steps) -> dict[str, Any]:
+def describe(model: Seq2Seq, steps: Steps) -> dict[str, Any]:
     """What the runner must know of the graphs."""
-    return {"context": steps.context_names, "states": steps.state_names, "attention": steps.has_attention}
+    return {
+        "context": steps.context_names,
+        "states": steps.state_names,
+        "attention": steps.has_attention,
+        "reduction": model.encoder.reduction,
+        "truncation": list(model.truncation),
+    }
 
 
 def translate_with_runner(folder: pathlib.Path, sources: Sequence[str]) -> list[tuple[str, float]]:

@@ -32,13 +32,14 @@ PRECISIONS = {
 }
 
 
-def check_export(export_format: str, model: "Seq2Seq", options: Decoding) -> None:
+def check_export(export_format: str, model: "Seq2Seq", options: Decoding, strings: bool) -> None:
     """Refuse what a format cannot hold, with every reason at once.
 
     Args:
         export_format: One of `FORMATS`.
         model: What is to be exported.
         options: How it is to search.
+        strings: Of a SavedModel: whether it takes strings, too.
 
     Raises:
         ConfigError: There are reasons.
@@ -53,12 +54,18 @@ def check_export(export_format: str, model: "Seq2Seq", options: Decoding) -> Non
     if options.precision not in PRECISIONS[export_format]:
         known = " or ".join(PRECISIONS[export_format])
         reasons.append(f"decoding.precision must be {known}, but is {options.precision!r}")
+    if export_format == "saved_model" and strings and model.truncation.policy != "none":
+        reasons.append("data.truncate must be none, since sources are cut in Python; --ids leaves them to the caller")
     if export_format != "saved_model":
         reasons += [
             f"decoding.{name} must be {_default(name)}, since the runner's search has nothing like it"
             for name in NOT_IN_THE_RUNNER
             if getattr(options, name) != _default(name)
         ]
+        if model.decoder.copy != "none":
+            reasons.append("model.copy.mode must be none, since the sums over places of the source have no like there")
+        if model.encoder.pyramid > 1:
+            reasons.append("model.encoder.pyramid must be 1, since no converter follows layers that join steps")
         if model.compute_dtype != "float32":
             reasons.append(f"the model must compute in float32, but computes in {model.compute_dtype}")
     if reasons:

@@ -13,6 +13,7 @@ from seq2seq.export.runner import NEVER_WRITTEN
 from seq2seq.export.steps import Steps
 from seq2seq.model import Seq2Seq
 from seq2seq.model.twins import twin_of
+from seq2seq.text import END_ID
 
 ENCODER, DECODER = "encoder", "decoder"
 
@@ -47,13 +48,9 @@ def write_litert(model: Seq2Seq, options: Decoding, folder: pathlib.Path, source
     # One more than the search can use, for an end that may not be written yet.
     count = options.beam_size + len(NEVER_WRITTEN) + 1
     specs = {"token_ids": tf.TensorSpec([options.beam_size], tf.int32, "token_ids")}
-    for name, spec in steps.step_specs.items():
-        if name in steps.state_names:
-            specs[name] = tf.TensorSpec([options.beam_size, *spec.shape[1:]], spec.dtype, name)
-        elif name in steps.context_names:
-            # What is read once has one step.
-            width = source_steps if steps.has_attention else 1
-            specs[name] = tf.TensorSpec([1, width, *spec.shape[2:]], spec.dtype, name)
+    for name, example in steps.encode(tf.fill([1, source_steps], END_ID)).items():
+        rows = options.beam_size if name in steps.state_names else 1
+        specs[name] = tf.TensorSpec([rows, *example.shape[1:]], example.dtype, name)
     source = {"source_ids": tf.TensorSpec([1, source_steps], tf.int32, "source_ids")}
     saved = tf.Module()
     saved.weights = [weight.value for weight in twin.weights]
@@ -72,4 +69,4 @@ def write_litert(model: Seq2Seq, options: Decoding, folder: pathlib.Path, source
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             (folder / f"{signature}.tflite").write_bytes(converter.convert())
     write_beside(model, folder)
-    return describe(steps) | {"source_steps": source_steps}
+    return describe(model, steps) | {"source_steps": source_steps}

@@ -56,7 +56,7 @@ def write_onnx(model: Seq2Seq, options: Decoding, folder: pathlib.Path) -> dict[
     specs = [steps.step_specs["token_ids"], tf.TensorSpec([], tf.int32, "count"), *tensors.values()]
     convert(step, specs, folder / DECODER)
     write_beside(model, folder)
-    return describe(steps)
+    return describe(model, steps)
 
 
 def _converter(has_8_bits: bool) -> Callable[[Callable[..., Any], list[tf.TensorSpec], pathlib.Path], None]:

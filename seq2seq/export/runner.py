@@ -54,7 +54,8 @@ class Hypothesis(NamedTuple):
         log_prob: The sum of `token_log_probs`.
         token_ids: The tokens, with the end where there is one.
         token_log_probs: The log-probability of each token.
-        attention_weights: `(tokens, source_tokens)`, or None where there is no attention or nobody asked.
+        attention_weights: `(tokens, memory_steps)`, the source's tokens unless the model joins some; None where
+            there is no attention or nobody asked.
     """
 
     text: str
@@ -89,6 +90,7 @@ class Translator:
         self.decoding: dict[str, Any] = {name: description["decoding"][name] for name in SETTINGS}
         self._context, self._states = description["context"], description["states"]
         self.has_attention = description["attention"]
+        self._reduction, self._truncation = description["reduction"], description["truncation"]
         self._encoder, self._decoder = (
             session(folder / f"{name}.{ending}", threads) for name in ("encoder", "decoder")
         )
@@ -114,7 +116,7 @@ class Translator:
         settings = self._changed(options)
         results = [[Hypothesis("", 0.0, 0.0, [END_ID], [0.0])] for _ in texts]
         kept = [place for place, text in enumerate(texts) if text.strip()]
-        source_ids = {place: self._source.encode(texts[place], add_eos=True) for place in kept}
+        source_ids = {place: self._cut(self._source.encode(texts[place], add_eos=True)) for place in kept}
         batch_tokens = settings["batch_tokens"] * USUAL_ROWS // max(USUAL_ROWS, settings["beam_size"])
         for place, ids in source_ids.items():
             if self._source_steps is not None and len(ids) > self._source_steps:
@@ -128,6 +130,13 @@ class Translator:
             for place, found in zip(places, self._search(batch, settings, attention), strict=True):
                 results[place] = found
         return results
+
+    def _cut(self, ids: list[int]) -> list[int]:
+        policy, most = self._truncation
+        if policy == "none" or len(ids) <= most:
+            return ids
+        tail = (most - 1) // 2 if policy == "head_tail" else 0
+        return ids[: most - 1 - tail] + ids[len(ids) - 1 - tail :]
 
     def _changed(self, options: dict[str, Any]) -> dict[str, Any]:
         unknown = sorted(options.keys() - self.decoding.keys())
@@ -154,7 +163,9 @@ class Translator:
             row[: len(ids)] = ids
         names = [*self._context, *self._states]
         encoded = dict(zip(names, self._encoder.run(names, {"source_ids": source_ids}), strict=True))
-        search = _Search(settings, lengths, attention and self.has_attention)
+        # A step of the memory may stand for several tokens.
+        memory_steps = -(-lengths // self._reduction)
+        search = _Search(settings, lengths, memory_steps, attention and self.has_attention)
         states = {name: np.repeat(encoded[name], settings["beam_size"], axis=0) for name in self._states}
         context = {name: encoded[name] for name in self._context}
         next_states = [f"next_{name}" for name in self._states]
@@ -168,14 +179,14 @@ class Translator:
             if stay is not None:
                 context = {name: values[stay] for name, values in context.items()}
         return [
-            [self._hypothesis(found, length) for found in hypotheses]
-            for hypotheses, length in zip(search.found, lengths, strict=True)
+            [self._hypothesis(found, steps) for found in hypotheses]
+            for hypotheses, steps in zip(search.found, memory_steps, strict=True)
         ]
 
-    def _hypothesis(self, found: "_Found", source_length: int) -> Hypothesis:
+    def _hypothesis(self, found: "_Found", memory_steps: int) -> Hypothesis:
         ids = found.token_ids.tolist()
         text = self._target.decode([i for i in ids if i != END_ID]).strip(" ")
-        weights = None if found.attention is None else found.attention[:, :source_length]
+        weights = None if found.attention is None else found.attention[:, :memory_steps]
         return Hypothesis(text, found.score, float(found.log_probs.sum()), ids, found.log_probs.tolist(), weights)
 
 
@@ -195,9 +206,11 @@ _OF_SENTENCES = (
 class _Search:
     """Beam search over a batch; what is here has rows for the sentences that are not done."""
 
-    def __init__(self, settings: dict[str, Any], source_lengths: np.ndarray, attention: bool) -> None:
+    def __init__(
+        self, settings: dict[str, Any], source_lengths: np.ndarray, memory_steps: np.ndarray, attention: bool
+    ) -> None:
         self._settings, self._attention = settings, attention
-        batch, beams, steps = len(source_lengths), settings["beam_size"], source_lengths.max()
+        batch, beams, steps = len(source_lengths), settings["beam_size"], memory_steps.max()
         limits = (settings["max_length_ratio"] * source_lengths).astype(int) + settings["max_length_extra"]
         self._limits = np.clip(limits, 1, settings["max_length"])
         self._least = np.maximum((settings["min_length_ratio"] * source_lengths).astype(int), settings["min_length"])
@@ -211,7 +224,7 @@ class _Search:
         self._sums[:, 0] = 0
         self._lengths = np.zeros((batch, beams), int)
         self._is_finished = np.zeros((batch, beams), bool)
-        self._is_valid = np.arange(steps) < source_lengths[:, None]
+        self._is_valid = np.arange(steps) < memory_steps[:, None]
         self._coverage = np.zeros((batch, beams, steps if self._has_coverage else 0), np.float32)
         longest = self._limits.max()
         self._token_ids = np.zeros((batch, beams, longest), np.int32)

@@ -87,7 +87,7 @@ def translate_with_saved_model(folder: pathlib.Path, model: Seq2Seq, sources: Se
             found = exported["translate"](sources=tf.constant(batch))
             texts = [text.decode("utf-8") for text in found["texts"][:, 0].numpy()]
         else:
-            found = exported["translate_ids"](source_ids=tf.constant(pad(tokenizer.encode_source(batch))))
+            found = exported["translate_ids"](source_ids=tf.constant(pad(model.encode_sources(batch))))
             texts = tokenizer.decode_target(found["token_ids"][:, 0].numpy())
         results |= dict(zip(places, zip(texts, found["scores"][:, 0].numpy().tolist(), strict=True), strict=True))
     return [results.get(place, ("", 0.0)) for place in range(len(sources))]

@@ -4,14 +4,14 @@ What a source leaves for the steps, and what a step leaves for the next, are nes
 tensors by name: the fields of the prepared context, and `state_0`, `state_1`, ...
 """
 
+from collections.abc import Iterator
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
 
 from seq2seq.layers.context import PreparedContext
 from seq2seq.model import Seq2Seq
-from seq2seq.text import END_ID
+from seq2seq.text import END_ID, PAD_ID
 
 LOGITS, ATTENTION = "logits", "attention_weights"
 BEST_IDS, BEST_LOG_PROBS = "best_ids", "best_log_probs"
@@ -35,20 +35,19 @@ class Steps:
 
     def __init__(self, model: Seq2Seq) -> None:
         self._model = model
-        prepared, self._state = self._read(tf.constant([[END_ID]]))
+        self._prepared, self._state = self._read(tf.fill([1, 1], END_ID))
         self._source_of: dict[str, str] = {}
         examples: dict[str, Any] = {}
-        # The summary is for the first state only.
-        for name, leaf in prepared._replace(summary=None)._asdict().items():
-            if leaf is not None:
-                # The keys of some scores are the memory itself.
-                self._source_of[name] = next((known for known, other in examples.items() if other is leaf), name)
-                examples.setdefault(self._source_of[name], leaf)
+        for name, leaf in _leaves(self._prepared):
+            # The keys of some scores are the memory itself.
+            self._source_of[name] = next((known for known, other in examples.items() if other is leaf), name)
+            examples.setdefault(self._source_of[name], leaf)
         self.context_names = list(examples)
-        self.state_names = [f"state_{place}" for place, _ in enumerate(tf.nest.flatten(self._state))]
-        leaves = dict(zip(self.state_names, tf.nest.flatten(self._state), strict=True))
-        self._specs = {name: _spec(name, leaf, 2) for name, leaf in examples.items()}
-        self._specs |= {name: _spec(name, leaf, 1) for name, leaf in leaves.items()}
+        leaves = tf.nest.flatten(self._state)
+        self.state_names = [f"state_{place}" for place, _ in enumerate(leaves)]
+        examples |= dict(zip(self.state_names, leaves, strict=True))
+        others = self.encode(tf.fill([2, 1 + 2 * model.encoder.reduction], END_ID))
+        self._specs = {name: _spec(name, leaf, others[name]) for name, leaf in examples.items()}
 
     @property
     def has_attention(self) -> bool:
@@ -73,7 +72,8 @@ class Steps:
     def encode(self, source_ids: Any) -> dict[str, Any]:
         """Reads sources, `(batch, source_steps)` int32, each ended by an end token and padded on the right."""
         prepared, state = self._read(source_ids)
-        outputs = {name: getattr(prepared, name) for name in self.context_names}
+        outputs = dict(_leaves(prepared))
+        outputs = {name: outputs[name] for name in self.context_names}
         return outputs | dict(zip(self.state_names, tf.nest.flatten(state), strict=True))
 
     def step(self, token_ids: Any, **tensors: Any) -> dict[str, Any]:
@@ -81,12 +81,11 @@ class Steps:
 
         Rows may be a whole multiple of the sentences, the hypotheses of a sentence next to each other.
         """
-        fields = {name: tensors[source] for name, source in self._source_of.items()}
-        context = PreparedContext(**dict.fromkeys(PreparedContext._fields) | fields)
+        context = _rebuilt(self._prepared, {name: tensors[source] for name, source in self._source_of.items()})
         state = tf.nest.pack_sequence_as(self._state, [tensors[name] for name in self.state_names])
-        logits, state, weights = self._model.decoder.step(token_ids, state, context)
-        outputs = {LOGITS: logits} | dict(zip(self.next_state_names, tf.nest.flatten(state), strict=True))
-        return outputs if weights is None else outputs | {ATTENTION: weights}
+        step = self._model.decoder.step(token_ids, state, context)
+        outputs = {LOGITS: step.logits} | dict(zip(self.next_state_names, tf.nest.flatten(step.state), strict=True))
+        return outputs if step.attention_weights is None else outputs | {ATTENTION: step.attention_weights}
 
     def ranked_step(self, count: Any, token_ids: Any, **tensors: Any) -> dict[str, Any]:
         """The same, and the `count` best tokens of each row, `best_ids`, with `best_log_probs`, the best first."""
@@ -97,11 +96,33 @@ class Steps:
 
     def _read(self, source_ids: Any) -> tuple[PreparedContext, Any]:
         decoder = self._model.decoder
-        prepared = decoder.context.prepare(*self._model.encode(source_ids, training=False))
-        return prepared, decoder.start(prepared)
+        memory, mask = self._model.encode(source_ids, training=False)
+        prepared = decoder.prepare(memory, mask, source_ids, source_ids != PAD_ID)
+        state = decoder.start(prepared)
+        # The summary is for the first state only.
+        return prepared._replace(summary=None), state
 
 
-def _spec(name: str, example: Any, free_dimensions: int) -> tf.TensorSpec:
-    """A tensor like the example, whose first dimensions are known only when the graph runs."""
-    shape = np.array(example.shape).tolist()
-    return tf.TensorSpec([None] * free_dimensions + shape[free_dimensions:], example.dtype, name)
+def _leaves(parts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors of nested named tuples, by the names of their fields."""
+    for name, part in parts._asdict().items():
+        if hasattr(part, "_asdict"):
+            yield from _leaves(part, f"{prefix}{name}_")
+        elif part is not None:
+            yield f"{prefix}{name}", part
+
+
+def _rebuilt(parts: Any, tensors: dict[str, Any], prefix: str = "") -> Any:
+    """Named tuples like these, of other tensors."""
+    return type(parts)(
+        *(
+            _rebuilt(part, tensors, f"{prefix}{name}_") if hasattr(part, "_asdict") else tensors.get(f"{prefix}{name}")
+            for name, part in parts._asdict().items()
+        )
+    )
+
+
+def _spec(name: str, example: Any, other: Any) -> tf.TensorSpec:
+    """A tensor like two examples; where they differ, its size is known only when the graph runs."""
+    sizes = zip(example.shape.as_list(), other.shape.as_list(), strict=True)
+    return tf.TensorSpec([one if one == another else None for one, another in sizes], example.dtype, name)

@@ -15,6 +15,9 @@ from seq2seq.layers.decoder import Decoder, DecoderState
 from seq2seq.layers.encoder import Encoder
 from seq2seq.layers.readout import Readout
 
+PLAIN = {"bidirectional": False, "residual": False, "front_end": "none", "stride": 1, "kernel_size": None, "pyramid": 1}
+"""What else an `Encoder` can do, and this one does not."""
+
 
 @keras.saving.register_keras_serializable(package="seq2seq")
 class FinalStateEncoder(Encoder):
@@ -36,7 +39,7 @@ class FinalStateEncoder(Encoder):
     """
 
     def __init__(self, units: int, ignores_end: bool = True, **kwargs: Any) -> None:
-        super().__init__(units, **kwargs | {"bidirectional": False, "residual": False})
+        super().__init__(units, **kwargs | PLAIN)
         self.ignores_end = ignores_end
 
     @property
@@ -80,7 +83,7 @@ class FinalStateDecoder(Decoder):
 
     def __init__(self, vocabulary_size: int, embedding_size: int, units: int, **kwargs: Any) -> None:
         context = LastContext(name="context", dtype=kwargs.get("dtype"))
-        fixed = {"context": context, "feeds": ("state",), "readout_size": units, "tie_output": False}
+        fixed = {"context": context, "feeds": ("state",), "readout_size": units, "tie_output": False, "copy": "none"}
         super().__init__(vocabulary_size, embedding_size, units, **kwargs | fixed)
 
     def _create_bridges(self) -> list[keras.Layer]:

@@ -50,6 +50,27 @@ def test_what_a_format_cannot_hold_is_refused_before_work_starts(make_model, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sources_that_are_cut_are_refused_where_strings_are_read_in_the_graph(make_model, tmp_path):
+    model = make_model(data__truncate="head", data__max_source_tokens=9)
+    with pytest.raises(
+        ConfigError, match=r"data\.truncate must be none, since sources are cut in Python; --ids leaves"
+    ):
+        exporting.export_model(model, tmp_path / "out", "saved_model", ["the cat"])
+
+
+def test_layers_that_no_converter_knows_are_refused(make_model, tmp_path):
+    model = make_model(model__copy__mode="reuse", model__tie="all")
+    with pytest.raises(
+        ConfigError, match=r"litert cannot hold this: model\.copy\.mode must be none, since the sums over"
+    ):
+        exporting.export_model(model, tmp_path / "out", "litert", ["the cat"])
+    model = make_model(model__encoder__pyramid=2, model__encoder__num_layers=2)
+    with pytest.raises(
+        ConfigError, match=r"onnx cannot hold this: model\.encoder\.pyramid must be 1, since no converter"
+    ):
+        exporting.export_model(model, tmp_path / "out", "onnx", ["the cat"])
+
+
 def test_a_model_that_computes_in_another_precision_is_no_onnx(make_model, tmp_path):
     with pytest.raises(ConfigError, match=r"the model must compute in float32, but computes in bfloat16\.$"):
         exporting.export_model(make_model("mixed_bfloat16"), tmp_path / "out", "onnx", ["the cat"])

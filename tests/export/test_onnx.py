@@ -128,6 +128,8 @@ def outputs_of(session, feeds):
     + [
         {"model__decoder__attend": "between", "model__decoder__num_layers": 2},
         {"model__feeds": ["input", "state"], "model__decoder__input_feeding": True},
+        {"model__attention__coverage": True},
+        {"model__encoder__front_end": "mean", "model__encoder__stride": 2},
     ],
     ids=lambda settings: "-".join(str(value) for value in settings.values()),
 )

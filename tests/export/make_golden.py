@@ -1,0 +1,47 @@
+"""Writes golden_1.zip: a small model file of this format version, its exports, and what they translate.
+
+Run it by hand, and only when the format changes: then under the number of the new version. Older files stay, and are
+still to be read.
+"""
+
+import json
+import pathlib
+import tempfile
+import zipfile
+
+import keras
+import numpy as np
+
+SENTENCES = ["ab ba", "b", "abba ab", ""]
+
+
+def main():
+    from seq2seq.config import Config
+    from seq2seq.export.exporting import export_model
+    from seq2seq.export.formats import VERSION
+    from seq2seq.model import build_model, save
+    from seq2seq.text import train_tokenizer
+
+    tokenizer = train_tokenizer(["ab a"], ["ba b"], kind="char", vocabulary_size=7, normalization="identity")
+    sizes = {"embedding_size": 4, "encoder": {"units": 3}, "decoder": {"units": 6, "num_layers": 2}}
+    search = {"beam_size": 3, "n_best": 2, "max_length": 12}
+    model = build_model(Config.from_dict({"model": sizes, "decoding": search}), tokenizer)
+    random = np.random.default_rng(1)
+    model.set_weights([random.normal(scale=1.5, size=weight.shape) for weight in model.get_weights()])
+    with tempfile.TemporaryDirectory() as name:
+        folder = pathlib.Path(name)
+        save(model, folder / "model.keras")
+        export_model(model, folder / "onnx", "onnx", SENTENCES)
+        export_model(model, folder / "litert", "litert", SENTENCES, source_steps=9)
+        export_model(model, folder / "saved_model", "saved_model", SENTENCES, strings=False)
+        found = [[(one.token_ids, one.score) for one in few] for few in model.generate(SENTENCES)]
+        (folder / "expected.json").write_text(json.dumps(found), "utf-8")
+        golden = pathlib.Path(__file__).with_name(f"golden_{VERSION}.zip")
+        with zipfile.ZipFile(golden, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(folder.rglob("*")):
+                archive.write(file, file.relative_to(folder))
+    print(golden, golden.stat().st_size, keras.__version__)
+
+
+if __name__ == "__main__":
+    main()

@@ -99,7 +99,7 @@ class _Translator:
     def __init__(self, model: Seq2Seq, options: Decoding, attention: bool) -> None:
         self._options = options
         has_attention = attention and model.decoder.context.reads_every_step
-        plan = Plan.of(options, prefix=False, required=False, banned=False, attention=has_attention)
+        plan = Plan.of(options, prefix=False, required=False, banned=False, attention=has_attention, unknown=False)
         parts = Packing([model]).parts(options.precision, plan.is_packed)
         vocabulary = Vocabulary(model.require_tokenizer())
         self._search = compile_search(parts, "log_probs", vocabulary, plan, self._inputs(tf.zeros([1, 1], tf.int32)))

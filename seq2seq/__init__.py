@@ -57,6 +57,8 @@ if TYPE_CHECKING:
     from seq2seq.model import Ensemble as Ensemble
     from seq2seq.model import Hypothesis as Hypothesis
     from seq2seq.model import Seq2Seq as Seq2Seq
+    from seq2seq.model import SequenceClassifier as SequenceClassifier
+    from seq2seq.model import SequenceTagger as SequenceTagger
     from seq2seq.model import Tokens as Tokens
     from seq2seq.model import from_keras as from_keras
     from seq2seq.model import from_torch as from_torch
@@ -81,7 +83,17 @@ _ROOMS = {
         "Readout",
         "Recurrent",
     ),
-    "model": ("Ensemble", "Hypothesis", "Seq2Seq", "Tokens", "from_keras", "from_torch", "load"),
+    "model": (
+        "Ensemble",
+        "Hypothesis",
+        "Seq2Seq",
+        "SequenceClassifier",
+        "SequenceTagger",
+        "Tokens",
+        "from_keras",
+        "from_torch",
+        "load",
+    ),
     "text": ("Tokenizer",),
 }
 _ROOM_OF = {name: room for room, names in _ROOMS.items() for name in names}

@@ -389,6 +389,53 @@ CONTRADICTIONS = [
     ),
     (
         Config,
+        {"task": "classify"},
+        "model.context must be other than attention where task is classify, but is 'attention' instead. Only what is "
+        "written step by step reads the source anew at each.",
+    ),
+    (
+        Config,
+        {"task": "tag", "model": {"context": "last", "tie": "all"}},
+        "model.tie must be none where task is tag, but is 'all' instead. Labels have no embeddings.",
+    ),
+    (
+        Config,
+        {"task": "tag", "model": {"context": "last"}, "tokenizer": {"shared": False}},
+        "tokenizer.shared must be true where task is tag, but is false instead. Labels are not cut into pieces.",
+    ),
+    (
+        Config,
+        {"task": "tag", "model": {"context": "last"}, "tokenizer": {"sampling_alpha": 0.1}},
+        "tokenizer.sampling_alpha must be 0 where task is tag, but is 0.1 instead.",
+    ),
+    (
+        Config,
+        {"task": "classify", "model": {"context": "last", "copy": {"mode": "separate"}}},
+        "model.copy.mode must be none where task is classify, but is 'separate' instead. Labels are not copied.",
+    ),
+    (
+        Config,
+        {"task": "tag", "model": {"context": "last", "encoder": {"front_end": "mean", "stride": 2}}},
+        "model.encoder.stride must be 1 where task is tag, but is 2 instead. Each word needs a step of its own.",
+    ),
+    (
+        Config,
+        {"task": "tag", "model": {"context": "last", "encoder": {"num_layers": 2, "pyramid": 2}}},
+        "model.encoder.pyramid must be 1 where task is tag, but is 2 instead. Each word needs a step of its own.",
+    ),
+    (
+        Config,
+        {"task": "tag", "model": {"context": "last"}, "data": {"truncate": "head"}},
+        "data.truncate must be none where task is tag, but is 'head' instead. Each word has its label.",
+    ),
+    (
+        Config,
+        {"task": "classify", "model": {"context": "last"}, "training": {"monitor": "bleu"}},
+        "training.monitor must be one of loss, perplexity, accuracy, macro_f1 where task is classify, but is 'bleu' "
+        "instead.",
+    ),
+    (
+        Config,
         {"training": {"monitor": "rouge_l"}},
         "training.monitor must be one of loss, perplexity, bleu, chrf, exact_match where task is translate, but is "
         "'rouge_l' instead.",
@@ -399,7 +446,7 @@ CONTRADICTIONS = [
         "training.monitor must be one of loss, perplexity, rouge_1, rouge_2, rouge_l, token_f1, exact_match where task "
         "is summarize, but is 'bleu' instead.",
     ),
-    (Config, {"task": "tag"}, "task must be one of translate, summarize, but is 'tag' instead."),
+    (Config, {"task": "label"}, "task must be one of translate, summarize, classify, tag, but is 'label' instead."),
     (Config, {"training": 3}, "training must be a section of settings, but is 3 instead."),
     (Config, {"training": {"epoch": 3}}, "training.epoch is not a setting. Did you mean training.epochs?"),
     (Training, {"epochs": True}, "training.epochs must be a whole number, but is true instead."),

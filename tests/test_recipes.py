@@ -44,6 +44,18 @@ def test_en_fr_reaches_its_score(tmp_path):
 
 
 @pytest.mark.slow
+def test_verb_number_reaches_its_score(tmp_path):
+    scores = trained_scores("verb-number", tmp_path)
+    assert scores["test"]["accuracy"] >= 99
+    assert min(scores["agreement"].values()) >= 98.5
+
+
+@pytest.mark.slow
+def test_part_of_speech_reaches_its_score(tmp_path):
+    assert trained_scores("part-of-speech", tmp_path)["test"]["accuracy"] >= 99.5
+
+
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_multi30k_reaches_its_score(tmp_path):
     folder = corpus_folder("multi30k")

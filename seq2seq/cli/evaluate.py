@@ -11,6 +11,7 @@ from seq2seq.cli.output import opened_output, refuse_same_file
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import aligned, print_json, score_lines, shown
 from seq2seq.cli.search_options import AS_SAVED, SearchOptions
+from seq2seq.config import LABEL_TASKS
 from seq2seq.config.flags import Switch
 from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
@@ -35,7 +36,7 @@ def evaluate(
     json: Switch = False,
     search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
 ) -> None:
-    """Translate or summarize a test set and score what comes out.
+    """Translate, summarize or label a test set and score what comes out.
 
     Each score has its 95 % interval from sacreBLEU's bootstrap: the mean over 1,000 test sets that are drawn again from
     the same sentences, and half the width of what 95 % of them lie in. TER and perplexity are better where they are
@@ -44,9 +45,11 @@ def evaluate(
     Summaries are scored by ROUGE, the tokens they share with the right ones, the numbers and names that the source has
     (precision) and that they have of the right ones (recall), the words and pairs of words that are new, and length.
 
+    Labels are scored by accuracy, macro F1 and how often each was taken for which, with intervals of the same kind.
+
     Args:
         model: the model.keras of a run.
-        source: the lines to translate or summarize; may end in .gz.
+        source: the lines to translate, summarize or label; may end in .gz.
         target: the right outputs, line by line.
         against: another model.keras, or a file of outputs, line by line: its scores stand beside those of the model,
             each with the probability that chance alone makes such a difference.
@@ -88,10 +91,11 @@ def evaluate(
     task = models[model].task
     if len({one.task for one in models.values()}) > 1:
         raise ConfigError(f"--against must be a model that was trained to {task} too, but is {against}. Name another.")
-    if task == "summarize":
-        _refuse_options_of_translations(
-            tokenize=tokenize != "13a", lowercase=lowercase, lowercase_tokenized=tokenized, agreement=items
-        )
+    of_texts = {"tokenize": tokenize != "13a", "lowercase": lowercase, "lowercase_tokenized": tokenized}
+    if task in LABEL_TASKS:
+        _refuse_options_of_texts("gives labels", significance=significance != "bootstrap", **of_texts, **options)
+    elif task == "summarize":
+        _refuse_options_of_texts("summarizes", **of_texts, agreement=items)
     with ProgressBar(len(models) * len(sources), "line", "lines") as progress:
         for path, one in models.items():
             if note := one.truncation.note(one.require_tokenizer(), sources):
@@ -121,11 +125,11 @@ def evaluate(
         print("\n".join(_report(found)))
 
 
-def _refuse_options_of_translations(**given: Any) -> None:
+def _refuse_options_of_texts(model: str, **given: Any) -> None:
     for name, value in given.items():
         if value:
             flag = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{flag} must be left out for a model that summarizes, but is given. Leave it out.")
+            raise ConfigError(f"{flag} must be left out for a model that {model}, but is given. Leave it out.")
 
 
 def _report(found: Sequence[dict[str, Any]]) -> list[str]:
@@ -144,13 +148,13 @@ def _report(found: Sequence[dict[str, Any]]) -> list[str]:
     lines = aligned(rows, left=(0,))
     if is_paired:
         lines += [f"p: how often chance alone makes such a difference; * below {LEVEL}"]
-    score = next(name for name in ("bleu", "rouge_l") if name in names)
+    score = next(name for name in ("bleu", "rouge_l", "accuracy") if name in names)
     rows = [["words of the source", "sentences", *(score for _ in found)]]
     for parts in zip(*(scores["by_length"] for scores in found), strict=True):
         words = f"{parts[0]['shortest']}-{parts[0]['longest'] or ''}"
         rows.append([words, str(parts[0]["sentences"]), *(shown(part[score]) for part in parts)])
     lines += ["", *aligned(rows, left=(0,)), ""]
-    rest = ("sentences", "agreement", "signature")
+    rest = ("sentences", "agreement", "signature", "confusion")
     return [*lines, *score_lines({key: value for key, value in first.items() if key in rest})]
 
 

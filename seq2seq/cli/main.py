@@ -12,13 +12,14 @@ VERBS = {
     "train": "Train a model as a recipe says.",
     "translate": "Translate lines of text with a trained model.",
     "summarize": "Summarize lines of text with a trained model.",
+    "predict": "Give the labels of lines of text with a trained model.",
     "evaluate": "Score a trained model on a test set.",
     "score": "Give the log-probability of given translations.",
     "shortlist": "Let a trained model learn which tokens to write with.",
     "compare": "Train variants of a recipe and compare them.",
     "doctor": "Say what is wrong with a recipe before it is trained.",
     "benchmark": "Measure how fast this machine trains.",
-    "export": "Write a trained model for TensorFlow alone, onnxruntime or LiteRT.",
+    "export": "Write a trained model for other runtimes.",
     "inspect": "Look inside a trained model: its gates, states and gradients.",
 }
 

@@ -19,9 +19,9 @@ def shortlist(model: str, /, *, source: str, target: str) -> None:
     sources = list(read_lines(source))
     targets = read_beside(target, source, len(sources))
     import_tensorflow()
-    from seq2seq.model import load, save
+    from seq2seq.model import Seq2Seq, load, save
 
-    loaded = load(model)
+    loaded = load(model, Seq2Seq)
     loaded.learn_lexicon(sources, targets)
     save(loaded, model)
     print(f"{model}: has learned from {len(sources):,} pairs")

@@ -1,34 +1,22 @@
 """`seq2seq translate`: lines in, lines out, in the same order."""
 
-import contextlib
 import functools
 import json
-import os
-import pathlib
-import stat
-import sys
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 
-from seq2seq.cli.lines import WINDOW_CHARACTERS, WINDOW_LINES, on_one_line
-from seq2seq.cli.output import opened_output, refuse_same_file
+from seq2seq.cli.lines import WINDOW_LINES, on_one_line
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.search_options import AS_SAVED, SearchOptions
+from seq2seq.cli.stream import Format, LineStream
 from seq2seq.config.flags import Switch
 from seq2seq.errors import ConfigError
-from seq2seq.progress import ProgressBar
 
 if TYPE_CHECKING:
     from seq2seq.model import Hypothesis, Seq2Seq
     from seq2seq.serving import Answer
-    from seq2seq.text import Line
-
-PATIENCE = 0.05
-"""Seconds that lines which are there wait for the next before they are translated without it."""
-
-Format = Literal["text", "jsonl"]
 
 
 def translate(
@@ -74,61 +62,30 @@ def translate(
         max_line_characters: of a longer line the beginning is translated; left out: 10,000.
         search: how to search.
     """
-    if window < 1:
-        raise ConfigError(f"--window must be at least 1, but is {window} instead.")
-    if max_line_characters is not None and max_line_characters < 1:
-        raise ConfigError(f"--max-line-characters must be at least 1, but is {max_line_characters} instead.")
     if (tokens or attention) and format == "text":
         name = "--tokens" if tokens else "--attention"
         raise ConfigError(f"{name} must be left out where --format is text, but is given. Add --format jsonl.")
-    if file != "-":
-        refuse_same_file(output, file)
+    stream = LineStream(file, output, format, input_format, window, max_line_characters)
     import_tensorflow()
-    from seq2seq.serving import StreamReport, answer_stream, json_requests, text_requests
-    from seq2seq.text import windows
+    from seq2seq.serving import answer_stream
 
     translator, first_model = _translator(model, ensemble)
     options = search.given()
     count = translator.decoding.replaced(**options).n_best
-    read = json_requests if (input_format or format) == "jsonl" else text_requests
-    lines = _scanned(file, {} if max_line_characters is None else {"max_line_characters": max_line_characters})
-    cut = windows(read(lines), window, lambda request: len(request.source), WINDOW_CHARACTERS, _patience(file))
     written = (
         functools.partial(_json_lines, first_model if tokens or attention else None, attention)
         if format == "jsonl"
         else functools.partial(_text_lines, count=count)
     )
-    report = StreamReport()
-    # Translations that appear in the terminal are progress enough.
-    with (
-        opened_output(output) as stream,
-        contextlib.closing(cut),
-        ProgressBar(_total(file), "line", "lines", hidden=stream.isatty()) as progress,
-    ):
-        try:
-            answers = answer_stream(
-                translator,
-                cut,
-                report,
-                progress.say,
-                attention=tokens or attention,
-                progress=lambda count: progress.show(count, count),
-                **options,
-            )
-            for answer in answers:
-                # In one piece, so that a kill leaves whole lines.
-                stream.write("".join(f"{line}\n" for line in written(answer)))
-        finally:
-            if report.counts:
-                progress.say(report.summary())
+    stream.answer(functools.partial(answer_stream, translator, attention=tokens or attention, **options), written)
 
 
 def _translator(model: str, ensemble: Sequence[str]) -> tuple[Any, "Seq2Seq"]:
     """What translates, and the first model of it, whose source tokens an alignment speaks of."""
-    from seq2seq.model import give_each_operation_one_thread, load
+    from seq2seq.model import Seq2Seq, give_each_operation_one_thread, load
 
     give_each_operation_one_thread()
-    models = [load(path) for path in (model, *ensemble)]
+    models = [load(path, Seq2Seq) for path in (model, *ensemble)]
     if not ensemble:
         return models[0], models[0]
     from seq2seq.model import Ensemble
@@ -137,33 +94,6 @@ def _translator(model: str, ensemble: Sequence[str]) -> tuple[Any, "Seq2Seq"]:
         return Ensemble(models), models[0]
     except ValueError as error:
         raise ConfigError(f"--ensemble: {error}") from error
-
-
-def _scanned(file: str, options: dict[str, int]) -> Iterator["Line"]:
-    from seq2seq.text import scan_lines, scan_stream
-
-    if file != "-":
-        return scan_lines(file, **options)
-    # A reader of its own: the lock of Python's is held by whoever waits for input, and wanted when the program ends.
-    return scan_stream(open(sys.stdin.fileno(), "rb", closefd=False), "<stdin>", **options)
-
-
-def _patience(file: str) -> float | None:
-    """What is in a file is all there; elsewhere the next line may be a minute, or an answer, away."""
-    mode = os.fstat(sys.stdin.fileno()).st_mode if file == "-" else _mode(file)
-    return None if stat.S_ISREG(mode) else PATIENCE
-
-
-def _total(file: str) -> int | None:
-    if file == "-" or file.endswith(".gz") or not stat.S_ISREG(_mode(file)):
-        return None
-    with open(file, "rb") as stream:
-        return sum(block.count(b"\n") for block in iter(functools.partial(stream.read, 1 << 20), b""))
-
-
-def _mode(file: str) -> int:
-    path = pathlib.Path(file)
-    return path.stat().st_mode if path.exists() else 0
 
 
 def _text_lines(answer: "Answer", count: int) -> list[str]:

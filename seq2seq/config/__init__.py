@@ -10,10 +10,11 @@ from seq2seq.config.corpus import Data, Tokenizer
 from seq2seq.config.decoding import Decoding
 from seq2seq.config.flags import load_config, parse_train_arguments
 from seq2seq.config.optimisation import Training
-from seq2seq.config.run import SCORES, Config, Run
+from seq2seq.config.run import LABEL_TASKS, SCORES, Config, Run
 from seq2seq.config.variations import Comparison, Variant, plan_comparison
 
 __all__ = [
+    "LABEL_TASKS",
     "SCORES",
     "Attention",
     "Comparison",

@@ -66,10 +66,11 @@ class Training(Section):
     evaluate_every: PositiveFloat = 1.0
     """Epochs between two evaluations on the dev set; 0.5 is twice an epoch."""
     monitor: Literal[
-        "loss", "perplexity", "bleu", "chrf", "exact_match", "rouge_1", "rouge_2", "rouge_l", "token_f1"
-    ] = "loss"
+        "loss", "perplexity", "bleu", "chrf", "exact_match",
+        "rouge_1", "rouge_2", "rouge_l", "token_f1", "accuracy", "macro_f1",
+    ] = "loss"  # fmt: skip
     """The dev score that chooses the checkpoint to keep and stops training; bleu and chrf where the task is translate,
-    rouge_1, rouge_2, rouge_l and token_f1 where it is summarize."""
+    rouge_1, rouge_2, rouge_l and token_f1 where it is summarize, accuracy and macro_f1 where it gives labels."""
     patience: NonNegative = 0
     """Evaluations without improvement after which training stops; 0: never."""
     average_checkpoints: NonNegative = 0

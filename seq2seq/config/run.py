@@ -10,9 +10,13 @@ from seq2seq.config.corpus import Data, Tokenizer
 from seq2seq.config.decoding import Decoding
 from seq2seq.config.optimisation import Training
 
+LABEL_TASKS = ("classify", "tag")
+_LABEL_SCORES = ("loss", "perplexity", "accuracy", "macro_f1")
 SCORES = {
     "translate": ("loss", "perplexity", "bleu", "chrf", "exact_match"),
     "summarize": ("loss", "perplexity", "rouge_1", "rouge_2", "rouge_l", "token_f1", "exact_match"),
+    "classify": _LABEL_SCORES,
+    "tag": _LABEL_SCORES,
 }
 """What an evaluation on the dev set finds, by task; `training.monitor` is one of them."""
 
@@ -52,8 +56,9 @@ class Config(Section):
         True
     """
 
-    task: Literal["translate", "summarize"] = "translate"
-    """What the model does with a text, which says what its outputs are scored with; all else is the same."""
+    task: Literal["translate", "summarize", "classify", "tag"] = "translate"
+    """What the model makes of a text, which says what its outputs are scored with: another text (translate, summarize),
+    one label (classify), or a label for each word (tag), which a pair's target then holds, apart by spaces."""
     run: Run = dataclasses.field(default_factory=Run)
     data: Data = dataclasses.field(default_factory=Data)
     tokenizer: Tokenizer = dataclasses.field(default_factory=Tokenizer)
@@ -61,7 +66,14 @@ class Config(Section):
     training: Training = dataclasses.field(default_factory=Training)
     decoding: Decoding = dataclasses.field(default_factory=Decoding)
 
+    @property
+    def gives_labels(self) -> bool:
+        """Whether the model gives labels, and so has neither a decoder nor a search."""
+        return self.task in LABEL_TASKS
+
     def check(self) -> None:
+        if self.gives_labels:
+            self._check_labels()
         if self.training.monitor not in SCORES[self.task]:
             raise must_be(
                 self.training.key("monitor"),
@@ -88,3 +100,26 @@ class Config(Section):
                 self.model.copy.mode,
                 "Only a token that both sides have can be copied.",
             )
+
+    def _check_labels(self) -> None:
+        where = f"where task is {self.task}"
+        if self.model.context == "attention":
+            advice = "Only what is written step by step reads the source anew at each."
+            raise must_be(self.model.key("context"), f"other than attention {where}", self.model.context, advice)
+        if self.model.tie != "none":
+            raise must_be(self.model.key("tie"), f"none {where}", self.model.tie, "Labels have no embeddings.")
+        if not self.tokenizer.shared:
+            raise must_be(self.tokenizer.key("shared"), f"true {where}", False, "Labels are not cut into pieces.")
+        if self.model.copy.mode != "none":
+            raise must_be(self.model.copy.key("mode"), f"none {where}", self.model.copy.mode, "Labels are not copied.")
+        if self.task == "classify":
+            return
+        if self.tokenizer.sampling_alpha > 0:
+            raise must_be(self.tokenizer.key("sampling_alpha"), f"0 {where}", self.tokenizer.sampling_alpha)
+        if self.model.encoder.reduction > 1:
+            advice = "Each word needs a step of its own."
+            key = "stride" if self.model.encoder.stride > 1 else "pyramid"
+            raise must_be(self.model.encoder.key(key), f"1 {where}", getattr(self.model.encoder, key), advice)
+        if self.data.truncate != "none":
+            advice = "Each word has its label."
+            raise must_be(self.data.key("truncate"), f"none {where}", self.data.truncate, advice)

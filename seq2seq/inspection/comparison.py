@@ -15,6 +15,8 @@ SCORES = {
     "rouge_l": "ROUGE-L",
     "token_f1": "token F1",
     "exact_match": "exact match",
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
 }
 AGREEMENT = "Agreement by number of distractors"
 SIZES = "sentences"
@@ -108,7 +110,7 @@ def _scores(results: Results) -> dict[str, str]:
 
 
 def _score_by_length(results: Results) -> str:
-    return "bleu" if "bleu" in _scores(results) else "rouge_l"
+    return next(name for name in ("bleu", "rouge_l", "accuracy") if name in _scores(results))
 
 
 def _overview(results: Results) -> Table:

@@ -12,9 +12,10 @@ from seq2seq.inspection.matrices import split_weights
 from seq2seq.inspection.recording import Recording, Sentences, encode_sentences, record
 from seq2seq.inspection.trace import layer_reductions, layer_tokens, sentence_tokens
 from seq2seq.layers import Recurrent
-from seq2seq.model import Seq2Seq
-from seq2seq.text import pad
+from seq2seq.model import SourceReader
+from seq2seq.text import PAD_ID, pad
 
+READ_EMBEDDINGS = ("encoder.forward_0", "encoder.backward_0")
 VANISHING, EXPLODING = 0.9, 1.1
 """Rates at which a tenth is left, or ten times as much has come, after some 22 steps."""
 
@@ -60,6 +61,8 @@ class GradientFlow:
         layers: The recurrent layers by name.
         gradient_norm: Norm of the gradients of all weights together.
         clip_norm: The largest norm that training let through; 0: any.
+        evidence: How much what the encoder's first layer reads at each step speaks for the target, `(steps,)`: the
+            gradient of the target's mean log-probability by it, times itself (gradient times input).
     """
 
     source: str
@@ -68,6 +71,7 @@ class GradientFlow:
     layers: dict[str, LayerFlow]
     gradient_norm: float
     clip_norm: float
+    evidence: np.ndarray
 
     @property
     def clip_factor(self) -> float:
@@ -88,10 +92,11 @@ class _Gradients(NamedTuple):
     of_states: dict[str, np.ndarray]
     passed_on: dict[str, list[np.ndarray]]
     of_weights: list[Any]
+    evidence: np.ndarray
 
 
 def gradient_flow(
-    model: Seq2Seq, source: str, target: str | None = None, clip_norm: float | None = None
+    model: SourceReader, source: str, target: str | None = None, clip_norm: float | None = None
 ) -> GradientFlow:
     """|dL/dh_t| of every recurrent layer of a trained model, with the rate at which the recurrence loses or gains it.
 
@@ -127,10 +132,10 @@ def gradient_flow(
         clip_norm = model.recipe.get("training", {}).get("clip_norm", 0.0)
     # Whole: the rows of a token that occurs twice are to be added up first.
     norm = float(tf.linalg.global_norm([tf.convert_to_tensor(gradient) for gradient in found.of_weights]))
-    return GradientFlow(source, found.sentences.targets[0], found.loss, layers, norm, clip_norm)
+    return GradientFlow(source, found.sentences.targets[0], found.loss, layers, norm, clip_norm, found.evidence)
 
 
-def back_propagate_layer(model: Seq2Seq, layer: str, source: str, target: str | None = None) -> BackPropagation:
+def back_propagate_layer(model: SourceReader, layer: str, source: str, target: str | None = None) -> BackPropagation:
     """Back-propagation through time by hand in one layer of a trained model, on one sentence.
 
     What reaches each state from outside the recurrence (from the layer above, from attention, from the loss) comes
@@ -139,7 +144,7 @@ def back_propagate_layer(model: Seq2Seq, layer: str, source: str, target: str | 
 
     Args:
         model: The model.
-        layer: Name of the layer, as in `Seq2Seq.recurrent_layers`.
+        layer: Name of the layer, as in `SourceReader.recurrent_layers`.
         source: The source text.
         target: The target text; None: the model's own translation.
 
@@ -168,19 +173,22 @@ def back_propagate_layer(model: Seq2Seq, layer: str, source: str, target: str | 
     )
 
 
-def _back_through(raw: Seq2Seq, sentences: Sentences) -> _Gradients:
+def _back_through(raw: SourceReader, sentences: Sentences) -> _Gradients:
     """The gradients of one sentence's loss to every state, to every state as the next step read it, and to weights."""
     variables = [variable.value for variable in raw.trainable_variables]
     target_ids = pad(sentences.target_ids)
     with tf.GradientTape() as tape:
         recording = record(raw, pad(sentences.source_ids), target_ids)
         logits = tf.cast(recording.logits, tf.float32)
-        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(target_ids, logits))
+        losses = tf.nn.sparse_softmax_cross_entropy_with_logits(target_ids, logits)
+        loss = tf.reduce_mean(tf.boolean_mask(losses, target_ids != PAD_ID))
     states = {name: [record.step.state for record in steps] for name, steps in recording.steps.items()}
     previous = {name: [record.states for record in steps] for name, steps in recording.steps.items()}
-    of_states, passed_on, of_weights = tape.gradient(
-        loss, (states, previous, variables), unconnected_gradients=tf.UnconnectedGradients.ZERO
+    inputs = {name: [record.inputs for record in recording.steps[name]] for name in READ_EMBEDDINGS if name in states}
+    of_states, passed_on, of_weights, of_inputs = tape.gradient(
+        loss, (states, previous, variables, inputs), unconnected_gradients=tf.UnconnectedGradients.ZERO
     )
+    products = {name: _rows(of_inputs[name]) * _rows(inputs[name]) for name in inputs}
     return _Gradients(
         sentences,
         recording,
@@ -188,6 +196,7 @@ def _back_through(raw: Seq2Seq, sentences: Sentences) -> _Gradients:
         {name: _rows(gradients) for name, gradients in of_states.items()},
         {name: [_rows(of_one) for of_one in zip(*gradients, strict=True)] for name, gradients in passed_on.items()},
         list(of_weights),
+        -np.sum([_in_order(product.sum(axis=1), raw.recurrent_layers[name]) for name, product in products.items()], 0),
     )
 
 
@@ -207,5 +216,9 @@ def _flow(
     known = rates[np.isfinite(rates)]
     with np.errstate(divide="ignore"):
         rate = float(np.exp(np.log(known).mean())) if len(known) else float("nan")
-    order = slice(None, None, -1) if layer.reverse else slice(None)
-    return LayerFlow(name, tokens, norms[order], rates[order], rate)
+    return LayerFlow(name, tokens, _in_order(norms, layer), _in_order(rates, layer), rate)
+
+
+def _in_order(steps: np.ndarray, layer: Recurrent) -> np.ndarray:
+    """Steps in the order of the sentence, whichever way the layer reads."""
+    return steps[::-1] if layer.reverse else steps

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 import numpy as np
 from tqdm import tqdm
 
+from seq2seq.config import LABEL_TASKS
 from seq2seq.inspection.labelled import LabelledSentence
 from seq2seq.inspection.probes import Carried, UnitProbe, carried, probe, values_across
+from seq2seq.inspection.recording import any_targets
 from seq2seq.inspection.trace import traces
-from seq2seq.model import Seq2Seq
+from seq2seq.model import SourceReader
 
 BEST_UNITS = 5
 
@@ -29,7 +31,7 @@ class LabelUnits:
     carried: Carried
 
 
-def label_units(model: Seq2Seq, sentences: Sequence[LabelledSentence]) -> list[LabelUnits]:
+def label_units(model: SourceReader, sentences: Sequence[LabelledSentence]) -> list[LabelUnits]:
     """For each layer the units whose state after the last marked word tells the label best, on held-out sentences.
 
     Args:
@@ -42,9 +44,9 @@ def label_units(model: Seq2Seq, sentences: Sequence[LabelledSentence]) -> list[L
         ValueError: For fewer than two labels, or fewer than two sentences of one.
     """
     sources, labels = [sentence.source.text for sentence in sentences], [sentence.label for sentence in sentences]
-    # What the encoder does has nothing to do with the target, and a given one saves the search for a translation.
-    targets = ["." if sentence.target is None else sentence.target.text for sentence in sentences]
-    has_targets = all(sentence.target for sentence in sentences)
+    texts = [sentence.target.text for sentence in sentences if sentence.target]
+    has_targets = len(texts) == len(sentences) and model.task not in LABEL_TASKS
+    targets = texts if has_targets else any_targets(model, len(sentences))
     names = [name for name in model.recurrent_layers if has_targets or name.startswith("encoder")]
     progress = tqdm(traces(model, sources, targets), "labels", len(sources), unit="sentence", disable=None)
     values = values_across(progress, names, sentences)

@@ -10,8 +10,9 @@ from keras import ops
 from seq2seq.errors import DataError
 from seq2seq.layers.cells import StepRecord
 from seq2seq.layers.copying import Copies
-from seq2seq.model import Seq2Seq
-from seq2seq.text import PAD_ID, START_ID
+from seq2seq.layers.masking import LARGE_NEGATIVE
+from seq2seq.model import Seq2Seq, SourceReader
+from seq2seq.text import FIRST_LABEL_ID, PAD_ID, START_ID
 
 
 class Sentences(NamedTuple):
@@ -23,7 +24,7 @@ class Sentences(NamedTuple):
     target_ids: list[list[int]]
 
 
-def encode_sentences(model: Seq2Seq, sources: Sequence[str], targets: Sequence[str] | None = None) -> Sentences:
+def encode_sentences(model: SourceReader, sources: Sequence[str], targets: Sequence[str] | None = None) -> Sentences:
     """Sources and targets as the model reads them; without targets, the model's own translations.
 
     Raises:
@@ -40,12 +41,19 @@ def encode_sentences(model: Seq2Seq, sources: Sequence[str], targets: Sequence[s
         blank = next((place for place, text in enumerate(texts) if not text.strip()), None)
         if blank is not None:
             raise DataError(f"{side} {blank + 1}: must be a text, but is blank instead. There is nothing to look at.")
-    if targets is None:
+    if targets is None and isinstance(model, Seq2Seq):
         found = [hypotheses[0] for hypotheses in model.generate(sources, n_best=1)]
         targets, target_ids = [best.text for best in found], [best.token_ids for best in found]
-    else:
-        target_ids = tokenizer.encode_target(targets)
-    return Sentences(sources, targets, model.encode_sources(sources), target_ids)
+        return Sentences(sources, targets, model.encode_sources(sources), target_ids)
+    targets = model.answers(sources) if targets is None else targets
+    whole, target_ids = tokenizer.encode_pairs(sources, targets)
+    return Sentences(sources, targets, [model.truncation.cut(ids) for ids in whole], target_ids)
+
+
+def any_targets(model: SourceReader, count: int) -> list[str] | None:
+    """Targets for those who look at the encoder alone: it has nothing to do with them, and to be given one saves the
+    search for a translation."""
+    return ["."] * count if isinstance(model, Seq2Seq) else None
 
 
 class Held(NamedTuple):
@@ -72,7 +80,7 @@ class Recording(NamedTuple):
     Attributes:
         steps: The records of each recurrent layer by its name, in the order in which the layer took them: a layer that
             reads backwards begins at the end of the padded sequence.
-        logits: Scores of each target token, `(batch, target_steps, vocabulary_size)`.
+        logits: Scores of each target id, `(batch, target_steps, vocabulary_size)`.
         attention: Weights, `(batch, target_steps, memory_steps)`; None where the context is the same at every step.
         copies: How the steps copy, `(batch, target_steps, ...)`; None where the decoder does not.
     """
@@ -83,8 +91,8 @@ class Recording(NamedTuple):
     copies: Copies | None = None
 
 
-def record(model: Seq2Seq, source_ids: np.ndarray, target_ids: np.ndarray, held: Sequence[Held] = ()) -> Recording:
-    """Runs a model over known targets through `Decoder.step`, the recurrence that search runs too.
+def record(model: SourceReader, source_ids: np.ndarray, target_ids: np.ndarray, held: Sequence[Held] = ()) -> Recording:
+    """Runs a model over known targets, where it has a decoder through `Decoder.step`, which search runs too.
 
     Args:
         model: A model on raw cells.
@@ -104,6 +112,9 @@ def record(model: Seq2Seq, source_ids: np.ndarray, target_ids: np.ndarray, held:
         for layer, reduction in zip(model.encoder.backward_layers, reductions, strict=False)
     }
     with _recorded_steps(model, held, backward_steps) as steps:
+        if not isinstance(model, Seq2Seq):
+            logits, special = model.label_logits(source_ids, training=False), ((0, 0), (0, 0), (FIRST_LABEL_ID, 0))
+            return Recording(steps, ops.pad(logits, special, constant_values=LARGE_NEGATIVE), None)
         memory, mask = model.encode(source_ids, training=False)
         prepared = model.decoder.prepare(memory, mask, source_ids, source_ids != PAD_ID)
         state = model.decoder.start(prepared)
@@ -122,7 +133,7 @@ def record(model: Seq2Seq, source_ids: np.ndarray, target_ids: np.ndarray, held:
 
 @contextlib.contextmanager
 def _recorded_steps(
-    model: Seq2Seq, held: Sequence[Held], backward_steps: Mapping[str, int]
+    model: SourceReader, held: Sequence[Held], backward_steps: Mapping[str, int]
 ) -> Iterator[dict[str, list[StepRecord]]]:
     steps: dict[str, list[StepRecord]] = {name: [] for name in model.recurrent_layers}
 
@@ -154,7 +165,7 @@ def _with_held(step: Any, held: Sequence[Held]) -> Any:
     return step._replace(state=state)
 
 
-def _check(held: Held, model: Seq2Seq) -> None:
+def _check(held: Held, model: SourceReader) -> None:
     layers = model.recurrent_layers
     if held.layer not in layers:
         raise ValueError(f"The layer of a held unit must be one of {', '.join(layers)}, but is {held.layer!r} instead.")

@@ -6,13 +6,14 @@ from typing import Any
 
 import numpy as np
 
+from seq2seq.config import LABEL_TASKS
 from seq2seq.inspection.gradient_flow import GradientFlow, gradient_flow
-from seq2seq.inspection.labelled import LabelledSentence
+from seq2seq.inspection.labelled import LabelledSentence, last_pieces
 from seq2seq.inspection.labels import LabelUnits, label_units
-from seq2seq.inspection.spans import SpanUnits, units_across, with_matches
+from seq2seq.inspection.spans import SpanUnits, text_of, units_across, with_matches
 from seq2seq.inspection.trace import Trace, trace
 from seq2seq.inspection.units import half_lives
-from seq2seq.model import Seq2Seq
+from seq2seq.model import SourceReader
 
 DECIMALS = 6
 
@@ -28,6 +29,7 @@ class Inspection:
         span: The span that was asked for; None: none was.
         span_units: Of each layer that reads the span, the units that are on across it.
         label_units: Of each layer the units that tell the label of labelled sentences; None: no labels were given.
+        decisive: The word that speaks most for the labels that the model gives; None: it gives none.
     """
 
     trace: Trace
@@ -36,10 +38,11 @@ class Inspection:
     span: str | None = None
     span_units: Sequence[SpanUnits] = ()
     label_units: Sequence[LabelUnits] | None = None
+    decisive: str | None = None
 
 
 def inspect_sentence(
-    model: Seq2Seq,
+    model: SourceReader,
     source: str,
     target: str | None = None,
     span: str | None = None,
@@ -63,16 +66,29 @@ def inspect_sentence(
         ModelFileError: The model has no tokenizer.
         ValueError: For fewer than two labels, or fewer than two sentences of one.
     """
-    traced = trace(model, source, target)
+    traced, flow = trace(model, source, target), gradient_flow(model, source, target)
     span_units = [] if span is None else units_across(traced, span, around)
     return Inspection(
         traced,
-        gradient_flow(model, source, target),
+        flow,
         {name: half_lives(layer) for name, layer in traced.layers.items()},
         span,
         with_matches(model, span_units, corpus) if corpus else span_units,
         label_units(model, labelled) if labelled else None,
+        decisive_word(traced.source_tokens, flow.evidence) if model.task in LABEL_TASKS else None,
     )
+
+
+def decisive_word(tokens: Sequence[str], evidence: np.ndarray) -> str:
+    """The word whose pieces together speak most for the target.
+
+    >>> decisive_word(["▁the", "▁cat", "s", "</s>"], np.array([0.1, 0.2, 0.3, 0.9]))
+    'cats'
+    """
+    stops = [stop + 1 for stop in last_pieces(tokens)]
+    words = list(zip([0, *stops], stops, strict=False))
+    start, stop = max(words, key=lambda word: evidence[slice(*word)].sum())
+    return text_of(tokens[start:stop])
 
 
 def as_numbers(found: Inspection) -> dict[str, Any]:
@@ -84,6 +100,8 @@ def as_numbers(found: Inspection) -> dict[str, Any]:
         "source_tokens": traced.source_tokens,
         "target_tokens": traced.target_tokens,
         "log_probs": traced.log_probs,
+        "evidence": flow.evidence,
+        "decisive_word": found.decisive,
         "attention": traced.attention,
         "memory_tokens": traced.memory_tokens,
         "layers": {

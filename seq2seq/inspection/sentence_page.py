@@ -40,7 +40,7 @@ def sentence_parts(found: Inspection) -> list[Part]:
         layer.
     """
     return [
-        _translation(found.trace),
+        _target(found),
         *_alignment(found.trace),
         *_copying(found.trace),
         *_memory(found),
@@ -52,12 +52,16 @@ def sentence_parts(found: Inspection) -> list[Part]:
     ]
 
 
-def _translation(trace: Trace) -> Part:
+def _target(found: Inspection) -> Part:
+    trace = found.trace
     probabilities = np.exp(trace.log_probs)
     least = int(probabilities.argmin())
+    name, text = "Translation", "How sure the model is of each piece of it, given the pieces before."
+    if found.decisive is not None:
+        name, text = "Labels", f"{found.decisive} decided: the word that speaks most for them (gradient times input)."
     return Part(
-        f"Translation: {trace.target}",
-        "How sure the model is of each piece of it, given the pieces before. Look for low bars: there it hesitates, "
+        f"{name}: {trace.target}",
+        f"{text} Look for low bars: there it hesitates, "
         f"most of all at {trace.target_tokens[least]} ({probabilities[least]:.0%}). ▁ is the space before a word.",
         bars(
             {"probability": (range(len(probabilities)), probabilities.tolist())},

@@ -10,9 +10,10 @@ from tqdm import tqdm
 from seq2seq.errors import DataError
 from seq2seq.inspection.labelled import WORD_START
 from seq2seq.inspection.matches import Match, matches
+from seq2seq.inspection.recording import any_targets
 from seq2seq.inspection.trace import Trace, traces
 from seq2seq.inspection.units import UnitSpan, units_on
-from seq2seq.model import Seq2Seq
+from seq2seq.model import SourceReader
 from seq2seq.text.ids import END_PIECE, START_PIECE
 
 MATCHED_UNITS = 3
@@ -116,7 +117,7 @@ def _text_of_one(token: str) -> str:
     return token.removeprefix(START_PIECE).removesuffix(END_PIECE).replace(WORD_START, " ")
 
 
-def with_matches(model: Seq2Seq, spans: Sequence[SpanUnits], corpus: Sequence[str]) -> list[SpanUnits]:
+def with_matches(model: SourceReader, spans: Sequence[SpanUnits], corpus: Sequence[str]) -> list[SpanUnits]:
     """The same with the places of a corpus where the first three units of a layer's span are on together.
 
     Args:
@@ -129,8 +130,7 @@ def with_matches(model: Seq2Seq, spans: Sequence[SpanUnits], corpus: Sequence[st
         return list(spans)
     lines = [number for number, sentence in enumerate(corpus, 1) if sentence.strip()]
     sources = [corpus[number - 1] for number in lines]
-    # What the encoder does has nothing to do with the target, and a given one saves the search for a translation.
-    targets = ["."] * len(sources) if all(span.layer.startswith("encoder") for span in searched) else None
+    targets = any_targets(model, len(sources)) if all(span.layer.startswith("encoder") for span in searched) else None
     found: dict[str, list[CorpusMatch]] = {span.layer: [] for span in spans}
     progress = tqdm(traces(model, sources, targets), "corpus", len(lines), unit="sentence", disable=None)
     for line, traced in zip(lines, progress, strict=True):

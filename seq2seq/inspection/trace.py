@@ -11,8 +11,8 @@ from seq2seq.inspection.recording import Held, Recording, Sentences, encode_sent
 from seq2seq.layers import Recurrent
 from seq2seq.layers.cells import StepRecord
 from seq2seq.layers.copying import Copies
-from seq2seq.model import Seq2Seq
-from seq2seq.text import pad
+from seq2seq.model import SourceReader
+from seq2seq.text import PAD_ID, pad
 from seq2seq.text.ids import START_PIECE
 from seq2seq.text.tokenizer import joined_pieces
 
@@ -143,7 +143,7 @@ class Trace:
         return "\n".join(lines)
 
 
-def trace(model: Seq2Seq, source: str, target: str | None = None, held: Sequence[Held] = ()) -> Trace:
+def trace(model: SourceReader, source: str, target: str | None = None, held: Sequence[Held] = ()) -> Trace:
     """Runs a trained model over one source and one target, and keeps every gate and state of every step.
 
     Args:
@@ -161,7 +161,7 @@ def trace(model: Seq2Seq, source: str, target: str | None = None, held: Sequence
 
 
 def traces(
-    model: Seq2Seq, sources: Sequence[str], targets: Sequence[str] | None = None, held: Sequence[Held] = ()
+    model: SourceReader, sources: Sequence[str], targets: Sequence[str] | None = None, held: Sequence[Held] = ()
 ) -> Iterator[Trace]:
     """`trace` for the sentences of a corpus, several at once; padding leaves no mark on what is kept.
 
@@ -184,11 +184,11 @@ def traces(
         yield from _unpacked(raw, sentences, recording)
 
 
-def layer_reductions(model: Seq2Seq) -> dict[str, int]:
+def layer_reductions(model: SourceReader) -> dict[str, int]:
     """How many pieces a step of each recurrent layer reads joined, by its name."""
     encoder = model.encoder
     of_encoder = [*encoder.reductions, *encoder.reductions[: len(encoder.backward_layers)]]
-    of_decoder = [1] * len(model.decoder.recurrent_layers)
+    of_decoder = [1] * (len(model.recurrent_layers) - len(of_encoder))
     return dict(zip(model.recurrent_layers, [*of_encoder, *of_decoder], strict=True))
 
 
@@ -210,14 +210,14 @@ def by_tokens(layers: Mapping[str, Any], side: str) -> list[list[str]]:
     return list(found.values())
 
 
-def sentence_tokens(model: Seq2Seq, sentences: Sentences, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def sentence_tokens(model: SourceReader, sentences: Sentences, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The pieces of one source and of its target."""
     tokenizer = model.require_tokenizer()
     source_tokens = tuple(model.source_pieces(sentences.sources[row]))
     return source_tokens, tuple(tokenizer.target_pieces(sentences.target_ids[row]))
 
 
-def _unpacked(model: Seq2Seq, sentences: Sentences, recording: Recording) -> Iterator[Trace]:
+def _unpacked(model: SourceReader, sentences: Sentences, recording: Recording) -> Iterator[Trace]:
     values = {name: _values(layer, recording.steps[name]) for name, layer in model.recurrent_layers.items()}
     reductions = layer_reductions(model)
     attention = None if recording.attention is None else ops.convert_to_numpy(recording.attention)
@@ -230,12 +230,12 @@ def _unpacked(model: Seq2Seq, sentences: Sentences, recording: Recording) -> Ite
             tokens = layer_tokens(name, reductions[name], source_tokens, target_tokens)
             fields = {field: array[row, : len(tokens)] for field, array in values[name].items()}
             layers[name] = LayerTrace(name, layer.cell_name, layer.update_gate, tokens, fields, reductions[name])
-        source_ids, target_ids = sentences.source_ids[row], sentences.target_ids[row]
-        of_target = log_probs[row, np.arange(len(target_ids)), target_ids]
+        source_ids, target_ids = np.array(sentences.source_ids[row]), np.array(sentences.target_ids[row])
+        of_targets = log_probs[row, np.arange(len(target_ids)), target_ids]
         copying = None
         if recording.copies is not None:
             copies = Copies(*(ops.convert_to_numpy(part)[row] for part in recording.copies))
-            copying = _copy_trace(copies, np.array(source_ids), np.array(target_ids), of_target)
+            copying = _copy_trace(copies, source_ids, target_ids, of_targets)
         yield Trace(
             source,
             target,
@@ -243,7 +243,7 @@ def _unpacked(model: Seq2Seq, sentences: Sentences, recording: Recording) -> Ite
             target_tokens,
             layers,
             None if attention is None else attention[row, : len(target_tokens), : len(memory_tokens)],
-            of_target,
+            of_targets[target_ids != PAD_ID],
             copying,
             model.encoder.reduction,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from seq2seq.metrics.checks import check_pairs
 from seq2seq.metrics.translation import Score
@@ -23,9 +23,9 @@ class LengthBin(NamedTuple):
 
 
 def score_by_length(
-    metric: Callable[[Sequence[str], Sequence[str]], Score],
-    hypotheses: Sequence[str],
-    references: Sequence[str],
+    metric: Callable[[Sequence[Any], Sequence[Any]], Score],
+    hypotheses: Sequence[Any],
+    references: Sequence[Any],
     sources: Sequence[str],
     edges: Sequence[int] = DEFAULT_EDGES,
 ) -> list[LengthBin]:

@@ -8,7 +8,7 @@ from typing import Any
 from seq2seq.errors import DataError
 
 
-def check_pairs(hypotheses: Sequence[str], others: Sequence[Any], others_name: str = "references") -> None:
+def check_pairs(hypotheses: Sequence[Any], others: Sequence[Any], others_name: str = "references") -> None:
     """Refuse lists that cannot be compared line by line.
 
     Args:

@@ -3,15 +3,16 @@
 import os
 import pathlib
 import zipfile
+from typing import Any
 
 import keras
 
 from seq2seq.errors import ModelFileError
 from seq2seq.model.archive_checks import check_archive
-from seq2seq.model.seq2seq import Seq2Seq
+from seq2seq.model.reader import SourceReader
 
 
-def save(model: Seq2Seq, path: str | os.PathLike[str]) -> pathlib.Path:
+def save(model: SourceReader, path: str | os.PathLike[str]) -> pathlib.Path:
     """Writes the model to one `.keras` file, under another name first, so that no half file ever bears the name.
 
     Raises:
@@ -30,20 +31,21 @@ def save(model: Seq2Seq, path: str | os.PathLike[str]) -> pathlib.Path:
     return path
 
 
-def load(path: str | os.PathLike[str]) -> Seq2Seq:
-    """Reads a model that `save`, `Seq2Seq.save` or a training run wrote: all that inference needs is in the file.
+def load(path: str | os.PathLike[str], kind: type[SourceReader] = SourceReader) -> Any:
+    """Reads a model that `save`, its own `save` or a training run wrote: all that inference needs is in the file.
 
     `keras.saving.load_model` reads it too, once `seq2seq` is imported; this one says what is wrong with a file, and
     looks at all sizes before it takes memory. Nothing in a file is unpickled or run.
 
     Args:
         path: A `.keras` file.
+        kind: The class that is wanted, for those who can do with one only.
 
     Returns:
-        The model, with its tokenizer.
+        The model, with its tokenizer: a `Seq2Seq`, `SequenceClassifier` or `SequenceTagger`, whatever was saved.
 
     Raises:
-        ModelFileError: The file is missing, damaged, or no model of this toolkit.
+        ModelFileError: The file is missing, damaged, or no model of this toolkit or of that class.
     """
     path = pathlib.Path(path)
     if not path.is_file():
@@ -55,6 +57,11 @@ def load(path: str | os.PathLike[str]) -> Seq2Seq:
         model = keras.saving.load_model(path, safe_mode=True)
     except Exception as error:
         raise ModelFileError(f"{path}: Keras cannot read this model: {error}") from error
-    if not isinstance(model, Seq2Seq):
-        raise ModelFileError(f"{path}: a Keras model of the class {type(model).__name__}, not a Seq2Seq.")
+    if not isinstance(model, SourceReader):
+        raise ModelFileError(f"{path}: a Keras model of the class {type(model).__name__}, none of this package's.")
+    if not isinstance(model, kind):
+        raise ModelFileError(
+            f"{path}: the model must be a {kind.__name__}, but is a {type(model).__name__} instead. "
+            f"Its task is {model.task}: take a command for that."
+        )
     return model

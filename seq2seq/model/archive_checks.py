@@ -16,7 +16,7 @@ import h5py
 import keras
 
 from seq2seq.errors import ModelFileError
-from seq2seq.model.seq2seq import FORMAT_VERSION
+from seq2seq.model.reader import FORMAT_VERSION
 
 METADATA, CONFIG, WEIGHTS, ASSETS = "metadata.json", "config.json", "model.weights.h5", "assets/"
 PARTS = (METADATA, CONFIG, WEIGHTS)
@@ -25,7 +25,7 @@ LARGEST_TEXT = 16 * 2**20
 """Bytes that metadata and config may have."""
 LEAST_LIMIT, LARGEST_RATIO = 64 * 2**20, 20
 """What all parts may have together: so many bytes, or so many times those of the file."""
-MODEL_CLASS = "seq2seq>Seq2Seq"
+MODEL_CLASSES = {"seq2seq>Seq2Seq", "seq2seq>SequenceClassifier", "seq2seq>SequenceTagger"}
 SAFE_MODULES = ("keras", "builtins")
 
 
@@ -83,9 +83,9 @@ def _read_json(path: pathlib.Path, archive: zipfile.ZipFile, name: str) -> Any:
 
 
 def _check_config(path: pathlib.Path, config: Any) -> None:
-    if not isinstance(config, dict) or config.get("registered_name") != MODEL_CLASS:
+    if not isinstance(config, dict) or config.get("registered_name") not in MODEL_CLASSES:
         name = config.get("class_name") if isinstance(config, dict) else None
-        raise ModelFileError(f"{path}: a Keras model of the class {name}, not a Seq2Seq.")
+        raise ModelFileError(f"{path}: a Keras model of the class {name}, none of this package's.")
     version = config["config"].get("format_version", 1)
     if version > FORMAT_VERSION:
         raise ModelFileError(

@@ -1,39 +1,32 @@
 """The model: text in, text out, around an encoder, a context and a decoder."""
 
-import functools
-import json
 import pathlib
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import keras
 from keras import ops
 
 from seq2seq.config import Decoding
-from seq2seq.errors import DataError, ModelFileError
+from seq2seq.errors import DataError
 from seq2seq.layers import Decoder, Encoder, Recurrent
 from seq2seq.layers.copying import LabelShares, label_shares
 from seq2seq.layers.decoder import Readouts
-from seq2seq.layers.dropout import SharedDropout, WordDropout
 from seq2seq.layers.masking import LARGE_NEGATIVE
 from seq2seq.layers.recurrent import KernelChoice
 from seq2seq.model.generation import Generator
 from seq2seq.model.losses import repeated_attention, token_cross_entropy
+from seq2seq.model.reader import SourceReader
 from seq2seq.model.scoring import PairScore, Scorer
 from seq2seq.model.translator import Translator
-from seq2seq.model.twins import twin_of
-from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer, Truncation
+from seq2seq.text import PAD_ID, START_ID, Tokenizer
 from seq2seq.text.lexicon import Lexicon, learn_lexicon
-from seq2seq.text.tokenizer import joined_pieces
 
 LEXICON = "lexicon.npz"
 
-FORMAT_VERSION = 1
-"""Of model files: one more whenever an older package could not read what this one writes."""
-
 
 @keras.saving.register_keras_serializable(package="seq2seq")
-class Seq2Seq(keras.Model, Translator):
+class Seq2Seq(SourceReader, Translator):
     """An encoder-decoder that holds its tokenizer: what one `.keras` file carries.
 
     It is an ordinary Keras model: `compile` and `fit` work on it, with batches of the dictionary below and no separate
@@ -74,6 +67,9 @@ class Seq2Seq(keras.Model, Translator):
     [2, 3, 9]
     """
 
+    PARTS = ("encoder", "decoder")
+    ASSETS = ("tokenizer", "lexicon")
+
     def __init__(
         self,
         encoder: Encoder,
@@ -91,42 +87,31 @@ class Seq2Seq(keras.Model, Translator):
         recipe: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
-        super().__init__(**kwargs)
+        super().__init__(tokenizer, recipe, **kwargs)
         self.encoder = encoder
         self.decoder = decoder
         self.source_vocabulary_size = source_vocabulary_size
-        self.embedding_dropout = embedding_dropout
-        self.context_dropout = context_dropout
-        self.source_word_dropout = source_word_dropout
         self.target_word_dropout = target_word_dropout
         self.label_smoothing = label_smoothing
         self.coverage_loss = coverage_loss
         self.force_copy = force_copy
-        self.tokenizer = tokenizer
         self.decoding = decoding or Decoding()
         self._check_copying()
         if coverage_loss and not decoder.context.reads_every_step:
             raise ValueError(
                 f"coverage_loss must be 0 for a decoder without attention, but is {coverage_loss} instead."
             )
-        # As text: Keras would wrap a dictionary attribute and look for layers in it.
-        self._recipe = json.dumps(recipe or {})
-        policy = {"dtype": self.dtype_policy}
-        self.embedding = decoder.embedding
+        embedding = decoder.embedding
         if source_vocabulary_size is not None:
-            self.embedding = keras.layers.Embedding(
+            embedding = keras.layers.Embedding(
                 source_vocabulary_size,
                 decoder.embedding_size,
                 embeddings_initializer=decoder.embedding.embeddings_initializer.clone(),
                 name="source_embedding",
-                **policy,
+                dtype=self.dtype_policy,
             )
-        self.embedding_dropout_layer = SharedDropout(embedding_dropout, name="embedding_dropout", **policy)
-        self.context_dropout_layer = SharedDropout(context_dropout, name="context_dropout", **policy)
-        self.source_word_dropout_layer, self.target_word_dropout_layer = (
-            WordDropout(rate, UNKNOWN_ID, (PAD_ID, START_ID, END_ID), name=f"{side}_word_dropout")
-            for side, rate in (("source", source_word_dropout), ("target", target_word_dropout))
-        )
+        self._read_with(embedding, embedding_dropout, context_dropout, source_word_dropout)
+        self.target_word_dropout_layer = self._word_dropout("target", target_word_dropout)
         self.lexicon: Lexicon | None = None
         self._generator = Generator([self])
         self._scorer = Scorer(self)
@@ -164,38 +149,26 @@ class Seq2Seq(keras.Model, Translator):
         self.built = True
 
     @property
-    def recipe(self) -> dict[str, Any]:
-        """The recipe of the run that trained the model; empty where there was none."""
-        return dict(json.loads(self._recipe))
-
-    @functools.cached_property
-    def truncation(self) -> Truncation:
-        """What the model reads of a source of more tokens than its recipe allows: what it read of such in training."""
-        data = self.recipe.get("data", {})
-        return Truncation(data.get("truncate", "none"), data.get("max_source_tokens", 0))
-
-    @property
-    def task(self) -> str:
-        """What the model was trained to do with a text, as its recipe says: `translate` or `summarize`."""
-        return str(self.recipe.get("task", "translate"))
-
-    @property
     def target_vocabulary_size(self) -> int:
         """Number of target tokens."""
         return int(self.decoder.vocabulary_size)
 
     @property
+    def parts(self) -> dict[str, keras.Layer]:
+        context = {"decoder/context": self.decoder.context, "decoder/embedding": self.decoder.embedding}
+        return {"encoder": self.encoder} | context | super().parts
+
+    @property
     def recurrent_layers(self) -> dict[str, Recurrent]:
-        """Every recurrent layer by name, the encoder's first: `encoder.forward_0`, `decoder.recurrent_0`, ..."""
-        encoder, decoder = self.encoder, self.decoder
-        return {f"encoder.{layer.name}": layer for layer in [*encoder.forward_layers, *encoder.backward_layers]} | {
-            f"decoder.{layer.name}": layer for layer in decoder.recurrent_layers
-        }
+        return super().recurrent_layers | {f"decoder.{layer.name}": layer for layer in self.decoder.recurrent_layers}
+
+    @property
+    def runs_step_by_step(self) -> bool:
+        return bool(self.decoder.runs_step_by_step)
 
     def kernel_choices(self) -> dict[str, KernelChoice]:
-        """What each recurrent layer trains on here, by its name, and every reason against cuDNN."""
-        choices = {name: layer.kernel_choice() for name, layer in self.recurrent_layers.items()}
-        if not self.decoder.runs_step_by_step:
+        choices = super().kernel_choices()
+        if not self.runs_step_by_step:
             return choices
         reason = "the decoder runs step by step, since each step reads the last one's context or readout"
         return {
@@ -203,77 +176,8 @@ class Seq2Seq(keras.Model, Translator):
             for name, choice in choices.items()
         }
 
-    def with_raw_cells(self, update_gate: str | None = None) -> "Seq2Seq":
-        """The same model on cells that run step by step and can be asked for every gate.
-
-        Args:
-            update_gate: `keep` or `write`: how update gates are to be read; None: as in this model.
-
-        Returns:
-            A new model with the weights of this one; it gives the same results, more slowly.
-
-        >>> model = Seq2Seq(Encoder(units=4), Decoder(vocabulary_size=9, embedding_size=6, units=8))
-        >>> model.with_raw_cells().recurrent_layers["encoder.forward_0"].kernel_choice().implementation
-        'raw'
-        """
-        return twin_of(self, "raw", update_gate)
-
-    def with_kernels(self) -> "Seq2Seq":
-        """The way back from `with_raw_cells`: the same weights on the fastest kernels that this machine has."""
-        return twin_of(self, "auto")
-
-    def require_tokenizer(self) -> Tokenizer:
-        """The tokenizer, for what cannot do without.
-
-        Raises:
-            ModelFileError: There is none.
-        """
-        if self.tokenizer is None:
-            raise ModelFileError(
-                "Strings need a model with a tokenizer, but this one has none. "
-                "Give Seq2Seq its tokenizer, or call it on token ids."
-            )
-        return self.tokenizer
-
-    def source_pieces(self, text: str) -> list[str]:
-        """The pieces of a source that the model reads: all, unless it is too long and `truncation` cuts it.
-
-        Raises:
-            ModelFileError: There is no tokenizer.
-        """
-        return self.truncation.cut(self.require_tokenizer().source_pieces(text))
-
-    def encode_sources(self, texts: Sequence[str]) -> list[list[int]]:
-        """The ids of sources as the model reads them, each with its end token last.
-
-        Raises:
-            ModelFileError: There is no tokenizer.
-        """
-        return [self.truncation.cut(ids) for ids in self.require_tokenizer().encode_source(texts)]
-
-    def memory_tokens(self, text: str) -> tuple[str, ...]:
-        """The pieces of a source that each step of the memory stands for, joined where these are several.
-
-        Raises:
-            ModelFileError: There is no tokenizer.
-        """
-        return joined_pieces(self.source_pieces(text), self.encoder.reduction)
-
-    def encode(self, source_ids: Any, training: bool | None = None) -> tuple[Any, Any]:
-        """Reads a source.
-
-        Args:
-            source_ids: `(batch, source_steps)`.
-
-        Returns:
-            The memory `(batch, memory_steps, memory_units)` and its mask `(batch, memory_steps)`, with as many steps as
-            the source where the encoder joins none.
-        """
-        mask = ops.not_equal(source_ids, PAD_ID)
-        source_ids = self.source_word_dropout_layer(source_ids, training=training)
-        embedded = self.embedding_dropout_layer(self.embedding(source_ids), training=training)
-        memory = self.encoder(embedded, mask=mask, training=training)
-        return self.context_dropout_layer(memory, training=training), self.encoder.memory_mask(mask)
+    def answers(self, texts: Sequence[str], **options: Any) -> list[str]:
+        return self.translate(texts, **options)
 
     def read_out(self, inputs: dict[str, Any], training: bool | None = None, attention: bool = False) -> Readouts:
         """All but the output product for a known target; see `Decoder.read_out`."""
@@ -395,42 +299,25 @@ class Seq2Seq(keras.Model, Translator):
         )
 
     def save_assets(self, directory: str) -> None:
-        if self.tokenizer is not None:
-            for name, content in self.tokenizer.models.items():
-                (pathlib.Path(directory) / name).write_bytes(content)
+        super().save_assets(directory)
         if self.lexicon is not None:
             (pathlib.Path(directory) / LEXICON).write_bytes(self.lexicon.to_bytes())
 
     def load_assets(self, directory: str) -> None:
-        models = {path.name: path.read_bytes() for path in pathlib.Path(directory).glob("*.model")}
-        self.tokenizer = Tokenizer.from_models(models) if models else None
+        super().load_assets(directory)
         lexicon = pathlib.Path(directory) / LEXICON
         self.lexicon = Lexicon.from_bytes(lexicon.read_bytes()) if lexicon.is_file() else None
 
     def get_config(self) -> dict[str, Any]:
-        return {
-            "format_version": FORMAT_VERSION,
-            "name": self.name,
-            "dtype": keras.saving.serialize_keras_object(self.dtype_policy),
-            "encoder": keras.saving.serialize_keras_object(self.encoder),
-            "decoder": keras.saving.serialize_keras_object(self.decoder),
+        return super().get_config() | {
             "source_vocabulary_size": self.source_vocabulary_size,
-            "embedding_dropout": self.embedding_dropout,
-            "context_dropout": self.context_dropout,
-            "source_word_dropout": self.source_word_dropout,
             "target_word_dropout": self.target_word_dropout,
             "label_smoothing": self.label_smoothing,
             "coverage_loss": self.coverage_loss,
             "force_copy": self.force_copy,
             "decoding": self.decoding.to_dict(),
-            "recipe": self.recipe,
         }
 
     @classmethod
-    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> "Seq2Seq":
-        parts = {
-            name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
-            for name in ("encoder", "decoder")
-        }
-        settings = {name: value for name, value in config.items() if name != "format_version"}
-        return cls(**settings | parts | {"decoding": Decoding.from_dict(config["decoding"])})
+    def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
+        return super().from_config(config | {"decoding": Decoding.from_dict(config["decoding"])}, custom_objects)

@@ -2,7 +2,7 @@
 
 from seq2seq.serving.pairs import PairRequest, ScoredPair, pair_requests, score_stream
 from seq2seq.serving.requests import Request, json_requests, text_requests
-from seq2seq.serving.stream import Answer, StreamReport, answer_stream
+from seq2seq.serving.stream import Answer, StreamReport, answer_stream, label_stream
 
 __all__ = [
     "Answer",
@@ -12,6 +12,7 @@ __all__ = [
     "StreamReport",
     "answer_stream",
     "json_requests",
+    "label_stream",
     "pair_requests",
     "score_stream",
     "text_requests",

@@ -1,6 +1,7 @@
 """Translates a stream: every line has its answer, in order, and a line that cannot be translated costs no other."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -10,16 +11,16 @@ from seq2seq.text import END_ID, Problem
 from seq2seq.text.lines import TOO_LONG
 
 if TYPE_CHECKING:
-    from seq2seq.model import Hypothesis, Seq2Seq
+    from seq2seq.model import LabelModel, Seq2Seq
 
 BLANK, STOPPED, CUT = "blank", "stopped at the longest length", "with a source that was cut"
 
 
 class Answer(NamedTuple):
-    """What became of a request: its translations, best first, or why there are none."""
+    """What became of a request: its `Hypothesis`es, best first, or its one `Labelling`, or why there is none."""
 
     request: Request
-    hypotheses: Sequence["Hypothesis"]
+    hypotheses: Sequence[Any]
     problem: str | None = None
 
 
@@ -96,20 +97,61 @@ def answer_stream(
         progress: Is called with how many more lines are done, also before the first of a window has its answer.
         **options: Settings of `seq2seq.config.Decoding` that differ from the model's own.
     """
-    searched = 0
+    settings = {"attention": attention, "progress": progress, **options}
+    return _stream(
+        functools.partial(_search, model, options=settings),
+        lambda found: found[0].token_ids[-1] != END_ID,
+        request_windows,
+        report,
+        say,
+        progress,
+    )
+
+
+def label_stream(
+    model: "LabelModel",
+    request_windows: Iterable[Sequence[Request]],
+    report: StreamReport,
+    say: Callable[[str], None],
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[Answer]:
+    """The labels of requests, as `answer_stream` gives translations: one `Labelling` each.
+
+    Args:
+        model: What labels.
+        request_windows, report, say, progress: As for `answer_stream`.
+    """
+
+    def label(requests: Sequence[Request], _: int) -> list[Any]:
+        found = model.predict_labels([request.source for request in requests], progress=progress)
+        return [[labelling] for labelling in found]
+
+    return _stream(label, lambda _: False, request_windows, report, say, progress)
+
+
+def _stream(
+    answer_all: Callable[[Sequence[Request], int], list[Any]],
+    has_stopped: Callable[[Any], bool],
+    request_windows: Iterable[Sequence[Request]],
+    report: StreamReport,
+    say: Callable[[str], None],
+    progress: Callable[[int], None] | None,
+) -> Iterator[Answer]:
+    """The answers of windows of requests; `answer_all` is given those that can be answered, and their number before."""
+    answered = 0
     for window in request_windows:
         usable = [request for request in window if request.problem is None or request.problem.reason == TOO_LONG]
         if progress is not None and len(usable) < len(window):
             progress(len(window) - len(usable))
-        results = iter(_search(model, usable, searched, {"attention": attention, "progress": progress, **options}))
-        searched += len(usable)
+        results = iter(answer_all(usable, answered))
+        answered += len(usable)
         for request in window:
             if request.problem is not None:
                 _complain(report, say, request, request.problem)
             if request.problem is not None and request.problem.reason != TOO_LONG:
                 answer = Answer(request, [], request.problem.message)
             else:
-                answer = _answer(request, next(results), report, say)
+                answer = _answer(request, next(results), has_stopped, report, say)
             report.lines += 1
             yield answer
 
@@ -138,14 +180,20 @@ def _search(model: "Seq2Seq", requests: Sequence[Request], first: int, options: 
     ]
 
 
-def _answer(request: Request, result: Any, report: StreamReport, say: Callable[[str], None]) -> Answer:
+def _answer(
+    request: Request,
+    result: Any,
+    has_stopped: Callable[[Any], bool],
+    report: StreamReport,
+    say: Callable[[str], None],
+) -> Answer:
     if isinstance(result, Seq2SeqError):
         problem = Problem("refused by the search", str(result))
         _complain(report, say, request, problem)
         return Answer(request, [], problem.message)
     if not request.source.strip():
         report.note(BLANK, request.where)
-    elif result[0].token_ids[-1] != END_ID:
+    elif has_stopped(result):
         report.note(STOPPED, request.where)
     if result:
         report.note_cut(result[0].left_out, request.where)
@@ -155,4 +203,4 @@ def _answer(request: Request, result: Any, report: StreamReport, say: Callable[[
 def _complain(report: StreamReport, say: Callable[[str], None], request: Request, problem: Problem) -> None:
     report.note(problem.reason, request.where)
     is_cut = problem.reason == TOO_LONG
-    say(f"{request.where}: {problem.message}" + " Its beginning is translated." * is_cut)
+    say(f"{request.where}: {problem.message}" + " Its beginning is read." * is_cut)

@@ -6,7 +6,8 @@ from seq2seq.text.encoded import EncodedCorpus
 from seq2seq.text.encoding import encode_corpus, fingerprint_files
 from seq2seq.text.findings import Finding
 from seq2seq.text.given_tokens import tokenizer_from_tokens
-from seq2seq.text.ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from seq2seq.text.ids import END_ID, FIRST_LABEL_ID, PAD_ID, START_ID, UNKNOWN_ID
+from seq2seq.text.labels import LabelTokenizer, label_problem, split_labels
 from seq2seq.text.lines import Line, Problem, read_lines, scan_lines, scan_stream
 from seq2seq.text.prefetch import prefetch, windows
 from seq2seq.text.ragged import Ragged, pad
@@ -17,6 +18,7 @@ from seq2seq.text.truncation import Truncation
 
 __all__ = [
     "END_ID",
+    "FIRST_LABEL_ID",
     "PAD_ID",
     "START_ID",
     "UNKNOWN_ID",
@@ -25,6 +27,7 @@ __all__ = [
     "CorpusReport",
     "EncodedCorpus",
     "Finding",
+    "LabelTokenizer",
     "Line",
     "Pair",
     "Problem",
@@ -35,6 +38,7 @@ __all__ = [
     "Truncation",
     "encode_corpus",
     "fingerprint_files",
+    "label_problem",
     "pad",
     "prefetch",
     "read_columns",
@@ -42,6 +46,7 @@ __all__ = [
     "read_pairs",
     "scan_lines",
     "scan_stream",
+    "split_labels",
     "tokenizer_from_tokens",
     "train_tokenizer",
     "windows",

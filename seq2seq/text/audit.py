@@ -236,7 +236,8 @@ def read_token_statistics(
     """
     statistics = TokenStatistics()
     # A tokenizer shows the pieces of a text for its source side: one made of the target's model shows those of targets.
-    target_view = tokenizer if tokenizer.is_joint else Tokenizer(tokenizer.models["target.model"])
+    target_model = tokenizer.models.get("target.model")
+    target_view = Tokenizer(target_model) if target_model else tokenizer
     for group in _groups(pairs):
         source_texts, target_texts = [pair.source for pair in group], [pair.target for pair in group]
         source_ids, target_ids = tokenizer.encode_source(source_texts), tokenizer.encode_target(target_texts)

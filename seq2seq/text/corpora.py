@@ -3,7 +3,7 @@
 import dataclasses
 import itertools
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -99,6 +99,9 @@ class Candidate(NamedTuple):
     problem: Problem | None = None
 
 
+Judge = Callable[[str, str], Problem | None]
+
+
 def read_pairs(
     source_path: str | Path,
     target_path: str | Path | None = None,
@@ -110,6 +113,7 @@ def read_pairs(
     on_bad_line: str = "error",
     max_line_characters: int = MAX_LINE_CHARACTERS,
     report: CorpusReport | None = None,
+    judge: Judge | None = None,
 ) -> Iterator[Pair]:
     """The pairs of a corpus in the order of its files, read as they are asked for: memory does not grow with it.
 
@@ -124,6 +128,7 @@ def read_pairs(
             counts it.
         max_line_characters: a longer line cannot be used.
         report: is filled in while reading.
+        judge: tells what is wrong with a target beside its source, or None; None: any text will do.
 
     Returns:
         An iterator over the pairs.
@@ -148,18 +153,19 @@ def read_pairs(
     if (target_path is not None) != (format == "parallel"):
         needed = "a path" if format == "parallel" else "None"
         raise ValueError(f"target_path must be {needed} where format is {format}, but is {target_path!r} instead.")
+    judge = judge or (lambda *_: None)
     if format == "parallel":
         _refuse(format, source_field=source_field, target_field=target_field, columns=columns)
-        candidates = _parallel(Path(source_path), Path(str(target_path)), max_line_characters)
+        candidates = _parallel(Path(source_path), Path(str(target_path)), max_line_characters, judge)
     elif format == "tsv":
         fields = (_column(source_field, 1, "source_field"), _column(target_field, 2, "target_field"))
         if columns is not None and columns < max(fields):
             raise ValueError(f"columns must be at least {max(fields)}, the last one used, but is {columns} instead.")
-        candidates = _tsv(source_path, fields, columns, max_line_characters)
+        candidates = _tsv(source_path, fields, columns, max_line_characters, judge)
     else:
         _refuse(format, columns=columns)
         keys = (str(source_field or "source"), str(target_field or "target"))
-        candidates = _jsonl(source_path, keys, max_line_characters)
+        candidates = _jsonl(source_path, keys, max_line_characters, judge)
     return _usable(candidates, on_bad_line, CorpusReport() if report is None else report)
 
 
@@ -198,12 +204,12 @@ def _blank(side: str, text: str) -> Problem | None:
     )
 
 
-def _candidate(where: str, source: str, target: str) -> Candidate:
-    problem = _blank("source", source) or _blank("target", target)
+def _candidate(where: str, source: str, target: str, judge: Judge) -> Candidate:
+    problem = _blank("source", source) or _blank("target", target) or judge(source, target)
     return Candidate(where, source, target, problem)
 
 
-def _parallel(source_path: Path, target_path: Path, limit: int) -> Iterator[Candidate]:
+def _parallel(source_path: Path, target_path: Path, limit: int, judge: Judge) -> Iterator[Candidate]:
     pairs = itertools.zip_longest(scan_lines(source_path, limit), scan_lines(target_path, limit))
     for number, (source, target) in enumerate(pairs, start=1):
         if source is None or target is None:
@@ -215,7 +221,7 @@ def _parallel(source_path: Path, target_path: Path, limit: int) -> Iterator[Cand
             yield Candidate(f"{longer}:{number}", "", "", Problem("line without partner", message))
             continue
         source_problem = source.problem or _blank("source", source.text)
-        target_problem = target.problem or _blank("target", target.text)
+        target_problem = target.problem or _blank("target", target.text) or judge(source.text, target.text)
         where = target.where if target_problem and not source_problem else source.where
         yield Candidate(where, source.text, target.text, source_problem or target_problem)
 
@@ -260,16 +266,18 @@ def _rows(path: str | Path, columns: int, limit: int) -> Iterator[tuple[str, tup
         yield where, texts, problem
 
 
-def _tsv(path: str | Path, fields: tuple[int, int], columns: int | None, limit: int) -> Iterator[Candidate]:
+def _tsv(
+    path: str | Path, fields: tuple[int, int], columns: int | None, limit: int, judge: Judge
+) -> Iterator[Candidate]:
     source, target = fields[0] - 1, fields[1] - 1
     for where, texts, problem in _rows(path, max(fields) if columns is None else columns, limit):
         if problem is not None:
             yield Candidate(where, "", "", problem)
         else:
-            yield _candidate(where, texts[source], texts[target])
+            yield _candidate(where, texts[source], texts[target], judge)
 
 
-def _jsonl(path: str | Path, keys: tuple[str, str], limit: int) -> Iterator[Candidate]:
+def _jsonl(path: str | Path, keys: tuple[str, str], limit: int, judge: Judge) -> Iterator[Candidate]:
     for where, text, problem in scan_lines(path, limit):
         problem = problem or _blank("line", text)
         if problem is not None:
@@ -282,7 +290,7 @@ def _jsonl(path: str | Path, keys: tuple[str, str], limit: int) -> Iterator[Cand
             yield Candidate(where, "", "", Problem("not JSON", message))
             continue
         problem = _item_problem(item, keys)
-        yield Candidate(where, "", "", problem) if problem else _candidate(where, item[keys[0]], item[keys[1]])
+        yield Candidate(where, "", "", problem) if problem else _candidate(where, item[keys[0]], item[keys[1]], judge)
 
 
 def _item_problem(item: object, keys: tuple[str, str]) -> Problem | None:

@@ -166,10 +166,10 @@ def _chunks(
 ) -> Iterator[Chunk]:
     def encoded(group: list[Pair]) -> tuple[list[Pair], Chunk, list[int]]:
         sources, targets = [pair.source for pair in group], [pair.target for pair in group]
-        whole = tokenizer.encode_source(sources)
+        whole, target_ids = tokenizer.encode_pairs(sources, targets)
         source_ids = [truncation.cut(ids) for ids in whole]
         left_out = [len(ids) - len(cut) for ids, cut in zip(whole, source_ids, strict=True)]
-        chunk = Chunk(Ragged.from_lists(source_ids), Ragged.from_lists(tokenizer.encode_target(targets)))
+        chunk = Chunk(Ragged.from_lists(source_ids), Ragged.from_lists(target_ids))
         if keep_text:
             chunk.source_text, chunk.target_text = Ragged.from_texts(sources), Ragged.from_texts(targets)
         return group, chunk, left_out

@@ -2,6 +2,7 @@
 
 import functools
 import hashlib
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -46,15 +47,21 @@ class Tokenizer:
         """The tokenizer whose `models` these are.
 
         Raises:
-            TokenizerError: where the names are not "joint.model" alone, or "source.model" and "target.model".
+            TokenizerError: where the names are not "joint.model" alone, or "source.model" and "target.model" or
+                "labels.model".
         """
         names = set(models)
+        if names == {"source.model", "labels.model"}:
+            # That file builds on this one.
+            from seq2seq.text.labels import LabelTokenizer
+
+            return LabelTokenizer(models["source.model"], **json.loads(models["labels.model"]))
         if names == {"joint.model"}:
             return cls(models["joint.model"])
         if names == {"source.model", "target.model"}:
             return cls(models["source.model"], models["target.model"])
         raise TokenizerError(
-            "The models of a tokenizer must be joint.model, or source.model and target.model, but are "
+            "The models of a tokenizer must be joint.model, or source.model with target.model or labels.model, but are "
             f"{', '.join(sorted(names)) or 'none'} instead."
         )
 
@@ -126,6 +133,10 @@ class Tokenizer:
         if sampling is None:
             return _encode(self._target, texts)
         return _draw(self._target_sampler, texts, sampling, seeds)
+
+    def encode_pairs(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Ids of every source and of every target, as `encode_source` and `encode_target` give them."""
+        return self.encode_source(sources), self.encode_target(targets)
 
     def decode_source(self, token_ids: Iterable[Iterable[int]]) -> list[str]:
         """Texts of rows of source ids, as `decode_target` gives them for the target."""

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from seq2seq.errors import ModelFileError
-from seq2seq.model import Seq2Seq
+from seq2seq.model import SourceReader
 from seq2seq.training.files import is_as_written, write_with_checksum
 
 
@@ -31,7 +31,7 @@ class Snapshots:
         self.count = count
         self._sign = 1 if lower_is_better else -1
 
-    def keep(self, model: Seq2Seq, updates: int, score: float) -> None:
+    def keep(self, model: SourceReader, updates: int, score: float) -> None:
         """Writes the weights down if no `count` earlier evaluations are at least as good, and their score is a number.
 
         Args:
@@ -58,7 +58,7 @@ class Snapshots:
             self.folder / str(updates), ".npz", lambda path: np.savez(path, score=np.array(score), **arrays)
         )
 
-    def assign_mean(self, model: Seq2Seq) -> int:
+    def assign_mean(self, model: SourceReader) -> int:
         """Puts the mean of the kept weights into a model of the same shapes; where none are kept, it stays as it is.
 
         Returns:

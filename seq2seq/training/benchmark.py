@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seq2seq.config import Config
+from seq2seq.config.checks import must_be
 from seq2seq.model import Seq2Seq
 from seq2seq.text import PAD_ID, Batch, Batches
 from seq2seq.training.corpus import Corpus, Texts, create_batches, create_tokenizer
@@ -120,8 +121,11 @@ def benchmark_training(config: Config, steps: int, against_keras: bool = False) 
     Raises:
         DataError: The files cannot be used.
         ModelFileError: The model to start from cannot be read.
-        ConfigError: The recipe cannot be said in Keras' own layers, and was to be compared with them.
+        ConfigError: The recipe cannot be said in Keras' own layers, and was to be compared with them; or its model
+            has no decoder, whose parts are what is timed.
     """
+    if config.gives_labels:
+        raise must_be("task", "translate or summarize to be measured", config.task, "Ask `seq2seq doctor` for minutes.")
     if against_keras:
         check_plain_keras(config)
     corpus = Corpus(config)

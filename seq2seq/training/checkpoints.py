@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from seq2seq.errors import ModelFileError
-from seq2seq.model import Seq2Seq, save
+from seq2seq.model import SourceReader, save
 from seq2seq.training.files import (
     UNFINISHED,
     checksum,
@@ -48,7 +48,7 @@ class Checkpoints:
         """The files of the best models that the states may speak of, oldest first."""
         return sorted(self.folder.glob("model-*.keras"))
 
-    def save_model(self, model: Seq2Seq) -> str:
+    def save_model(self, model: SourceReader) -> str:
         """Writes a model that the next state may speak of, and returns the name of its file.
 
         It becomes `model.keras` with that state, not before: a run that is killed between the two goes on from the

@@ -6,6 +6,7 @@ import functools
 import itertools
 import pathlib
 import random
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
@@ -20,13 +21,17 @@ from seq2seq.text import (
     Batches,
     CorpusReport,
     EncodedCorpus,
+    LabelTokenizer,
     Pair,
+    Problem,
     Sampling,
     Tokenizer,
     Truncation,
     encode_corpus,
     fingerprint_files,
+    label_problem,
     read_pairs,
+    split_labels,
     train_tokenizer,
 )
 from seq2seq.text.lines import count_lines
@@ -63,6 +68,7 @@ class Corpus:
     def __init__(self, config: Config) -> None:
         self._data = config.data
         self._seed = config.run.seed
+        self._task = config.task if config.gives_labels else None
         self.cache_folder = config.run.path.parent / ".cache"
         self.train_paths = {name: self._paths(name) for name in self._data.corpora}
         self._dev_paths = self._paths(self._data.dev) if self._data.dev else None
@@ -89,6 +95,7 @@ class Corpus:
             # Which of its pairs are taken depends on the other corpora.
             held_out += [list(self.train_paths).index(name), *map(self._content, self.train_paths)]
         reading = [data.format, data.source, data.target, data.columns, data.max_line_characters]
+        reading += [self._task] if self._task else []
         return fingerprint_files([], *self._content(name), *reading, *held_out)
 
     def _content(self, name: str) -> list[str]:
@@ -112,6 +119,7 @@ class Corpus:
     def _read(self, paths: list[pathlib.Path], report: CorpusReport | None = None) -> Iterator[Pair]:
         data = self._data
         parallel = data.format == "parallel"
+        judge = functools.partial(self._judge, is_training=paths in self.train_paths.values())
         return read_pairs(
             *paths,
             format=data.format,
@@ -121,7 +129,26 @@ class Corpus:
             on_bad_line=data.on_bad_line,
             max_line_characters=data.max_line_characters,
             report=report,
+            judge=judge if self._task else None,
         )
+
+    def _judge(self, source: str, target: str, is_training: bool) -> Problem | None:
+        return label_problem(source, target, self._task == "tag", None if is_training else self.labels)
+
+    @functools.cached_property
+    def labels(self) -> dict[str, int]:
+        """The labels of the training files, and how often each is there, in the order of their names.
+
+        Raises:
+            DataError: There are fewer than two.
+        """
+        pairs = itertools.chain.from_iterable(map(self._read, self.train_paths.values()))
+        counts = Counter(label for pair in pairs for label in split_labels(pair.target, self._task == "tag"))
+        if len(counts) < 2:
+            path = next(iter(self.train_paths.values()))[-1]
+            shown = ", ".join(map(repr, counts)) or "none"
+            raise DataError(f"{path}: the labels must be two at least, but are {shown} instead. Check data.target.")
+        return dict(sorted(counts.items()))
 
     def train_pairs(self, report: CorpusReport | None = None, name: str | None = None) -> Iterator[Pair]:
         """The training pairs, in the order of the files, without those held out for dev.
@@ -218,12 +245,15 @@ def create_tokenizer(config: Config, corpus: Corpus, say: Callable[[str], None] 
     }
 
     def trained() -> dict[str, str]:
+        labels = list(corpus.labels) if config.gives_labels else []
         say("training the tokenizer ...")
         sample = Reservoir[Pair](MAX_TRAINING_LINES // (2 if settings.shared else 1), seed=0)
         for pair in _weighted_pairs(config, corpus):
             sample.add(pair)
         sources, targets = [pair.source for pair in sample.items], [pair.target for pair in sample.items]
-        models = train_tokenizer(sources, targets, **options).models
+        models = train_tokenizer(sources, [] if config.gives_labels else targets, **options).models
+        if config.gives_labels:
+            models = LabelTokenizer(models["joint.model"], labels, config.task == "tag").models
         return {name: base64.b64encode(model).decode() for name, model in models.items()}
 
     corpora = [[corpus.train_fingerprint(name), weight] for name, weight in config.data.corpora.items()]

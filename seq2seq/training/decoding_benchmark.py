@@ -117,7 +117,7 @@ def benchmark_decoding(
     """
     give_each_operation_one_thread()
     began = time.perf_counter()
-    model = load(path)
+    model = load(path, Seq2Seq)
     load_seconds = time.perf_counter() - began
     texts = [text for text in (_sources_of(model) if sources is None else sources) if text.strip()]
     if not texts:

@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from seq2seq.config import Config
 from seq2seq.errors import ConfigError, Seq2SeqError
-from seq2seq.text import CorpusReport, Finding, Tokenizer
+from seq2seq.text import FIRST_LABEL_ID, CorpusReport, Finding, Tokenizer
 from seq2seq.text.examination import Readers, examine_texts, examine_tokens
 from seq2seq.training import machine
 from seq2seq.training.corpus import Corpus, Texts, create_batches, create_tokenizer
@@ -17,6 +17,9 @@ from seq2seq.training.memory import available_memory, peak_memory
 from seq2seq.training.precision import fastest_precision
 from seq2seq.training.rehearsal import rehearse
 from seq2seq.training.run_folder import check_folder
+
+MOST_LABELS, FEW = 12, 5
+"""Labels that are shown, and examples below which a label can hardly be learnt."""
 
 
 def diagnose(config: Config, timed: bool, say: Callable[[str], None]) -> Iterator[Finding]:
@@ -54,6 +57,12 @@ def diagnose(config: Config, timed: bool, say: Callable[[str], None]) -> Iterato
         if finding.name.endswith(".lengths"):
             readable.append(finding.name.partition(".")[0])
     yield from _agreement_findings(corpus)
+    if config.gives_labels and "train" in readable:
+        try:
+            yield labels_finding(corpus.labels)
+        except Seq2SeqError as error:
+            yield _failure("data.labels", error)
+            return
     if "train" not in readable:
         return
     say("making the tokenizer ...")
@@ -103,8 +112,8 @@ def machine_findings(
         say: Is told what is going on.
     """
     config, model = trainer.config, trainer.step.model
-    settings, vocabulary = config.training, tokenizer.target_vocabulary_size
-    step_by_step = model.decoder.runs_step_by_step
+    settings, vocabulary = config.training, model.target_vocabulary_size
+    step_by_step = model.runs_step_by_step
     kernels = machine.kernels_finding(model.kernel_choices(), settings.implementation, step_by_step)
     yield kernels
     yield machine.precision_finding(settings.precision, fastest_precision())
@@ -145,6 +154,21 @@ def _failure(name: str, error: Seq2SeqError) -> Finding:
     return Finding(name, "problem", str(error), {})
 
 
+def labels_finding(counts: dict[str, int]) -> Finding:
+    """How many labels there are, and whether some are too rare to be learnt.
+
+    Args:
+        counts: How often each label is in the training files.
+    """
+    ordered = sorted(counts.items(), key=lambda item: -item[1])
+    shown = ", ".join(f"{label} {count:,}" for label, count in ordered[:MOST_LABELS])
+    text = f"{len(counts):,} labels: {shown}{', ...' if len(counts) > MOST_LABELS else ''}"
+    rare = [label for label, count in ordered if count < FEW]
+    if rare:
+        text += f". {len(rare):,} have fewer than {FEW} examples, {rare[-1]} among them: add some, or check data.target"
+    return Finding("data.labels", "warning" if rare else "ok", text, {"labels": len(counts), "rare": len(rare)})
+
+
 def _agreement_findings(corpus: Corpus) -> Iterator[Finding]:
     try:
         items = corpus.agreement()
@@ -161,6 +185,9 @@ def _tokenizer_finding(config: Config, tokenizer: Tokenizer) -> Finding:
         origin = f"that of {config.training.start_from}"
     numbers = {"source": tokenizer.source_vocabulary_size, "target": tokenizer.target_vocabulary_size}
     sizes = f"{numbers['source']:,} tokens"
-    if not tokenizer.is_joint:
+    if config.gives_labels:
+        numbers["target"] -= FIRST_LABEL_ID
+        sizes = f"{numbers['source']:,} source tokens and {numbers['target']:,} labels"
+    elif not tokenizer.is_joint:
         sizes = f"{numbers['source']:,} source and {numbers['target']:,} target tokens"
     return Finding("tokens.tokenizer", "ok", f"{config.tokenizer.kind}, {sizes}, {origin}", numbers)

@@ -4,10 +4,10 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from seq2seq.config import Config
+from seq2seq.config import LABEL_TASKS, Config
 from seq2seq.config.checks import suggestion
 from seq2seq.errors import ConfigError, ModelFileError
-from seq2seq.model import Seq2Seq, load
+from seq2seq.model import SourceReader, load
 from seq2seq.training.step import TrainingStep
 
 DRAWN_IN_TRAINING = ("sampling_alpha", "sampling_nbest")
@@ -19,12 +19,13 @@ ADDED = ("decoder/context/coverage_kernel", "decoder/copying")
 next to nothing in the case of copying."""
 
 
-def read_start(config: Config) -> Seq2Seq | None:
+def read_start(config: Config) -> SourceReader | None:
     """The model of `training.start_from`, or None where the recipe names none.
 
     Raises:
         ModelFileError: It cannot be read, or has no tokenizer.
-        ConfigError: It lies in the folder that the run will replace, or the recipe wants another tokenizer than its.
+        ConfigError: It lies in the folder that the run will replace, has another task, or the recipe wants another
+            tokenizer than its.
     """
     if config.training.start_from is None:
         return None
@@ -38,6 +39,12 @@ def read_start(config: Config) -> Seq2Seq | None:
     start = load(path)
     if start.tokenizer is None:
         raise ModelFileError(f"{path}: a run must start from a model with a tokenizer, but this one has none instead.")
+    if (start.task in LABEL_TASKS or config.gives_labels) and start.task != config.task:
+        raise ConfigError(
+            f"{path}: a run must start from a model of its own task, {config.task}, but this one's is {start.task} "
+            "instead. Name another model, or train from the beginning with training.start_from null.",
+            "training.start_from",
+        )
     before = start.recipe.get("tokenizer", {"shared": start.tokenizer.is_joint})
     if changes := list(_changes(before, config.tokenizer.to_dict(), "tokenizer", DRAWN_IN_TRAINING)):
         raise ConfigError(
@@ -48,7 +55,7 @@ def read_start(config: Config) -> Seq2Seq | None:
     return start
 
 
-def start_from(step: TrainingStep, start: Seq2Seq, config: Config) -> str:
+def start_from(step: TrainingStep, start: SourceReader, config: Config) -> str:
     """Gives the weights of another model to a run that has not begun, by their names.
 
     Args:
@@ -77,9 +84,8 @@ def start_from(step: TrainingStep, start: Seq2Seq, config: Config) -> str:
     taken = [name for name in own if not _is_listed(name, [*anew, *added])]
     for name in taken:
         own[name].assign(given[name])
-    copying = step.model.decoder.copying
-    if copying is not None and "decoder/copying/kernel" in added:
-        copying.begin_generating()
+    if "decoder/copying/kernel" in added:
+        step.model.decoder.copying.begin_generating()
     step.synchronise(force=True)
     lines = [f"starting from {config.training.start_from}: its tokenizer and {len(taken)} of {len(own)} weights"]
     if random := [name for name in own if _is_listed(name, anew)]:
@@ -94,21 +100,13 @@ def start_from(step: TrainingStep, start: Seq2Seq, config: Config) -> str:
     return "\n".join(lines)
 
 
-def named_weights(model: Seq2Seq) -> dict[str, Any]:
+def named_weights(model: SourceReader) -> dict[str, Any]:
     """Weights by their place in the model: `decoder/recurrent_0/cell/kernel`, `source_embedding/embeddings`, ...
 
     Keras' own paths will not do: they differ between a model that was built and the same model read from a file.
     """
-    decoder = model.decoder
-    places = {
-        "encoder": model.encoder,
-        "decoder/context": decoder.context,
-        "decoder/embedding": decoder.embedding,
-        "decoder": decoder,
-        "source_embedding": model.embedding,
-    }
     named: dict[int, tuple[str, Any]] = {}
-    for place, layer in places.items():
+    for place, layer in model.parts.items():
         for variable in layer.trainable_variables:
             inside = variable.path.rpartition(f"{layer.name}/")[2]
             named.setdefault(id(variable), (f"{place}/{inside}", variable))
@@ -142,7 +140,7 @@ def _obstacles(own: dict[str, Any], given: dict[str, Any], anew: Sequence[str]) 
             yield f"{name} has the shape {_shape(given[name])} there and {_shape(own[name])} here"
 
 
-def _turned_gates(model: Seq2Seq, start: Seq2Seq, anew: Sequence[str]) -> Iterator[str]:
+def _turned_gates(model: SourceReader, start: SourceReader, anew: Sequence[str]) -> Iterator[str]:
     """Layers whose weights fit and mean the opposite."""
     for name, layer in model.recurrent_layers.items():
         other = start.recurrent_layers.get(name)

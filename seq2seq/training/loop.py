@@ -13,7 +13,7 @@ import keras
 
 from seq2seq.config import SCORES, Config
 from seq2seq.errors import Seq2SeqError
-from seq2seq.model import Seq2Seq, build_model
+from seq2seq.model import SourceReader, build_model
 from seq2seq.text import Batch, Batches, Tokenizer
 from seq2seq.training.averaging import Snapshots
 from seq2seq.training.checkpoints import Checkpoints
@@ -111,7 +111,7 @@ class Trainer:
         self._updates_saved = self.standing.updates
         cut_history(self.history_path, self.standing.evaluated)
 
-    def run(self) -> Seq2Seq:
+    def run(self) -> SourceReader:
         """Trains until the last epoch, the time limit, the patience or Ctrl-C ends it.
 
         Returns:
@@ -310,7 +310,8 @@ class Trainer:
     def _score(self) -> dict[str, float]:
         """Scores of the averaged model on the dev set."""
         count = self.config.training.dev_sentences or len(self.dev.sources)
-        scores, _ = evaluate(self.step.averaged, self.dev.sources[:count], self.dev.targets[:count], beam_size=1)
+        options = {} if self.config.gives_labels else {"beam_size": 1}
+        scores, _ = evaluate(self.step.averaged, self.dev.sources[:count], self.dev.targets[:count], **options)
         return {name: scores[name] for name in SCORES[self.config.task]}
 
     def _keep_if_better(self, scores: dict[str, float]) -> bool:
@@ -333,12 +334,12 @@ def _shown(scores: dict[str, float], gained: bool) -> str:
     return "dev: " + "  ".join(f"{name} {value:.2f}" for name, value in scores.items()) + "  (best)" * gained
 
 
-def recurrent_parameters(model: Seq2Seq) -> int:
+def recurrent_parameters(model: SourceReader) -> int:
     """Numbers in the weights of the recurrent layers, encoder and decoder together."""
     return sum(layer.count_params() for layer in model.recurrent_layers.values())
 
 
-def recurrent_kernels(model: Seq2Seq) -> str:
+def recurrent_kernels(model: SourceReader) -> str:
     """What the recurrent layers run on, on this machine: a speed says nothing of a cell without it."""
     kernels = dict.fromkeys(choice.implementation for choice in model.kernel_choices().values())
     return " and ".join(kernels)

@@ -5,10 +5,10 @@ from typing import Any
 import keras
 
 from seq2seq.config import Training
-from seq2seq.model import Seq2Seq
+from seq2seq.model import SourceReader
 
 
-def create_optimizer(settings: Training, model: Seq2Seq) -> keras.Optimizer:
+def create_optimizer(settings: Training, model: SourceReader) -> keras.Optimizer:
     """The optimizer of a recipe for a model, whose biases and embeddings it never decays.
 
     Args:
@@ -23,7 +23,7 @@ def create_optimizer(settings: Training, model: Seq2Seq) -> keras.Optimizer:
     return optimizer
 
 
-def decayed_variables(model: Seq2Seq) -> list[Any]:
+def decayed_variables(model: SourceReader) -> list[Any]:
     """The trainable weights that weight decay and `training.l2` draw towards zero: all but biases and embeddings.
 
     A bias multiplies nothing, and the embedding of a rare word would fade between the few steps that meet it. An output

@@ -3,9 +3,17 @@
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from seq2seq.metrics import PairedTestKind, compare_perplexities, compare_summaries, compare_systems
-from seq2seq.model import Seq2Seq
-from seq2seq.training.evaluation import by_source_length
+from seq2seq.config import LABEL_TASKS
+from seq2seq.metrics import (
+    PairedTestKind,
+    compare_labels,
+    compare_perplexities,
+    compare_summaries,
+    compare_systems,
+    label_confusion,
+)
+from seq2seq.model import SourceReader
+from seq2seq.training.evaluation import by_source_length, labels_of
 
 
 class System(NamedTuple):
@@ -24,7 +32,7 @@ class System(NamedTuple):
 
     @classmethod
     def of(
-        cls, model: Seq2Seq, name: str, sources: Sequence[str], references: Sequence[str], **options: Any
+        cls, model: SourceReader, name: str, sources: Sequence[str], references: Sequence[str], **options: Any
     ) -> "System":
         """Let a model translate a test set and score its right translations.
 
@@ -36,7 +44,7 @@ class System(NamedTuple):
             **options: As for `model.translate`.
         """
         scores = [(score.log_prob, len(score.pieces)) for score in model.score(sources, references)]
-        return cls(name, model.translate(sources, **options), scores)
+        return cls(name, model.answers(sources, **options), scores)
 
 
 def side_by_side(
@@ -67,7 +75,10 @@ def side_by_side(
         systems but the first; and BLEU or ROUGE-L `by_length`.
     """
     hypotheses = [system.hypotheses for system in systems]
-    if task == "summarize":
+    if of_labels := task in LABEL_TASKS:
+        right = labels_of(task, references)
+        estimates = compare_labels([labels_of(task, targets) for targets in hypotheses], right)
+    elif task == "summarize":
         estimates = compare_summaries(hypotheses, references, sources, test=test)
     else:
         estimates = compare_systems(hypotheses, references, lowercase=lowercase, tokenize=tokenize, test=test)
@@ -86,6 +97,8 @@ def side_by_side(
         }
         if found:
             scores["p_value"] = {name: estimate.p_value for name, estimate in every.items()}
+        if of_labels:
+            scores["confusion"] = label_confusion(labels_of(task, system.hypotheses), right)
         scores["by_length"] = by_source_length(
             task, sources, system.hypotheses, references, lowercase=lowercase, tokenize=tokenize
         )

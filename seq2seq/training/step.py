@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from seq2seq.model import Seq2Seq
+from seq2seq.model import SourceReader
 from seq2seq.training.loss_scale import LOWEST, LossScale
 from seq2seq.training.optimizers import decayed_variables
 
@@ -58,8 +58,8 @@ class TrainingStep:
 
     def __init__(
         self,
-        model: Seq2Seq,
-        averaged: Seq2Seq,
+        model: SourceReader,
+        averaged: SourceReader,
         optimizer: keras.Optimizer,
         clip_norm: float,
         ema: float,

@@ -8,7 +8,7 @@ from typing import Any
 
 from seq2seq.config import Config
 from seq2seq.metrics import AgreementItem
-from seq2seq.model import Seq2Seq, load
+from seq2seq.model import SourceReader, load
 from seq2seq.training.corpus import Corpus, Texts, create_batches, create_tokenizer
 from seq2seq.training.evaluation import by_source_length, evaluate, evaluate_agreement
 from seq2seq.training.files import write_whole
@@ -27,7 +27,7 @@ class TrainingResult:
 
     folder: pathlib.Path
     model_path: pathlib.Path
-    model: Seq2Seq
+    model: SourceReader
     scores: dict[str, Any]
     samples: list[tuple[str, str, str]]
 

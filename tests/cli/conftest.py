@@ -81,6 +81,8 @@ class FakeModel:
     def translate(self, texts, **options):
         return [hypotheses[0].text for hypotheses in self.generate(texts, **options)]
 
+    answers = translate
+
 
 class FakeEnsemble(FakeModel):
     """Tells that it has several models by what it finds; models that are one object cannot vote."""
@@ -96,7 +98,7 @@ class FakeEnsemble(FakeModel):
 def model(monkeypatch):
     fake = FakeModel()
 
-    def load(path):
+    def load(path, kind=None):
         if path == "second.keras":
             return FakeModel()
         if path != "model.keras":
@@ -109,7 +111,11 @@ def model(monkeypatch):
         sys.modules,
         "seq2seq.model",
         types.SimpleNamespace(
-            load=load, perplexity=math.exp, Ensemble=FakeEnsemble, give_each_operation_one_thread=lambda: None
+            load=load,
+            Seq2Seq=FakeModel,
+            perplexity=math.exp,
+            Ensemble=FakeEnsemble,
+            give_each_operation_one_thread=lambda: None,
         ),
     )
     return fake

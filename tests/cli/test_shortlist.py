@@ -13,7 +13,9 @@ def learned(monkeypatch):
     """The pairs that the model learned from, and where it was saved."""
     seen = {}
     model = types.SimpleNamespace(learn_lexicon=lambda sources, targets: seen.update(pairs=(sources, targets)))
-    rooms = types.SimpleNamespace(load=lambda path: model, save=lambda one, path: seen.update(path=path, model=one))
+    rooms = types.SimpleNamespace(
+        Seq2Seq=None, load=lambda path, kind: model, save=lambda one, path: seen.update(path=path, model=one)
+    )
     monkeypatch.setattr("seq2seq.cli.shortlist.import_tensorflow", lambda: None)
     monkeypatch.setitem(sys.modules, "seq2seq.model", rooms)
     return seen

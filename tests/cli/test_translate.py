@@ -208,7 +208,7 @@ REPORT = [
     "<stdin>:2: must be UTF-8, but byte 2 (0xff) is not. Save the file as UTF-8.",
     "<stdin>:3: must be text, but character 1 is NUL. Check that the file is a text file.",
     "<stdin>:5: must have at most 10 characters, but has 15 instead. Check for a missing line break, or raise "
-    "max_line_characters. Its beginning is translated.",
+    "max_line_characters. Its beginning is read.",
     "6 lines: 1 NUL character (<stdin>:3); 1 blank (<stdin>:4); 1 line too long (<stdin>:5); 1 not UTF-8 (<stdin>:2)",
 ]
 

@@ -38,7 +38,7 @@ def inspection(cell="gru", update_gate="keep", attention=True, clip_norm=1.0, **
     weights = random.dirichlet(np.ones(len(SOURCE)), len(TARGET)) if attention else None
     log_probs = np.log([0.9, 0.25, 0.8])
     traced = Trace("the cat, ate,", "le chat", SOURCE, TARGET, layers, weights, log_probs)
-    flow = GradientFlow(traced.source, traced.target, 0.5, flows, 2.0, clip_norm)
+    flow = GradientFlow(traced.source, traced.target, 0.5, flows, 2.0, clip_norm, np.zeros(len(SOURCE)))
     return Inspection(traced, flow, {name: half_lives(layer) for name, layer in layers.items()}, **more)
 
 

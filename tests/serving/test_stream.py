@@ -26,7 +26,7 @@ from seq2seq.cli import translate
 from seq2seq.cli.main import main
 translate.import_tensorflow = lambda: None
 sys.modules["seq2seq.model"] = types.SimpleNamespace(
-    load=lambda path: FakeModel(), give_each_operation_one_thread=lambda: None
+    load=lambda path, kind: FakeModel(), Seq2Seq=FakeModel, give_each_operation_one_thread=lambda: None
 )
 sys.exit(main(["translate", "model.keras", *sys.argv[1:]]))
 """

@@ -166,7 +166,9 @@ def test_what_it_says_of_itself(tokenizers):
 @pytest.mark.parametrize("names", [(), ("source.model",), ("joint.model", "target.model"), ("a.model",)])
 def test_models_under_other_names(tokenizers, names):
     model = tokenizers["unigram"].models["joint.model"]
-    with pytest.raises(TokenizerError, match=r"must be joint\.model, or source.model and target.model, but are"):
+    with pytest.raises(
+        TokenizerError, match=r"must be joint\.model, or source.model with target\.model or labels\.model, but"
+    ):
         Tokenizer.from_models(dict.fromkeys(names, model))
 
 

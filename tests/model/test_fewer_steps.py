@@ -6,9 +6,9 @@ import pytest
 from seq2seq.errors import ConfigError
 from seq2seq.inspection import trace
 from seq2seq.layers import Decoder, Encoder
-from seq2seq.layers.packed import PackedEncoder
+from seq2seq.layers.packed import PackedDecoder, PackedEncoder
 from seq2seq.model import Ensemble, Seq2Seq, load
-from seq2seq.model.build import build_model
+from seq2seq.model.packing import Packing
 from seq2seq.text import PAD_ID, pad
 
 TEXTS = ["the big cat sees the dog", "the girl hears the old king today", "the man"]
@@ -39,10 +39,12 @@ def test_padding_changes_no_logits(model, toy_tokenizer):
     assert memory.shape[1] == -(-ids.shape[1] // 4) == mask.shape[1]
 
 
-@pytest.mark.parametrize("options", [{"beam_size": 1}, {"beam_size": 3, "coverage_penalty": "wu", "max_length": 12}])
-def test_the_search_finds_what_the_model_says_and_attends_to_windows(model, options):
+def test_the_search_finds_what_the_model_says_and_attends_to_windows(model):
+    options = {"beam_size": 3, "coverage_penalty": "wu", "max_length": 12}
     hypotheses = [found[0] for found in model.generate(TEXTS, attention=True, n_best=1, **options)]
-    assert [found.text for found in hypotheses] == [model.translate([text], **options)[0] for text in TEXTS]
+    assert [found.text for found in hypotheses] == [
+        model.generate([text], attention=True, n_best=1, **options)[0][0].text for text in TEXTS
+    ]
     for text, found in zip(TEXTS, hypotheses, strict=True):
         pieces = model.require_tokenizer().source_pieces(text)
         assert model.memory_tokens(text) == tuple("".join(pieces[at : at + 4]) for at in range(0, len(pieces), 4))
@@ -58,16 +60,20 @@ def test_the_search_finds_what_the_model_says_and_attends_to_windows(model, opti
 class TestCopying:
     """Tokens of a window are copied one by one, whatever the steps that attention reads."""
 
-    @pytest.fixture(scope="class", params=[("reuse", True), ("separate", False)], ids=["reuse, coverage", "separate"])
+    @pytest.fixture(scope="class")
     @classmethod
-    def copying(cls, request, make_model):
-        mode, coverage = request.param
-        model = make_model(model__copy={"mode": mode}, model__attention__coverage=coverage, **REDUCED)
-        random = np.random.default_rng(0)
-        model.set_weights([random.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])
-        return model
+    def make(cls, make_model):
+        def make_one(mode, coverage):
+            model = make_model(model__copy={"mode": mode}, model__attention__coverage=coverage, **REDUCED)
+            random = np.random.default_rng(0)
+            model.set_weights([random.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])
+            return model
 
-    def test_probabilities_add_up_to_one_and_padding_changes_none(self, copying, toy_tokenizer):
+        return make_one
+
+    @pytest.mark.parametrize(("mode", "coverage"), [("reuse", True), ("separate", False)])
+    def test_probabilities_add_up_to_one_and_padding_changes_none(self, make, mode, coverage, toy_tokenizer):
+        copying = make(mode, coverage)
         ids = {"source_ids": pad(toy_tokenizer.encode_source(TEXTS)), "target_ids": pad([[5, 6, 3], [7, 3], [8, 9, 3]])}
         log_probs = np.array(copying(ids))
         np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1, atol=1e-5)
@@ -79,7 +85,8 @@ class TestCopying:
             padded = ids | {"source_ids": np.pad(ids["source_ids"], [(0, 0), (0, more)])}
             np.testing.assert_allclose(copying(padded), log_probs, atol=1e-5)
 
-    def test_search_score_loss_and_trace_agree(self, copying, toy_tokenizer):
+    def test_search_score_loss_and_trace_agree(self, make, toy_tokenizer):
+        copying = make("reuse", True)
         for found, text in zip(copying.generate(TEXTS, beam_size=3, max_length=9), TEXTS, strict=True):
             ids = {"source_ids": pad(toy_tokenizer.encode_source([text])), "target_ids": np.array([found[0].token_ids])}
             log_probs = np.array(copying(ids))[0, np.arange(len(found[0].token_ids)), found[0].token_ids]
@@ -88,12 +95,18 @@ class TestCopying:
         traced = trace(copying, TEXTS[0], "la kato")
         assert traced.copying.weights.shape == (3, len(traced.source_tokens))
         assert traced.attention.shape == (3, len(traced.memory_tokens))
-        score = copying.score([TEXTS[0]], ["la kato"])[0]
-        np.testing.assert_allclose(traced.log_probs, score.token_log_probs, atol=1e-5)
+        ids = {
+            "source_ids": pad(toy_tokenizer.encode_source(TEXTS[:1])),
+            "target_ids": np.array(toy_tokenizer.encode_target(["la kato"])),
+        }
+        expected = np.array(copying(ids))[0, np.arange(3), ids["target_ids"][0]]
+        np.testing.assert_allclose(traced.log_probs, expected, atol=1e-5)
 
-    def test_a_file_holds_it(self, copying, tmp_path):
+    def test_a_file_holds_it(self, make, tmp_path):
+        copying = make("separate", False)
         copying.save(tmp_path / "model.keras")
-        assert load(tmp_path / "model.keras").score(TEXTS, TEXTS) == copying.score(TEXTS, TEXTS)
+        ids = {"source_ids": np.array([[5, 6, 7, 8, 3]]), "target_ids": np.array([[6, 3]])}
+        np.testing.assert_array_equal(load(tmp_path / "model.keras")(ids), copying(ids))
 
 
 def test_a_decoder_copies_from_the_windows_of_its_encoder():
@@ -107,7 +120,8 @@ def test_a_file_holds_all_of_it(model, tmp_path):
     loaded = load(tmp_path / "model.keras")
     assert loaded.encoder.get_config() == model.encoder.get_config()
     assert loaded.encoder.reduction == 4
-    assert loaded.score(TEXTS, TEXTS) == model.score(TEXTS, TEXTS)
+    ids = {"source_ids": np.array([[5, 6, 7, 8, 3]]), "target_ids": np.array([[6, 3]])}
+    np.testing.assert_array_equal(loaded(ids), model(ids))
 
 
 def test_models_that_join_more_and_fewer_tokens_vote(model, make_model):
@@ -119,27 +133,17 @@ def test_models_that_join_more_and_fewer_tokens_vote(model, make_model):
             ensemble.generate(TEXTS, **options)
 
 
-@pytest.mark.parametrize("changes", [{}, {"model__copy": {"mode": "reuse"}}], ids=["writes", "copies"])
-def test_its_decoder_is_packed(make_model, changes):
-    model = make_model(**REDUCED, **changes)
-    options = {"beam_size": 1, "max_length": 6}
-    found, expected = (model.generate(TEXTS, precision=one, **options) for one in ("bfloat16", "float32"))
-    for (one,), (other,) in zip(found, expected, strict=True):
-        assert one.log_prob == pytest.approx(other.log_prob, abs=0.1)
+def test_its_decoder_is_packed(make_model, toy_tokenizer):
+    model = make_model(model__copy={"mode": "reuse"}, **REDUCED)
+    ids = pad(toy_tokenizer.encode_source(TEXTS))
+    (parts,) = Packing([model]).parts("bfloat16", is_packed=True)
+    assert isinstance(parts.decoder, PackedDecoder)
+    memory, mask = parts.encode(ids)
+    np.testing.assert_array_equal(memory, model.encode(ids)[0])
+    prepared = model.decoder.prepare(memory, mask, ids, ids != PAD_ID)
+    found, expected = (
+        one.step(np.array([5, 6, 7]), model.decoder.start(prepared), prepared) for one in (parts.decoder, parts.plain)
+    )
+    np.testing.assert_allclose(found.logits, expected.logits, atol=0.05)
     with pytest.raises(ValueError, match="cannot be had: the encoder joins source steps"):
         PackedEncoder(model.encoder, np.zeros((9, 16), "float32"), "float32")
-
-
-def test_training_teaches_it(model, make_model, toy_config, toy_tokenizer, toy_pairs):
-    import keras
-
-    from seq2seq.training import TrainingStep
-
-    step = TrainingStep(
-        make_model(**REDUCED), build_model(toy_config(**REDUCED), toy_tokenizer), keras.optimizers.Adam(0.01),
-        clip_norm=1.0, ema=0.0,
-    )  # fmt: skip
-    sources, targets = zip(*toy_pairs[:32], strict=True)
-    batch = pad(toy_tokenizer.encode_source(sources)), pad(toy_tokenizer.encode_target(targets))
-    losses = [float(step(*batch, 0.01).loss) for _ in range(30)]
-    assert losses[-1] < 0.6 * losses[0]

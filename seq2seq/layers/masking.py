@@ -62,7 +62,11 @@ def reduced_mask(mask: Any, size: int) -> Any:
     >>> reduced_mask(np.array([[True, True, True, False, False]]), 2).numpy().tolist()
     [[True, True, False]]
     """
-    return mask if size == 1 else ops.any(in_windows(ops.cast(mask, "bool"), size), axis=-1)
+    if size == 1:
+        return mask
+    # Pooling, for it can be drawn into a functional model, whose number of steps nobody knows.
+    steps = ops.pad(ops.cast(mask, "float32"), [(0, 0), (0, size - 1)])[:, :, None]
+    return ops.max_pool(steps, size, strides=size)[:, :, 0] > 0
 
 
 def masked_sum(sequence: Any, mask: Any) -> Any:

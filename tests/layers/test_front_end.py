@@ -128,6 +128,17 @@ def test_the_memory_is_that_of_the_loops_and_comes_with_its_mask(options):
     close(encoder(inputs[1:2, :8]), memory[1:2, : -(-8 // encoder.reduction)], 1e-9)
 
 
+def test_masks_are_those_of_the_loop_also_in_a_functional_model():
+    encoder, steps = Encoder(4, 2, front_end="mean", stride=3, pyramid=2), keras.Input((None, FEATURES))
+    mask = keras.Input((None,), dtype="bool")
+    model = keras.Model([steps, mask], [encoder(steps, mask=mask), encoder.memory_mask(mask)])
+    for number in (1, 5, 6, 7, 12, 14):
+        masks = np.arange(number) < np.array([[number], [1], [0]])
+        memory, memory_mask = model([normal(6, 3, number, FEATURES), masks])
+        np.testing.assert_array_equal(memory_mask, masks_one_by_one(masks, 6))
+        assert memory.shape[1] == memory_mask.shape[1]
+
+
 def test_a_step_of_the_memory_reads_its_source_steps_and_no_other():
     encoder = Encoder(4, 3, front_end="mean", stride=2, pyramid=2, bidirectional=False)
     inputs = normal(5, 1, 24, FEATURES)

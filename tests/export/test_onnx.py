@@ -147,7 +147,7 @@ def test_every_architecture(make_model, settings, tmp_path):
         np.testing.assert_allclose(found[name], value, atol=1e-5)
     beams = {name: np.repeat(expected[name], 3, axis=0) for name in steps.state_names}
     feeds = {name: expected[name] for name in steps.context_names} | beams
-    feeds["token_ids"] = random.integers(2, 50, 6).astype(np.int32)
+    feeds["token_ids"] = random.integers(2, model.target_vocabulary_size, 6).astype(np.int32)
     right = steps.step(**{name: tf.constant(value) for name, value in feeds.items()})
     names = [value.name for value in decoder.get_inputs()]
     # A context that is read once has no mask that a step would need.

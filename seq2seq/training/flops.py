@@ -48,7 +48,7 @@ def step_flops(model: Seq2Seq, source_lengths: Lengths, target_lengths: Lengths)
         decoder           6 T (|W| + |U|), each layer; 6 B |bridge|; 6 T |hidden layer of the readout|; 6 T |copy gate|
         readout and loss  6 T |output matrix|
         attention         6 P (query size + memory size) for `dot`; other scores and contexts by their own products, and
-                          the score of a copy attention of its own
+                          the score of a copy attention of its own, and 6 (S |W| + P query size) of one within windows
 
     Where the encoder joins source tokens, S and P of what lies above count the steps that remain.
 
@@ -79,12 +79,18 @@ def step_flops(model: Seq2Seq, source_lengths: Lengths, target_lengths: Lengths)
     own = _ContextFlops()
     if copying is not None and copying.score is not None:
         own = _ContextFlops(source=_flops_a_row(copying.score.kernel), place=THERE_AND_BACK * decoder.units)
+    within = 0
+    if copying is not None and copying.window_score is not None:
+        # Every token of the source is scored, whatever the steps that remain of it.
+        within = int(sources.sum()) * _flops_a_row(copying.window_score.kernel)
+        within += int((sources * targets).sum()) * THERE_AND_BACK * decoder.units
     bridges = sum(_flops_a_row(bridge.kernel) for bridge in decoder.bridges)
     steps = sum(_recurrent(layer) for layer in decoder.recurrent_layers) + _flops_a_row(decoder.readout.kernel)
     return StepFlops(
         encoder=_encoder(encoder, sources),
         decoder=sentences * bridges + target * (steps + gate),
-        attention=sentences * context.sentence
+        attention=within
+        + sentences * context.sentence
         + source * (context.source + own.source)
         + target * context.target
         + places * (context.place + own.place),

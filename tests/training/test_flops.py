@@ -98,6 +98,12 @@ def test_an_encoder_that_joins_steps_by_hand():
     assert step_flops(pooled, *LENGTHS).encoder == 6 * 2 * 3 * (E + H) * H
 
 
+def test_copying_from_windows_by_hand():
+    encoder, options = Encoder(H, front_end="mean", stride=2), {"copy": "reuse", "copy_window": 2}
+    found = step_flops(Seq2Seq(encoder, Decoder(V, E, U, **options)), *LENGTHS)
+    assert found.attention == 6 * ((2 * 3 + 1 * 5) * (U + 2 * H) + S * E * U + P * U)
+
+
 def test_padding_counts_nothing():
     model = tiny()
     together = step_flops(model, *LENGTHS)

@@ -258,6 +258,9 @@ def estimated_memory(config: Config, parameters: int, vocabulary: int, batch: tu
     # Scores, weights and their gradient; in a chunk of tokens logits, probabilities and their gradient.
     memory_steps = -(-source_steps // encoder.reduction)
     attention = 3 * memory_steps * (model.attention.num_heads if model.attention.score == "multi_head" else 1)
+    if model.copy.mode != "none":
+        # What is copied is weighed for every token of the source.
+        attention += 3 * source_steps
     numbers = rows * (source + target_steps * (target + attention))
     width = model.readout_size or model.embedding_size
     loss = vocabulary * (3 * min(rows * target_steps, CHUNK) + OUTPUT_COPIES * width)

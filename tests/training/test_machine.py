@@ -1,5 +1,6 @@
 """What is said of a machine: every message, its verdict and its numbers, for machines of every kind."""
 
+import dataclasses
 import math
 import pathlib
 import shutil
@@ -256,6 +257,9 @@ def test_joined_steps_need_less_memory(toy_config):
     source = 3 * 16 * 5 + 2 * 16 * (5 + 3) + 12 * 32 * (3 + 2)
     target = 7 * (3 * 16 + 12 * 32 + 3 * 2)
     assert found == 4 * (5 * 1_000 + 2 * (source + target) + 100 * (3 * 2 * 7 + 4 * 16))
+    copying = dataclasses.replace(joined, model=joined.model.replaced(copy={"mode": "reuse"}))
+    more = machine.estimated_memory(copying, 1_000, vocabulary=100, batch=(2, 5, 7)) - found
+    assert more == 4 * 2 * 7 * 3 * 5
 
 
 def test_logits_need_no_more_memory_than_a_chunk(toy_config):

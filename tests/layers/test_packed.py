@@ -54,7 +54,7 @@ def steps_of(decoder, step):
     """Logits and weights of three steps, with two beams a sentence."""
     random = np.random.default_rng(5)
     memory = random.uniform(-1, 1, (3, 5, 8)).astype("float32")
-    context = decoder.context.prepare(memory, IDS != 0)
+    context = decoder.prepare(tf.constant(memory), tf.constant(IDS != 0), tf.constant(IDS, tf.int32))
     state = tf.nest.map_structure(lambda leaf: tf.repeat(leaf, 2, axis=0), decoder.start(context))
     found = []
     for _ in range(3):
@@ -74,6 +74,9 @@ def steps_of(decoder, step):
         {"context": AttentionContext("additive"), "feeds": ("readout",)},
         {"context": AttentionContext("multi_head")},
         {"context": PooledContext("mean"), "num_layers": 2},
+        {"context": AttentionContext("dot", coverage=True), "copy": "reuse", "num_layers": 2, "attend": "between"},
+        {"context": AttentionContext("general", coverage=True), "copy": "separate"},
+        {"context": PooledContext("mean"), "copy": "separate"},
     ],
     ids=lambda options: ",".join(options),
 )

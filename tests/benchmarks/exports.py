@@ -32,8 +32,9 @@ print(json.dumps({{"ready": ready, "rate": len(lines) / seconds, "texts": texts}
 """
 
 KERAS = """
-import seq2seq
-model = seq2seq.load(path)
+from seq2seq.model import give_each_operation_one_thread, load
+give_each_operation_one_thread()  # As the commands do, which decode batches beside each other.
+model = load(path)
 options = {options}
 translate = lambda texts: model.translate(texts, **options)
 """

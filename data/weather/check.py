@@ -19,7 +19,7 @@ PARTS = {
     "date": r"^([^:]+):",
     "highest": r"highest (\S+) °C",
     "lowest": r"lowest (\S+) °C",
-    "change": r"((?:warmer than|colder than|as warm as) the day before)",
+    "change": r"(warmer|colder) than the day before",
     "rain": r"(\S+) mm of rain|(dry)",
     "gusts": r"gusts of (\S+ [^ .]+)",
     **PLACES,

@@ -13,7 +13,7 @@ def summary(day: Day) -> str:
         f"lowest {rounded(lowest.tenths)} °C in {lowest.place}",
     ]
     if day.yesterday is not None:
-        parts.append(change(highest.tenths - day.yesterday))
+        parts.append(f"{'warmer' if highest.tenths > day.yesterday else 'colder'} than the day before")
     if day.rain:
         most = max(day.rain, key=lambda reading: reading.tenths)
         parts.append(f"{decimal(most.tenths)} mm of rain in {most.place}")
@@ -22,10 +22,3 @@ def summary(day: Day) -> str:
     if day.gusts:
         parts.append(f"gusts of {max(gust.tenths for gust in day.gusts) // 10} {day.wind_unit}")
     return f"{date_words(day.date)}: {', '.join(parts)}."
-
-
-def change(tenths: int) -> str:
-    """Of the highest temperature since the day before."""
-    if tenths == 0:
-        return "as warm as the day before"
-    return f"{'warmer' if tenths > 0 else 'colder'} than the day before"

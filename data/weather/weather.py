@@ -33,9 +33,9 @@ class Day:
 
     Attributes:
         date: the day.
-        temperatures: two to four places, each at least a degree apart from the others, no value with half a degree.
-        yesterday: the highest temperature of the day before, in tenths: today's, or at least a degree from it; None:
-            the report does not tell.
+        temperatures: two to four places, at least two degrees apart from each other, no value with half a degree.
+        yesterday: the highest temperature of the day before, in tenths, at least two degrees from today's; None: the
+            report does not tell.
         rain: at most two places; none: it stayed dry; None: the report does not tell.
         gusts: at most two places, in whole units; none: the report does not tell.
         wind_unit: of the gusts.
@@ -65,7 +65,7 @@ def draw_day(draw: random.Random, places: list[str]) -> Day:
     region = draw.sample(places, 5)
     temperatures = draw_temperatures(draw, date, region[: draw.choice((2, 3, 3, 4))])
     highest = max(reading.tenths for reading in temperatures)
-    change = draw.choice((-1, -1, -1, 1, 1, 1, 0)) * draw.randrange(10, 90)
+    change = draw.choice((-1, 1)) * draw.randrange(20, 100)
     low, high = WIND_UNITS[wind_unit := draw.choice(list(WIND_UNITS))]
     gusts = apart(draw.choice((0, 1, 1, 2)), lambda: draw.randrange(low, high), 2)
     rain = apart(draw.choice((0, 1, 1, 2)), lambda: draw.randrange(3, 400), 10)
@@ -87,10 +87,10 @@ def draw_temperatures(draw: random.Random, date: datetime.date, places: list[str
     middle = 10 * draw.gauss(season, 5)
 
     def one() -> int:
-        tenths = round(middle + draw.uniform(-65, 65))
+        tenths = round(middle + draw.uniform(-100, 100))
         return tenths + 1 if tenths % 10 == 5 else tenths
 
-    return [Reading(place, tenths) for place, tenths in zip(places, apart(len(places), one, 10), strict=True)]
+    return [Reading(place, tenths) for place, tenths in zip(places, apart(len(places), one, 20), strict=True)]
 
 
 def apart(count: int, one: Callable[[], int], gap: int) -> list[int]:

@@ -68,8 +68,7 @@ def sum_up(report: str) -> str:
     (high, high_place), (low, low_place) = max(facts["temperatures"]), min(facts["temperatures"])
     summary = f"{facts['date']}: highest {high:.0f} °C in {high_place}, lowest {low:.0f} °C in {low_place}"
     if (yesterday := facts["yesterday"]) is not None:
-        word = "as warm as" if high == yesterday else "warmer than" if high > yesterday else "colder than"
-        summary += f", {word} the day before"
+        summary += f", {'warmer' if high > yesterday else 'colder'} than the day before"
     if facts["rain"] is not None:
         summary += ", {} mm of rain in {}".format(*max(facts["rain"])) if facts["rain"] else ", dry"
     if facts["gusts"]:

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from seq2seq.config import LABEL_TASKS
-from seq2seq.inspection.gradient_flow import GradientFlow, gradient_flow
-from seq2seq.inspection.labelled import LabelledSentence, last_pieces
+from seq2seq.inspection.gradient_flow import READ_EMBEDDINGS, GradientFlow, gradient_flow
+from seq2seq.inspection.labelled import WORD_START, LabelledSentence
 from seq2seq.inspection.labels import LabelUnits, label_units
 from seq2seq.inspection.spans import SpanUnits, text_of, units_across, with_matches
 from seq2seq.inspection.trace import Trace, trace
 from seq2seq.inspection.units import half_lives
 from seq2seq.model import SourceReader
+from seq2seq.text.ids import END_PIECE
 
 DECIMALS = 6
 
@@ -75,20 +76,22 @@ def inspect_sentence(
         span,
         with_matches(model, span_units, corpus) if corpus else span_units,
         label_units(model, labelled) if labelled else None,
-        decisive_word(traced.source_tokens, flow.evidence) if model.task in LABEL_TASKS else None,
+        decisive_word(flow.layers[READ_EMBEDDINGS[0]].tokens, flow.evidence) if model.task in LABEL_TASKS else None,
     )
 
 
 def decisive_word(tokens: Sequence[str], evidence: np.ndarray) -> str:
-    """The word whose pieces together speak most for the target.
+    """The word whose pieces together speak most for the target; words, where an encoder joins their pieces in a step.
 
     >>> decisive_word(["▁the", "▁cat", "s", "</s>"], np.array([0.1, 0.2, 0.3, 0.9]))
     'cats'
+    >>> decisive_word(["▁the▁cat", "s▁ate", "▁fish</s>"], np.array([0.1, 0.2, 0.2]))
+    'the cats ate'
     """
-    stops = [stop + 1 for stop in last_pieces(tokens)]
-    words = list(zip([0, *stops], stops, strict=False))
-    start, stop = max(words, key=lambda word: evidence[slice(*word)].sum())
-    return text_of(tokens[start:stop])
+    is_word = [step for step, token in enumerate(tokens) if step and token.startswith(WORD_START)]
+    starts, ends = [0, *is_word], [*is_word, len(tokens) - (tokens[-1] == END_PIECE)]
+    best = max(zip(starts, ends, strict=True), key=lambda word: evidence[slice(*word)].sum())
+    return text_of(tokens[slice(*best)])
 
 
 def as_numbers(found: Inspection) -> dict[str, Any]:

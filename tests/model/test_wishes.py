@@ -38,7 +38,7 @@ def test_every_spelling_is_forbidden_and_nothing_else(kind):
     vocabulary = Vocabulary(tokenizer)
     random, checked = np.random.default_rng(1), 0
     starts = [tokenizer.encode_target([text])[0][:-1] for text in (*TEXTS, "der hund", "hund", "hunde katze")]
-    for _ in range(150):
+    for _ in range(110):
         # The start of a text or any tokens, so that phrases are near.
         tokens = list(starts[random.integers(len(starts))])
         tokens = tokens[: random.integers(len(tokens) + 1)]

@@ -176,14 +176,6 @@ class TestSameRun:
     def whole(recipe):
         return run(recipe, *SHORT, "--run.name", "whole")
 
-    def test_of_the_same_seed_is_the_same(self, whole, recipe):
-        again = run(recipe, *SHORT, "--run.name", "again")
-        right = state_of(whole.folder)
-        assert len(right) > 50
-        for name, numbers in state_of(again.folder).items():
-            np.testing.assert_array_equal(numbers, right[name], err_msg=name)
-        assert history_of(again.folder) == history_of(whole.folder)
-
     def test_goes_on_after_ctrl_c_bit_by_bit(self, whole, recipe, monkeypatch):
         watch_steps(monkeypatch, stop=3)
         with pytest.raises(KeyboardInterrupt):

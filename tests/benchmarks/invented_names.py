@@ -4,7 +4,8 @@
 
 puts two to four names into each short sentence, trains a small model a way of copying, and prints for each a line: the
 share of test names that are written right, the share of sentences that are right as a whole, and the time. The names
-are made of random syllables; no name of the test set is in the training set. Flags change the recipe of all models.
+are made of random syllables: 500 in training, again and again, as in any corpus of real people, and none of them in the
+test set. Flags change the recipe of all models.
 """
 
 import json
@@ -17,7 +18,7 @@ import time
 ROOT = pathlib.Path(__file__).parents[2]
 CORPUS = ROOT / "data" / "en-fr"
 
-MOST_WORDS, TRAINING_NAMES = 6, 2_000
+MOST_WORDS, COPIES, TRAINING_NAMES = 4, 4, 500
 FRAMES = (
     ("{0} and {1} say: {text}", "{0} et {1} disent : {text}"),
     ("{0} tells {1}: {text}", "{0} dit à {1} : {text}"),
@@ -25,14 +26,15 @@ FRAMES = (
 )
 RECIPE = """
 data: {source: en, target: fr}
-tokenizer: {kind: unigram, vocabulary_size: 1000}
+tokenizer: {kind: unigram, vocabulary_size: 600}
 model:
-  embedding_size: 96
+  embedding_size: 64
   tie: all
-  encoder: {units: 96}
-  decoder: {units: 192, num_layers: 2, attend: between}
-  dropout: {embedding: 0.1, readout: 0.1}
-training: {epochs: 8, batch_tokens: 2048, label_smoothing: 0.1, evaluate_every: 2, dev_sentences: 100}
+  encoder: {units: 64}
+  decoder: {units: 128, num_layers: 2, attend: between}
+  dropout: {embedding: 0.1, readout: 0.1, source_word: 0.1}
+training:
+  {epochs: 10, batch_tokens: 2048, learning_rate: 3e-3, label_smoothing: 0.1, evaluate_every: 5, dev_sentences: 50}
 """
 WAYS = {
     "none": (),
@@ -63,7 +65,7 @@ def make_corpus(folder: pathlib.Path) -> list[tuple[str, str, list[str]]]:
     folder.mkdir(parents=True, exist_ok=True)
     for part in ("train", "dev", "test"):
         rows = []
-        for source, target in short_pairs(part):
+        for source, target in short_pairs(part) * COPIES:
             names = [draw.choice(known) if part == "train" else invented() for _ in range(4)]
             frames = draw.choice(FRAMES)
             texts = [frame.format(*names, text=text) for frame, text in zip(frames, (source, target), strict=True)]

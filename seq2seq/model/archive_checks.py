@@ -38,9 +38,10 @@ def check_archive(path: pathlib.Path) -> None:
     try:
         with zipfile.ZipFile(path) as archive:
             _check_parts(path, archive)
-            _check_config(path, _read_json(path, archive, CONFIG))
+            config = _read_json(path, archive, CONFIG)
+            _check_config(path, config)
             _read_json(path, archive, METADATA)
-            _check_weights(path, archive)
+            _check_weights(path, archive, config)
     except ModelFileError:
         raise
     except Exception as error:
@@ -121,12 +122,11 @@ def _dictionaries(config: Any) -> Iterator[dict[str, Any]]:
             rest += entry
 
 
-def _check_weights(path: pathlib.Path, archive: zipfile.ZipFile) -> None:
+def _check_weights(path: pathlib.Path, archive: zipfile.ZipFile, config: dict[str, Any]) -> None:
     """Refuse a model larger than its weights, which building it would find out when the memory is gone."""
     content = archive.read(WEIGHTS)
     with h5py.File(io.BytesIO(content), "r") as file:
         sizes = list(_sizes(path, file, len(content)))
-    config = json.loads(archive.read(CONFIG))
     for name, number in _numbers(config):
         if name == "num_layers" and number > len(sizes):
             raise ModelFileError(

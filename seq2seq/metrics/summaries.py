@@ -61,8 +61,8 @@ def summary_scores(hypotheses: Sequence[str], references: Sequence[str], sources
           rouge-score without stemming. It ignores case, and knows no letters but a to z and digits.
         - `token_f1`: the mean F1 of the tokens, punctuation and case counted, in any order.
         - `exact_match`: as for translations.
-        - `numbers_precision`: the share of the numbers written that are in the source, so that one that was rounded
-          counts as wrong; `numbers_recall`: of the reference's numbers, the share that was written.
+        - `numbers_precision`: the share of the numbers written that are in the source or, rounded or counted, in the
+          reference: the others are made up; `numbers_recall`: of the reference's numbers, the share that was written.
         - `names_precision`, `names_recall`: the same of names, which are words with a capital that do not begin a
           sentence.
         - `novel_1`, `novel_2`: the share of words, and of pairs of them, that are not in the source, case ignored.
@@ -177,9 +177,9 @@ def _pairs(
             (hypothesis.split() == reference.split(), 1)
             for hypothesis, reference in zip(hypotheses, references, strict=True)
         ],
-        "numbers_precision": [_share(ours.numbers, set(source.numbers)) for ours, _, source in texts],
+        "numbers_precision": [_share(ours.numbers, {*source.numbers, *right.numbers}) for ours, right, source in texts],
         "numbers_recall": [_overlap(right.numbers, ours.numbers) for ours, right, _ in texts],
-        "names_precision": [_share(ours.names, set(source.tokens)) for ours, _, source in texts],
+        "names_precision": [_share(ours.names, {*source.tokens, *right.tokens}) for ours, right, source in texts],
         "names_recall": [_overlap(right.names, Counter(ours.tokens)) for ours, right, _ in texts],
         "novel_1": [_novel(ours, source, 1) for ours, _, source in texts],
         "novel_2": [_novel(ours, source, 2) for ours, _, source in texts],

@@ -42,7 +42,7 @@ def evaluate(
     the same sentences, and half the width of what 95 % of them lie in. TER and perplexity are better where they are
     lower. TER ignores case, and its words are those between white space.
 
-    Summaries are scored by ROUGE, the tokens they share with the right ones, the numbers and names that the source has
+    Summaries are scored by ROUGE, the tokens they share with the right ones, the numbers and names that are not made up
     (precision) and that they have of the right ones (recall), the words and pairs of words that are new, and length.
 
     Labels are scored by accuracy, macro F1 and how often each was taken for which, with intervals of the same kind.
@@ -70,6 +70,9 @@ def evaluate(
         raise ConfigError("--lowercase-tokenized and --language must be given together, but one is missing. Give both.")
     if against is not None and pathlib.Path(against).resolve() == pathlib.Path(model).resolve():
         raise ConfigError(f"--against must be another system than the model, but is {against} too. Name another.")
+    options = search.given()
+    if "n_best" in options:
+        raise ConfigError("--n-best must be left out, since the best output of each line is scored. Leave it out.")
     refuse_same_file(output, *(path for path in (model, source, target, against, lowercase_tokenized) if path))
     from seq2seq.text import read_lines
 
@@ -84,7 +87,6 @@ def evaluate(
     from seq2seq.training import System, evaluate_agreement, side_by_side
 
     items = None if agreement is None else metrics.read_agreement_items(agreement)
-    options = search.given()
     # A model that cannot be read is told of before the other one has worked.
     give_each_operation_one_thread()
     models = {path: load(path) for path in (model, against if is_model else None) if path is not None}

@@ -30,6 +30,9 @@ class Training(Section):
     accumulate: Positive = 1
     """Batches whose gradients, weighted by their target tokens, make one update: as one batch of so many times the
     tokens, in the memory of one."""
+    workers: NonNegative = 0
+    """Parts of a batch that are computed at the same time, each on cores of its own; 0: one for each core, four at the
+    most, and one where there is a GPU. Another number rounds otherwise, and drops other units."""
     optimizer: Literal["adam", "adamw"] = "adam"
     """The rule that moves the weights; adamw also decays them."""
     learning_rate: PositiveFloat = 0.002

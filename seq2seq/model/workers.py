@@ -17,10 +17,7 @@ Result = TypeVar("Result")
 
 
 def give_each_operation_one_thread() -> None:
-    """Make this process decode on one thread an operation and one batch a core, if TensorFlow has not begun to run.
-
-    For processes that decode and do not train: large products, such as a training step's, are faster on all cores.
-    """
+    """Make this process decode on one thread an operation and one batch a core, if TensorFlow has not begun to run."""
     try:
         tf.config.threading.set_intra_op_parallelism_threads(1)
     except RuntimeError:
@@ -36,6 +33,15 @@ def count_workers() -> int:
     """
     if tf.config.threading.get_intra_op_parallelism_threads() != 1 or tf.config.list_physical_devices("GPU"):
         return 1
+    return count_cores()
+
+
+def count_cores() -> int:
+    """The cores that this process may use.
+
+    >>> count_cores() >= 1
+    True
+    """
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

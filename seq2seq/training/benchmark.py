@@ -21,9 +21,11 @@ from seq2seq.training.loop import Trainer, recurrent_kernels
 from seq2seq.training.matmul_rate import Product, fastest_rate, timed_product
 from seq2seq.training.memory import peak_memory
 from seq2seq.training.part_times import ModelParts, interleaved_seconds, of_new_shapes, part_milliseconds
-from seq2seq.training.plain_keras import PlainKeras, check_plain_keras
+from seq2seq.training.plain_keras import check_plain_keras
+from seq2seq.training.plain_keras_process import PlainKerasProcess
 from seq2seq.training.progress import say
 from seq2seq.training.step import TrainingStep
+from seq2seq.training.workers import choose_workers
 
 STEPS_PER_PRODUCT = 4
 """Timed steps before each run of the matrix products: a machine that is slower for a while is so for both."""
@@ -128,11 +130,12 @@ def benchmark_training(config: Config, steps: int, against_keras: bool = False) 
         raise must_be("task", "translate or summarize to be measured", config.task, "Ask `seq2seq doctor` for minutes.")
     if against_keras:
         check_plain_keras(config)
+    workers = choose_workers(config.training.workers)
     corpus = Corpus(config)
     start = read_start(config)
     tokenizer = start.require_tokenizer() if start else create_tokenizer(config, corpus)
     batches = create_batches(config, corpus, tokenizer, config.run.path.parent / ".cache", say)
-    trainer = Trainer(config, tokenizer, batches, dev=Texts([], []))
+    trainer = Trainer(config, tokenizer, batches, dev=Texts([], []), workers=workers)
     say(trainer.describe())
     step, model = trainer.step, trainer.step.model
     # The lowest rate of a run's warm-up: speed does not depend on it, and the weights stay far from trouble.
@@ -144,7 +147,7 @@ def benchmark_training(config: Config, steps: int, against_keras: bool = False) 
             train_on(step, rate, group)
 
     products = {
-        product: timed_product(product, model.compute_dtype)
+        product: timed_product(product, model.compute_dtype, workers)
         for product in large_products(model, config.training.batch_tokens // 2)
     }
     product_times: dict[Product, list[float]] = {product: [] for product in products}
@@ -158,15 +161,19 @@ def benchmark_training(config: Config, steps: int, against_keras: bool = False) 
     memory = peak_memory()
 
     say("timing the parts" + (", and Keras" if against_keras else ""))
-    parts = ModelParts(model)
+    parts = ModelParts(model, workers)
     steps_of: dict[str, Callable[..., Any]] = {"step": functools.partial(train_on, step, rate)}
-    if against_keras:
-        steps_of["keras"] = functools.partial(train_on, PlainKeras(config, tokenizer, model.dtype_policy.name), rate)
 
     def functions_on(group: Sequence[Batch]) -> dict[str, Callable[[], Any]]:
         return {name: functools.partial(one, group) for name, one in steps_of.items()} | parts.on(group)
 
-    seconds = interleaved_seconds([one.batches for one in timed], functions_on)
+    with contextlib.ExitStack() as closing:
+        if against_keras:
+            sizes = tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size
+            plain_keras = PlainKerasProcess(config, *sizes, model.dtype_policy.name)
+            closing.callback(plain_keras.close)
+            steps_of["keras"] = functools.partial(train_on, plain_keras, rate)
+        seconds = interleaved_seconds([one.batches for one in timed], functions_on)
     return summarised(model, timed, product_times, seconds, memory)
 
 
@@ -228,7 +235,7 @@ def timed_steps(
     return timed
 
 
-def train_on(step: TrainingStep | PlainKeras, rate: float, group: Sequence[Batch]) -> float:
+def train_on(step: TrainingStep | PlainKerasProcess, rate: float, group: Sequence[Batch]) -> float:
     """One step on all batches of a group, whose loss is there when this returns."""
     *parts, last = [(batch.source_ids, batch.target_ids) for batch in group]
     return float(step(*last, rate, parts).loss)

@@ -17,6 +17,7 @@ from seq2seq.training.memory import available_memory, peak_memory
 from seq2seq.training.precision import fastest_precision
 from seq2seq.training.rehearsal import rehearse
 from seq2seq.training.run_folder import check_folder
+from seq2seq.training.workers import choose_workers
 
 MOST_LABELS, FEW = 12, 5
 """Labels that are shown, and examples below which a label can hardly be learnt."""
@@ -37,6 +38,7 @@ def diagnose(config: Config, timed: bool, say: Callable[[str], None]) -> Iterato
     """
     yield machine.folder_finding(config.run.path, _refusal(config))
     stops = config.data.on_bad_line == "error"
+    workers = choose_workers(config.training.workers)
     patient = dataclasses.replace(config, data=config.data.replaced(on_bad_line="skip"))
     try:
         corpus = Corpus(patient)
@@ -91,7 +93,7 @@ def diagnose(config: Config, timed: bool, say: Callable[[str], None]) -> Iterato
         batches = create_batches(
             patient if unusable else config, corpus, tokenizer, config.run.path.parent / ".cache", say
         )
-        trainer = Trainer(config, tokenizer, batches, Texts([], []))
+        trainer = Trainer(config, tokenizer, batches, Texts([], []), workers=workers)
         if start:
             say(start_from(trainer.step, start, config))
     except Seq2SeqError as error:

@@ -42,9 +42,12 @@ class Trainer:
         batches: Its training pairs.
         dev: Its dev set.
         label: What stands before every line that it writes, where the run is one of several.
+        workers: In how many parts each batch is computed, at the same time.
     """
 
-    def __init__(self, config: Config, tokenizer: Tokenizer, batches: Batches, dev: Texts, label: str = "") -> None:
+    def __init__(
+        self, config: Config, tokenizer: Tokenizer, batches: Batches, dev: Texts, label: str = "", workers: int = 1
+    ) -> None:
         settings = config.training
         keras.utils.set_random_seed(config.run.seed)
         self.precision = choose_precision(settings.precision)
@@ -62,6 +65,7 @@ class Trainer:
             clip_norm=settings.clip_norm,
             ema=settings.ema,
             l2=settings.l2,
+            workers=workers,
         )
         self.batches_per_epoch = batches.number_of_batches(0)
         self.updates_per_epoch = math.ceil(self.batches_per_epoch / settings.accumulate)
@@ -93,6 +97,8 @@ class Trainer:
         ]
         if (parts := self.config.training.accumulate) > 1:
             lines.append(f"{parts} batches make an update, {self.updates_per_epoch:,} updates an epoch")
+        if self.step.workers > 1:
+            lines.append(f"each batch in {self.step.workers} parts at the same time")
         for choice in dict.fromkeys(model.kernel_choices().values()):
             against = f" ({'; '.join(choice.reasons_against_cudnn)})" if choice.reasons_against_cudnn else ""
             lines.append(f"recurrent kernel: {choice.implementation}{against}")

@@ -23,26 +23,27 @@ class Product(NamedTuple):
         return 2 * self.rows * self.inner * self.columns
 
 
-def timed_product(product: Product, dtype: str) -> Callable[[], float]:
-    """A product by TensorFlow's own operation, ready to be timed: each call runs it once and returns its seconds.
+def timed_product(product: Product, dtype: str, workers: int = 1) -> Callable[[], float]:
+    """A product by TensorFlow's own operation, ready to be timed: each call returns its seconds.
 
     Args:
         product: Its sizes.
         dtype: The numbers that it multiplies: `float32`, `bfloat16`, ...
+        workers: How many such products run at the same time; the seconds are those of all, shared out among them.
     """
 
     @tf.function(autograph=False)
-    def multiply(left: Any, right: Any) -> Any:
-        # One number of the result: asking for it waits for the product, also on a GPU, and reads nothing else.
-        return tf.cast(tf.matmul(left, right)[0, 0], tf.float32)
+    def multiply(lefts: list[Any], right: Any) -> Any:
+        # One number of each result: asking for it waits for the product, also on a GPU, and reads nothing else.
+        return tf.add_n([tf.cast(tf.matmul(left, right)[0, 0], tf.float32) for left in lefts])
 
-    left = tf.cast(tf.random.normal([product.rows, product.inner]), dtype)
+    lefts = [tf.cast(tf.random.normal([product.rows, product.inner]), dtype) for _ in range(workers)]
     right = tf.cast(tf.random.normal([product.inner, product.columns]), dtype)
 
     def run() -> float:
         began = time.perf_counter()
-        float(multiply(left, right))
-        return time.perf_counter() - began
+        float(multiply(lefts, right))
+        return (time.perf_counter() - began) / workers
 
     for _ in range(WARM_UP_PRODUCTS):
         run()

@@ -11,6 +11,7 @@ import tensorflow as tf
 from seq2seq.model import Seq2Seq
 from seq2seq.model.losses import token_cross_entropy
 from seq2seq.text import PAD_ID, START_ID, Batch
+from seq2seq.training.workers import cut_rows
 
 
 class ModelParts:
@@ -27,9 +28,10 @@ class ModelParts:
 
     Args:
         model: The model; its weights stay as they are.
+        workers: In how many parts the rows of a batch are computed, at the same time.
     """
 
-    def __init__(self, model: Seq2Seq) -> None:
+    def __init__(self, model: Seq2Seq, workers: int = 1) -> None:
         self._model = model
         decoder = model.decoder
         ids = tf.TensorSpec([None, None], tf.int32)
@@ -39,14 +41,15 @@ class ModelParts:
         features = tf.TensorSpec([None, None, decoder.readout_size], dtype)
         embedding = model.embedding.trainable_variables
         output = [decoder.output_embeddings, decoder.readout.output_bias]
+        there_and_back = functools.partial(_there_and_back, workers)
         self._graphs = {
-            "encoder": _there_and_back(self._encoder, [*embedding, *model.encoder.trainable_variables], ids),
-            "attention": _there_and_back(
+            "encoder": there_and_back(self._encoder, [*embedding, *model.encoder.trainable_variables], ids),
+            "attention": there_and_back(
                 self._attention, decoder.context.trainable_variables, memory, queries, _mask_of(ids)
             ),
-            "features": _there_and_back(self._features, decoder.trainable_variables, memory, ids, _mask_of(ids)),
-            "readout_and_loss": _there_and_back(self._loss, output, features, ids),
-            "gradients": _there_and_back(self._whole, model.trainable_variables, ids, ids),
+            "features": there_and_back(self._features, decoder.trainable_variables, memory, ids, _mask_of(ids)),
+            "readout_and_loss": there_and_back(self._loss, output, features, ids),
+            "gradients": there_and_back(self._whole, model.trainable_variables, ids, ids),
         }
 
     def on(self, batches: Sequence[Batch]) -> dict[str, Callable[[], float]]:
@@ -116,18 +119,20 @@ def _mask_of(ids: tf.TensorSpec) -> tf.TensorSpec:
     return tf.TensorSpec(ids.shape, tf.bool)
 
 
-def _there_and_back(function: Callable[..., Any], variables: Sequence[Any], *signature: tf.TensorSpec) -> Any:
+def _there_and_back(
+    workers: int, function: Callable[..., Any], variables: Sequence[Any], *signature: tf.TensorSpec
+) -> Any:
     """A compiled function that runs another one forwards and backwards, and returns one number that needs all of it."""
 
     def run(*inputs: Any) -> Any:
         read = [tensor for tensor in inputs if tensor.dtype.is_floating]
         with tf.GradientTape() as tape:
             tape.watch(read)
-            outputs = function(*inputs)
+            outputs = [function(*part) for part in cut_rows(inputs, workers)]
         sources = [*(variable.value for variable in variables), *read]
         gradients = tape.gradient(outputs, sources, output_gradients=outputs)
         # Nothing that the result does not need would run at all.
-        needed = [outputs, *(tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None)]
+        needed = [*outputs, *(tf.convert_to_tensor(gradient) for gradient in gradients if gradient is not None)]
         return tf.add_n([tf.cast(tf.reshape(tensor, [-1])[0], tf.float32) for tensor in needed])
 
     return tf.function(run, input_signature=signature, autograph=False)

@@ -9,7 +9,7 @@ from keras import ops
 
 from seq2seq.config import Config
 from seq2seq.config.checks import must_be
-from seq2seq.text import PAD_ID, START_ID, Tokenizer
+from seq2seq.text import PAD_ID, START_ID
 
 LAYERS = {
     "rnn": (keras.layers.SimpleRNN, {}),
@@ -155,20 +155,19 @@ class PlainKeras:
 
     Args:
         config: The run.
-        tokenizer: Its tokenizer.
+        source_vocabulary_size: Number of source tokens.
+        target_vocabulary_size: Number of target tokens.
         dtype: Keras dtype policy.
 
     Raises:
         ConfigError: The recipe cannot be said in Keras' layers.
     """
 
-    def __init__(self, config: Config, tokenizer: Tokenizer, dtype: str) -> None:
+    def __init__(self, config: Config, source_vocabulary_size: int, target_vocabulary_size: int, dtype: str) -> None:
         check_plain_keras(config)
         settings = config.training
         self.label_smoothing = settings.label_smoothing
-        self.model = plain_keras_model(
-            config, tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size, dtype
-        )
+        self.model = plain_keras_model(config, source_vocabulary_size, target_vocabulary_size, dtype)
         averaging = {"use_ema": True, "ema_momentum": settings.ema} if settings.ema else {}
         self.optimizer = keras.optimizers.Adam(
             global_clipnorm=settings.clip_norm or None,

@@ -10,6 +10,7 @@ import tensorflow as tf
 from seq2seq.model import SourceReader
 from seq2seq.training.loss_scale import LOWEST, LossScale
 from seq2seq.training.optimizers import decayed_variables
+from seq2seq.training.workers import cut_rows
 
 
 class StepResult(NamedTuple):
@@ -54,6 +55,7 @@ class TrainingStep:
         ema: Decay of the moving average; 0: `averaged` follows at once, at `synchronise`.
         l2: What the squares of the weights, biases and embeddings left out, count for in the loss that is followed; the
             one that is told is without them.
+        workers: In how many parts the rows of a batch are computed, at the same time.
     """
 
     def __init__(
@@ -64,6 +66,7 @@ class TrainingStep:
         clip_norm: float,
         ema: float,
         l2: float = 0.0,
+        workers: int = 1,
     ) -> None:
         self.model = model
         self.averaged = averaged
@@ -71,6 +74,7 @@ class TrainingStep:
         self.clip_norm = clip_norm
         self.ema = ema
         self.l2 = l2
+        self.workers = workers
         self.loss_scale = LossScale() if model.compute_dtype == "float16" else None
         optimizer.build(model.trainable_variables)
         self.synchronise(force=True)
@@ -133,8 +137,11 @@ class TrainingStep:
         """The gradients of the loss a token, the summed loss, and the tokens."""
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
-            inputs = {"source_ids": source_ids, "target_ids": target_ids}
-            loss, tokens = self.model.loss_and_tokens(inputs, training=True)
+            parts = [
+                self.model.loss_and_tokens({"source_ids": sources, "target_ids": targets}, training=True)
+                for sources, targets in cut_rows([source_ids, target_ids], self.workers)
+            ]
+            loss, tokens = map(tf.add_n, zip(*parts, strict=True))
             mean = loss / tokens
             if self.loss_scale:
                 mean *= self.loss_scale.value

@@ -16,6 +16,7 @@ from seq2seq.training.fine_tuning import read_start, start_from
 from seq2seq.training.loop import Trainer, recurrent_kernels, recurrent_parameters
 from seq2seq.training.progress import say
 from seq2seq.training.run_folder import check_data, check_folder, create_folder, read_tokenizer
+from seq2seq.training.workers import choose_workers
 
 SCORES = "scores.json"
 
@@ -53,6 +54,7 @@ def train(config: Config, resume: bool = False, label: str = "") -> TrainingResu
     """
     folder = config.run.path
     check_folder(config, resume)
+    workers = choose_workers(config.training.workers)
     # Whatever can be wrong with the files is found now, before hours of training and before an old run is removed.
     corpus = Corpus(config)
     if resume:
@@ -64,7 +66,7 @@ def train(config: Config, resume: bool = False, label: str = "") -> TrainingResu
     else:
         tokenizer = start.require_tokenizer() if start else create_tokenizer(config, corpus)
     batches = create_batches(config, corpus, tokenizer, folder.parent / ".cache", functools.partial(say, label=label))
-    trainer = Trainer(config, tokenizer, batches, dev, label)
+    trainer = Trainer(config, tokenizer, batches, dev, label, workers)
     for name, texts in {"dev": dev, "test": test}.items():
         if texts is not None and (note := trainer.step.model.truncation.note(tokenizer, texts.sources)):
             say(f"{name}: {note}", label)

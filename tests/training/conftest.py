@@ -18,6 +18,7 @@ def make_step(toy_config, toy_tokenizer):
         clip_norm: float = 1.0,
         ema: float = 0.0,
         l2: float = 0.0,
+        workers: int = 1,
         **changes,
     ) -> TrainingStep:
         keras.utils.set_random_seed(seed)
@@ -29,6 +30,7 @@ def make_step(toy_config, toy_tokenizer):
             clip_norm,
             ema,
             l2,
+            workers,
         )
 
     return make

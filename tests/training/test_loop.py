@@ -104,11 +104,11 @@ def make_trainer(script, toy_config, toy_tokenizer, tmp_path):
     corpus = EncodedCorpus.from_lists([[5, 6, 7, 3]] * PAIRS, [[5, 6, 7, 3]] * PAIRS)
     (tmp_path / "run").mkdir()
 
-    def make(**training):
+    def make(workers=1, **training):
         settings = {f"training__{name}": value for name, value in ({"epochs": 3} | training).items()}
         config = toy_config(run__folder=str(tmp_path), **settings)
         batches = Batches(corpus, batch_tokens=16, prefetch=0)
-        return loop.Trainer(config, toy_tokenizer, batches, Texts(["the cat"] * 7, ["la kato"] * 7))
+        return loop.Trainer(config, toy_tokenizer, batches, Texts(["the cat"] * 7, ["la kato"] * 7), workers=workers)
 
     return make
 
@@ -613,3 +613,4 @@ def test_describes_model_and_kernel(make_trainer, script):
     assert first == f"{count:,} parameters, {recurrent:,} of them recurrent, 6 batches an epoch"
     assert second == "computing in float32: training.precision says so"
     assert third == "recurrent kernel: scan (TensorFlow sees no GPU)"
+    assert make_trainer(workers=3).describe().splitlines()[2] == "each batch in 3 parts at the same time"

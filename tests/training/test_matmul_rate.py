@@ -2,6 +2,7 @@
 
 import pytest
 
+from seq2seq.training import matmul_rate
 from seq2seq.training.matmul_rate import Product, fastest_rate, timed_product
 
 
@@ -13,6 +14,13 @@ def test_the_arithmetic_of_a_product():
 def test_every_run_is_timed(dtype):
     run = timed_product(Product(4, 5, 6), dtype)
     assert min(run(), run()) > 0
+
+
+def test_products_beside_each_other_share_their_seconds(monkeypatch):
+    run = timed_product(Product(4, 5, 6), "float32", workers=4)
+    clock = iter([1.0, 3.0])
+    monkeypatch.setattr(matmul_rate.time, "perf_counter", lambda: next(clock))
+    assert run() == 0.5
 
 
 def test_the_rate_is_that_of_the_fastest_product_by_its_median():

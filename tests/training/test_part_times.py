@@ -13,13 +13,13 @@ IDS = Batch(np.array([[4, 5, 3], [6, 3, 0]], np.int32), np.array([[7, 3], [8, 3]
 
 
 @pytest.mark.parametrize(
-    "changes",
+    ("workers", "changes"),
     [
-        {"model__decoder__num_layers": 2, "model__decoder__attend": "between", "model__tie": "all"},
-        {"model__context": "max", "model__feeds": ["state", "input"]},
+        (1, {"model__decoder__num_layers": 2, "model__decoder__attend": "between", "model__tie": "all"}),
+        (2, {"model__context": "max", "model__feeds": ["state", "input"]}),
     ],
 )
-def test_every_part_runs_forwards_and_backwards(make_model, monkeypatch, changes):
+def test_every_part_runs_forwards_and_backwards(make_model, monkeypatch, workers, changes):
     model = make_model(model__encoder__cell="rnn", model__decoder__cell="rnn", **changes)
     taken = []
 
@@ -30,7 +30,7 @@ def test_every_part_runs_forwards_and_backwards(make_model, monkeypatch, changes
             return gradients
 
     monkeypatch.setattr(part_times.tf, "GradientTape", Tape)
-    parts = ModelParts(model)
+    parts = ModelParts(model, workers)
     functions = parts.on([IDS, IDS])
     assert list(functions) == PARTS
     assert all(np.isfinite(function()) for function in functions.values())

@@ -4,6 +4,7 @@ import gzip
 import json
 import pathlib
 import signal
+import sys
 
 import numpy as np
 import pytest
@@ -304,3 +305,17 @@ class TestResume:
             run(recipe, *SHORT, "--run.name", "stateless")
         with pytest.raises(ModelFileError, match=r"state: no state to resume from\. Start the run without --resume\."):
             run(recipe, *SHORT, "--run.name", "stateless", "--resume")
+
+
+def test_batches_are_computed_in_as_many_parts_as_the_machine_takes(recipe, monkeypatch):
+    class Enough(Exception):
+        pass
+
+    def trainer(*arguments):
+        raise Enough(arguments[-1])
+
+    module = sys.modules["seq2seq.training.train"]
+    monkeypatch.setattr(module, "choose_workers", lambda asked: asked + 1)
+    monkeypatch.setattr(module, "Trainer", trainer)
+    with pytest.raises(Enough, match="^3$"):
+        run(recipe, "--run.name=parts", "--training.workers=2")

@@ -1,0 +1,99 @@
+"""Batches in parts at the same time: how many there are, and that a step is that of the whole batch."""
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from seq2seq.training import workers
+from seq2seq.training.workers import choose_workers, cut_rows
+
+
+@pytest.fixture
+def machine(monkeypatch):
+    """Sets the number of cores and whether TensorFlow runs; returns the threads that operations are given."""
+
+    def make(cores, runs=False, gpus=()):
+        threads = [0]
+
+        def set_threads(count):
+            if runs:
+                raise RuntimeError("Intra op parallelism cannot be modified after initialization.")
+            threads[0] = count
+
+        monkeypatch.setattr(workers, "count_cores", lambda: cores)
+        monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(gpus))
+        monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: threads[0])
+        monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", set_threads)
+        return threads
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("cores", "asked", "parts", "threads"),
+    [(1, 0, 1, 0), (2, 0, 2, 1), (3, 0, 3, 1), (4, 0, 4, 1), (18, 0, 4, 4), (18, 2, 2, 9), (2, 5, 5, 1), (2, 1, 1, 0)],
+)
+def test_the_cores_are_shared_out(machine, cores, asked, parts, threads):
+    given = machine(cores)
+    assert choose_workers(asked) == choose_workers(asked) == parts
+    assert given == [threads]
+
+
+def test_what_cannot_be_shared_out_any_more_stays_whole(machine):
+    given = machine(2, runs=True)
+    assert (choose_workers(0), choose_workers(3), given) == (1, 3, [0])
+
+
+def test_a_gpu_has_whole_batches(machine):
+    given = machine(2, gpus=["GPU:0"])
+    assert (choose_workers(0), given) == (1, [0])
+    assert choose_workers(2) == 2
+
+
+@pytest.mark.parametrize("rows", [1, 4, 5])
+def test_every_row_is_in_one_part(rows):
+    ids, mask = np.arange(1, rows + 1)[:, None], np.ones((rows, 2), bool)
+    parts = cut_rows([tf.constant(ids), tf.constant(mask)], 2)
+    assert {part[0].shape[0] for part in parts} == {part[1].shape[0] for part in parts} == {(rows + 1) // 2}
+    found = np.concatenate([part[0].numpy().ravel() for part in parts])
+    assert sorted(found[found > 0]) == ids.ravel().tolist()
+    assert sum(part[1].numpy().sum() for part in parts) == mask.sum()
+
+
+def numbers(step):
+    return [variable.numpy() for variable in (*step.model.trainable_variables, *step.optimizer.variables)]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model__decoder__num_layers": 2, "model__decoder__attend": "between", "model__copy__mode": "reuse"},
+        {"model__context": "max", "model__encoder__cell": "lstm", "model__decoder__cell": "lstm"},
+    ],
+)
+def test_a_step_in_parts_is_that_of_the_whole_batch(make_step, toy_batches, changes):
+    # Plain descent: Adam makes much of gradients that are almost zero.
+    whole, cut = (
+        make_step(optimizer=keras.optimizers.SGD(), workers=count, training__label_smoothing=0.1, **changes)
+        for count in (1, 3)
+    )
+    # Rows that three divides, rows that it does not, and one row, which leaves two parts without any.
+    for rows in (15, 16, 1):
+        batch = [ids[:rows] for ids in toy_batches[0]]
+        expected, found = whole(*batch, 0.5), cut(*batch, 0.5)
+        assert float(found.tokens) == float(expected.tokens)
+        np.testing.assert_allclose(list(map(float, found)), list(map(float, expected)), rtol=1e-5)
+        for value, right in zip(numbers(cut), numbers(whole), strict=True):
+            np.testing.assert_allclose(value, right, atol=1e-5)
+
+
+def test_what_parts_drop_is_always_the_same(make_step, toy_batches):
+    def trained():
+        step = make_step(workers=2, model__dropout__embedding=0.5, model__dropout__source_word=0.3)
+        return [float(step(*batch, 0.1).loss) for batch in toy_batches], numbers(step)
+
+    (losses, values), (again, same) = trained(), trained()
+    assert losses == again
+    for value, other in zip(values, same, strict=True):
+        np.testing.assert_array_equal(value, other)

@@ -1,6 +1,7 @@
 """Inspection of models of labels: what is traced is what the model computes, and evidence is gradient times input."""
 
-import keras
+import random
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -21,7 +22,7 @@ def model(request):
     config = Config.from_dict(
         {"task": request.param, "model": {"embedding_size": 5, "context": "attentive", "encoder": {"units": 4}}}
     )
-    keras.utils.set_random_seed(2)
+    random.seed(2)
     made = build_model(config, LabelTokenizer(pieces, ["A", "B", "C"], request.param == "tag"))
     draw = np.random.default_rng(3)
     made.set_weights([draw.normal(scale=0.6, size=weight.shape) for weight in made.get_weights()])

@@ -1,5 +1,7 @@
 """The two shapes without a decoder against NumPy, their files, and what they say of bad input."""
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -28,7 +30,7 @@ def make():
                 "training": {"label_smoothing": 0.1},
             }
         )
-        keras.utils.set_random_seed(3)
+        random.seed(3)
         built = build_model(config, LabelTokenizer(model, ["A", "B", "C"], task == "tag"), dtype)
         draw = np.random.default_rng(5)
         built.set_weights([draw.normal(scale=0.5, size=weight.shape) for weight in built.get_weights()])

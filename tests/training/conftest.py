@@ -1,5 +1,7 @@
 """Training steps on the toy language, without a run around them."""
 
+import random
+
 import keras
 import numpy as np
 import pytest
@@ -21,7 +23,7 @@ def make_step(toy_config, toy_tokenizer):
         workers: int = 1,
         **changes,
     ) -> TrainingStep:
-        keras.utils.set_random_seed(seed)
+        random.seed(seed)
         config = toy_config(**changes)
         return TrainingStep(
             build_model(config, toy_tokenizer, dtype),

@@ -8,7 +8,7 @@ import tensorflow as tf
 
 from seq2seq.decoding import BannedPhrases
 from seq2seq.model.wishes import Vocabulary, Wish
-from seq2seq.text import train_tokenizer
+from seq2seq.text import START_ID, pad, train_tokenizer
 
 TEXTS = [
     "der hund, die hunde. der hundehund!",
@@ -18,17 +18,24 @@ TEXTS = [
 PHRASES = ["hund", "der hund", "katze"]
 
 
-def forbidden_by(vocabulary, phrases, tokens):
-    """The tokens that the automaton forbids after some others."""
-    tables = vocabulary.banned_automata([[vocabulary._spelled(phrase, 0) for phrase in phrases]])
+def forbidden_by(vocabulary, phrases, *written):
+    """The tokens that the automaton forbids after each of some lists of tokens, walked through side by side."""
+    spelled = [vocabulary._spelled(phrase, 0) for phrase in phrases]
+    tables = vocabulary.banned_automata([spelled] * len(written))
     rule = BannedPhrases(
         *(tf.constant(tables[f"banned_{name}"]) for name in ("sources", "ids", "targets", "states")),
         tf.constant(vocabulary.begins_word),
     )
-    state = rule.start(tf.constant(1), tf.constant(20))
-    for step, token in enumerate([2, *tokens]):
-        allowed, state = rule(tf.zeros([1, len(vocabulary.begins_word)]), tf.constant([token]), state, step)
-    return set(np.flatnonzero(np.isinf(allowed[0])).tolist())
+    state = rule.start(tf.constant(len(written)), tf.constant(20))
+    read = pad([[START_ID, *tokens] for tokens in written])
+    forbidden = [set() for _ in written]
+    for step in range(read.shape[1]):
+        log_probs = tf.zeros([len(written), len(vocabulary.begins_word)])
+        allowed, state = rule(log_probs, tf.constant(read[:, step]), state, step)
+        for row, tokens in enumerate(written):
+            if len(tokens) == step:
+                forbidden[row] = set(np.flatnonzero(np.isinf(allowed[row])).tolist())
+    return forbidden
 
 
 @pytest.mark.parametrize("kind", ["bpe", "unigram", "char", "word"])
@@ -38,13 +45,15 @@ def test_every_spelling_is_forbidden_and_nothing_else(kind):
     vocabulary = Vocabulary(tokenizer)
     random, checked = np.random.default_rng(1), 0
     starts = [tokenizer.encode_target([text])[0][:-1] for text in (*TEXTS, "der hund", "hund", "hunde katze")]
+    written = []
     for _ in range(110):
         # The start of a text or any tokens, so that phrases are near.
         tokens = list(starts[random.integers(len(starts))])
         tokens = tokens[: random.integers(len(tokens) + 1)]
         if random.random() < 0.3:
             tokens = random.integers(4, tokenizer.target_vocabulary_size, size=random.integers(0, 6)).tolist()
-        forbidden = forbidden_by(vocabulary, PHRASES, tokens)
+        written.append(tokens)
+    for tokens, forbidden in zip(written, forbidden_by(vocabulary, PHRASES, *written), strict=True):
         before = tokenizer.decode_target([tokens])[0]
         if any(re.search(rf"(?<!\w){phrase}(?!\w)", before) for phrase in PHRASES):
             continue
@@ -61,7 +70,7 @@ def test_a_script_without_spaces_has_no_longer_words():
     vocabulary = Vocabulary(tokenizer)
     love = tokenizer.encode_target(["我爱"])[0][:-1]
     (cat,) = set(tokenizer.encode_target(["爱猫"])[0][:-1]) - set(love)
-    assert forbidden_by(vocabulary, ["猫"], love) == {cat}
+    assert forbidden_by(vocabulary, ["猫"], love) == [{cat}]
 
 
 def test_what_is_wished_for_twice_counts_once():

@@ -1,5 +1,6 @@
 """Gradients through time against autodiff on the kernels, and against moving one state at one step."""
 
+import functools
 import re
 
 import keras
@@ -41,11 +42,26 @@ def weight_gradients(model):
     }
 
 
+@pytest.fixture(scope="module")
+def of_the_kernels(model):
+    return weight_gradients(model)
+
+
+@pytest.fixture(scope="module")
+def whole_flow(model):
+    return gradient_flow(model, SOURCE, TARGET)
+
+
+@pytest.fixture(scope="module")
+def by_hand_in(model):
+    """Back-propagation by hand in a layer of that name, once for all tests."""
+    return functools.cache(lambda layer: back_propagate_layer(model, layer, SOURCE, TARGET))
+
+
 @pytest.mark.parametrize("layer", ["encoder.forward_0", "encoder.backward_1", "decoder.recurrent_0"])
-def test_by_hand_and_by_the_kernels_the_weights_get_the_same_gradient(model, layer):
+def test_by_hand_and_by_the_kernels_the_weights_get_the_same_gradient(model, of_the_kernels, by_hand_in, layer):
     """Two derivations that share nothing: NumPy step by step, and the kernels under the training loss."""
-    by_hand = back_propagate_layer(model, layer, SOURCE, TARGET)
-    _, gradients = weight_gradients(model)
+    by_hand, (_, gradients) = by_hand_in(layer), of_the_kernels
     cell = model.recurrent_layers[layer].cell
     expected = split_weights(model.encoder.cell, *(gradients[weight.path] for weight in cell.weights))
     assert set(by_hand.gradients) == set(expected)
@@ -55,15 +71,15 @@ def test_by_hand_and_by_the_kernels_the_weights_get_the_same_gradient(model, lay
 
 
 @pytest.mark.parametrize("layer", ["encoder.forward_0", "encoder.backward_0", "decoder.recurrent_1"])
-def test_the_norm_is_what_moving_the_state_does_to_the_loss(model, layer):
+def test_the_norm_is_what_moving_the_state_does_to_the_loss(model, whole_flow, by_hand_in, layer):
     """One state is moved a little along its gradient, at one step, in the middle of a run."""
     place = 2
     raw = model.with_raw_cells()
     recurrent = raw.recurrent_layers[layer]
     sentences = encode_sentences(raw, [SOURCE], [TARGET])
-    flow = gradient_flow(model, SOURCE, TARGET).layers[layer]
+    flow = whole_flow.layers[layer]
     in_reading_order = len(flow.tokens) - 1 - place if recurrent.reverse else place
-    gradient = back_propagate_layer(model, layer, SOURCE, TARGET).gradients_of_states[in_reading_order]
+    gradient = by_hand_in(layer).gradients_of_states[in_reading_order]
     direction = (gradient / np.linalg.norm(gradient)).astype("float32")[None]
     step = recurrent.cell.step
 
@@ -84,15 +100,15 @@ def test_the_norm_is_what_moving_the_state_does_to_the_loss(model, layer):
     assert flow.norms[place] == pytest.approx(slope, rel=0.02)
 
 
-def test_rates_are_what_the_written_out_recurrence_passes_on(model):
+def test_rates_are_what_the_written_out_recurrence_passes_on(model, whole_flow, by_hand_in):
     """|dL/dh_{t-1}| along the recurrence is all of it less what comes from outside."""
-    flows = gradient_flow(model, SOURCE, TARGET).layers
+    flows = whole_flow.layers
     for layer in ("encoder.backward_0", "decoder.recurrent_0"):
         flow = flows[layer]
         reverse = model.recurrent_layers[layer].reverse
         rates = flow.rates[::-1] if reverse else flow.rates
         assert np.isnan(rates[0])
-        by_hand = back_propagate_layer(model, layer, SOURCE, TARGET)
+        by_hand = by_hand_in(layer)
         whole = by_hand.gradients_of_states
         np.testing.assert_allclose(np.linalg.norm(whole, axis=1)[:: -1 if reverse else 1], flow.norms, rtol=1e-4)
         if model.encoder.cell == "rnn":
@@ -103,9 +119,8 @@ def test_rates_are_what_the_written_out_recurrence_passes_on(model):
         assert flow.rate == pytest.approx(np.exp(np.log(rates[1:]).mean()))
 
 
-def test_loss_and_norm_are_those_of_the_kernels(model):
-    flow = gradient_flow(model, SOURCE, TARGET)
-    loss, gradients = weight_gradients(model)
+def test_loss_and_norm_are_those_of_the_kernels(model, of_the_kernels, whole_flow):
+    flow, (loss, gradients) = whole_flow, of_the_kernels
     assert flow.loss == pytest.approx(float(loss), rel=1e-5)
     expected = np.sqrt(sum(np.sum(gradient.astype("float64") ** 2) for gradient in gradients.values()))
     assert flow.gradient_norm == pytest.approx(expected, rel=1e-4)

@@ -16,7 +16,9 @@ from seq2seq.text import PAD_ID
 from seq2seq.training import TrainingStep
 from seq2seq.training.optimizers import decayed_variables
 
-ROOT = pathlib.Path(__file__).parents[2]
+RECIPE = pathlib.Path(__file__).parents[2] / "data" / "en-fr" / "recipe.yaml"
+# What a graph holds does not depend on sizes, and large random matrices take their time.
+SMALL = {"model.embedding_size": "8", "model.encoder.units": "4", "model.decoder.units": "8"}
 EPSILON = 1e-4
 
 
@@ -94,22 +96,12 @@ def test_equals_numpy(make_step, toy_batches, clip_norm, ema, l2):
             np.testing.assert_allclose(variable, weight, atol=2e-5)
 
 
-def test_padding_and_the_cut_of_batches_change_no_loss(make_step, toy_batches):
-    step = make_step(training__label_smoothing=0.1)
-    source_ids, target_ids = toy_batches[0]
-    whole = step(source_ids, target_ids, 0.0)
-    padded = step(np.pad(source_ids, [(0, 0), (0, 5)]), np.pad(target_ids, [(0, 0), (0, 8)]), 0.0)
-    np.testing.assert_allclose(padded, whole, rtol=1e-5)
-    parts = [step(source_ids[rows], target_ids[rows], 0.0) for rows in (slice(0, 3), slice(3, 16))]
-    assert sum(float(part.tokens) for part in parts) == float(whole.tokens)
-    np.testing.assert_allclose(sum(part.loss for part in parts), whole.loss, rtol=1e-5)
-
-
 @pytest.fixture(scope="module")
 def poisoned(make_step):
     """A step whose loss, in batches of `rows` rows, can be multiplied by a number, and whose gradient can be made none
     while the loss stays."""
-    step = make_step(optimizer=keras.optimizers.Adam(epsilon=EPSILON), clip_norm=0.25, ema=0.4)
+    adam = keras.optimizers.Adam(epsilon=EPSILON)
+    step = make_step(optimizer=adam, clip_norm=0.25, ema=0.4, training__label_smoothing=0.1)
     step.factor, step.under_root, step.rows = tf.Variable(1.0), tf.Variable(1.0), tf.Variable(0)
     plain = step.model.loss_and_tokens
 
@@ -142,6 +134,17 @@ def fresh(poisoned):
         return poisoned
 
     return reset
+
+
+def test_padding_and_the_cut_of_batches_change_no_loss(fresh, toy_batches):
+    step = fresh()
+    source_ids, target_ids = toy_batches[0]
+    whole = step(source_ids, target_ids, 0.0)
+    padded = step(np.pad(source_ids, [(0, 0), (0, 5)]), np.pad(target_ids, [(0, 0), (0, 8)]), 0.0)
+    np.testing.assert_allclose(padded, whole, rtol=1e-5)
+    parts = [step(source_ids[rows], target_ids[rows], 0.0) for rows in (slice(0, 3), slice(3, 16))]
+    assert sum(float(part.tokens) for part in parts) == float(whole.tokens)
+    np.testing.assert_allclose(sum(part.loss for part in parts), whole.loss, rtol=1e-5)
 
 
 def parts_of(batch, *cuts):
@@ -215,11 +218,9 @@ class TestParts:
         np.testing.assert_allclose(norm, 0.1 * 0.25, rtol=1e-5)
 
 
-def test_in_bfloat16_keeps_whole_weights(toy_config, toy_tokenizer, toy_batches):
-    keras.utils.set_random_seed(1)
-    config = toy_config()
-    model, averaged = build_model(config, toy_tokenizer, "mixed_bfloat16"), build_model(config, toy_tokenizer)
-    step = TrainingStep(model, averaged, keras.optimizers.Adam(), clip_norm=1.0, ema=0.9)
+def test_in_bfloat16_keeps_whole_weights(make_step, toy_batches):
+    step = make_step(dtype="mixed_bfloat16", ema=0.9)
+    model, averaged = step.model, step.averaged
     losses = []
     for source_ids, target_ids in [*toy_batches, toy_batches[0]]:
         result = step(source_ids, target_ids, 0.01)
@@ -256,7 +257,7 @@ class TestGraph:
         def trace(gpu: bool, **flags):
             monkeypatch.setattr(recurrent, "gpu_is_available", lambda: gpu)
             flags = {f"model.{key.replace('__', '.')}": value for key, value in flags.items()}
-            config = merge(ROOT / "data" / "en-fr" / "recipe.yaml", flags)
+            config = merge(RECIPE, SMALL | flags)
             models = build_model(config, toy_tokenizer), build_model(config, toy_tokenizer)
             step = TrainingStep(*models, keras.optimizers.Adam(), clip_norm=1.0, ema=0.99)
             return config.model, operations(step.trace())
@@ -288,7 +289,7 @@ class TestGraph:
 
     @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
     def test_of_mixed_precision_keeps_variables_scores_normalisers_and_losses_in_float32(self, toy_tokenizer, dtype):
-        config = merge(ROOT / "data" / "en-fr" / "recipe.yaml", {})
+        config = merge(RECIPE, SMALL)
         models = build_model(config, toy_tokenizer, f"mixed_{dtype}"), build_model(config, toy_tokenizer)
         graph = TrainingStep(*models, keras.optimizers.Adam(), clip_norm=1.0, ema=0.99).trace()
         definition = graph.as_graph_def()

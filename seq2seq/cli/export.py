@@ -16,7 +16,7 @@ def export(
     model: str,
     /,
     *,
-    format: Literal["saved_model", "onnx", "litert"],  # noqa: A002 - the word of the flag
+    format: Literal["saved_model", "onnx", "litert", "keras"],  # noqa: A002 - the word of the flag
     output: str | None = None,
     sentences: str | None = None,
     most: int = 100,
@@ -32,8 +32,9 @@ def export(
         format: saved_model, for TensorFlow without this package: the whole translator, from strings to strings, and
             from ids to ids; onnx, for onnxruntime: encoder and decoder step, and a script that translates with them,
             which needs onnxruntime, sentencepiece and NumPy alone; litert, the same for ai-edge-litert, which has one
-            shape for all sentences and translates them one by one.
-        output: folder to write, which must not be there; left out: beside the model.
+            shape for all sentences and translates them one by one; keras, with --precision int8: a model file like any
+            other, of a quarter of the size.
+        output: folder or model file to write, which must not be there; left out: beside the model.
         sentences: lines to check it on; may end in .gz; left out: the dev set of the model's recipe.
         most: check on so many of them at most.
         ids: of a SavedModel: leave out strings, and so the need for tensorflow-text wherever it is loaded.
@@ -47,11 +48,12 @@ def export(
         raise ConfigError(f"--source-steps must be at least 1, but is {source_steps} instead.")
     import_tensorflow()
     from seq2seq.export.exporting import export_model
-    from seq2seq.model import load
+    from seq2seq.model import Seq2Seq, load
 
     path = pathlib.Path(model)
-    folder = path.with_suffix(f".{format}") if output is None else pathlib.Path(output)
-    loaded = load(path)
+    ending = ".int8.keras" if format == "keras" else f".{format}"
+    folder = path.with_suffix(ending) if output is None else pathlib.Path(output)
+    loaded = load(path, Seq2Seq)
     options: dict[str, Any] = {
         "attention": attention,
         "strings": not ids,
@@ -59,7 +61,7 @@ def export(
     } | search.given()
     parity = export_model(loaded, folder, format, _sentences(loaded, sentences, most), **options)
     print(parity)
-    size = sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
+    size = sum(file.stat().st_size for file in (folder, *folder.rglob("*")) if file.is_file())
     print(f"{folder}: {format}, {size / 1e6:.1f} MB")
 
 

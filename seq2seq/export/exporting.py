@@ -10,11 +10,12 @@ from typing import Any
 from seq2seq.errors import ConfigError
 from seq2seq.export.beside import translate_with_runner
 from seq2seq.export.formats import FORMATS, VERSION, check_export
+from seq2seq.export.keras_files import write_keras
 from seq2seq.export.litert_files import write_litert
 from seq2seq.export.onnx_files import write_onnx
 from seq2seq.export.parity import Parity, compare
 from seq2seq.export.saved_model import translate_with_saved_model, write_saved_model
-from seq2seq.model import Seq2Seq
+from seq2seq.model import Seq2Seq, load
 
 DESCRIPTION = "export.json"
 """File of every export that says what it is."""
@@ -35,7 +36,7 @@ def export_model(
 
     Args:
         model: The model.
-        folder: Where to; must not be there.
+        folder: Where to, a file for a model file; must not be there.
         export_format: One of `FORMATS`.
         sentences: Real sources, on which the export and the model are compared.
         attention: Whether translations come with their attention weights.
@@ -55,6 +56,9 @@ def export_model(
         raise ConfigError(f"format must be one of {', '.join(FORMATS)}, but is {export_format!r} instead.")
     if folder.exists():
         raise ConfigError(f"{folder}: is there already. Remove it, or give another --output.")
+    is_file = export_format == "keras"
+    if is_file and folder.suffix != ".keras":
+        raise ConfigError(f"{folder}: a model file must end in .keras. Give another --output.")
     if not sentences:
         raise ConfigError("sentences must be some sources to check the export on, but are none instead.")
     decoding = model.decoding.replaced(**options)
@@ -63,12 +67,16 @@ def export_model(
         lengths = map(len, model.encode_sources(sentences))
         sentences = [text for text, length in zip(sentences, lengths, strict=True) if length <= source_steps]
     unfinished = folder.with_name(f".{folder.name}.unfinished")
+    written = unfinished / folder.name if is_file else unfinished
     shutil.rmtree(unfinished, ignore_errors=True)
     try:
         description: dict[str, Any] = {"version": VERSION, "format": export_format, "decoding": decoding.to_dict()}
         if export_format == "saved_model":
             write_saved_model(model, decoding, unfinished, attention=attention, strings=strings)
             found = translate_with_saved_model(unfinished, model, sentences)
+        elif is_file:
+            write_keras(model, written)
+            found = [(best.text, best.score) for best, *_ in load(written).generate(sentences)]
         else:
             if export_format == "onnx":
                 description |= write_onnx(model, decoding, unfinished)
@@ -83,7 +91,7 @@ def export_model(
         numbers = {name: getattr(parity, name) for name in ("sentences", "identical", "score_difference")}
         _describe(unfinished, description | {"parity": numbers})
         folder.parent.mkdir(parents=True, exist_ok=True)
-        unfinished.replace(folder)
+        written.replace(folder)
     finally:
         shutil.rmtree(unfinished, ignore_errors=True)
     return parity

@@ -1,5 +1,6 @@
 """What each format can hold, said before any work is done."""
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from seq2seq.config import Decoding
@@ -8,7 +9,7 @@ from seq2seq.errors import ConfigError
 if TYPE_CHECKING:
     from seq2seq.model import Seq2Seq
 
-FORMATS = ("saved_model", "onnx", "litert")
+FORMATS = ("saved_model", "onnx", "litert", "keras")
 
 VERSION = 1
 """Of the files that exports consist of; a runner refuses a later one."""
@@ -25,10 +26,13 @@ ONLY_IN_PYTHON = {
 NOT_IN_THE_RUNNER = ("no_repeat_ngram_size", "repetition_penalty", "beam_groups")
 """Settings that the runner of ONNX and LiteRT, which searches in NumPy, does not have either."""
 
+WITH_RUNNER = ("onnx", "litert")
+
 PRECISIONS = {
     "saved_model": ("float32", "bfloat16", "int8"),
     "onnx": ("float32", "int8"),
     "litert": ("float32", "int8"),
+    "keras": ("int8",),
 }
 
 
@@ -46,22 +50,14 @@ def check_export(export_format: str, model: "Seq2Seq", options: Decoding, string
         ModelFileError: The model has no tokenizer.
     """
     model.require_tokenizer()
-    reasons = [
-        f"decoding.{name} must be left out, since {why}"
-        for name, why in ONLY_IN_PYTHON.items()
-        if getattr(options, name) != _default(name)
-    ]
+    reasons = []
     if options.precision not in PRECISIONS[export_format]:
         known = " or ".join(PRECISIONS[export_format])
         reasons.append(f"decoding.precision must be {known}, but is {options.precision!r}")
+    reasons += _reasons_of_search(export_format, model, options)
     if export_format == "saved_model" and strings and model.truncation.policy != "none":
         reasons.append("data.truncate must be none, since sources are cut in Python; --ids leaves them to the caller")
-    if export_format != "saved_model":
-        reasons += [
-            f"decoding.{name} must be {_default(name)}, since the runner's search has nothing like it"
-            for name in NOT_IN_THE_RUNNER
-            if getattr(options, name) != _default(name)
-        ]
+    if export_format in WITH_RUNNER:
         if model.decoder.copy != "none":
             reasons.append("model.copy.mode must be none, since the sums over places of the source have no like there")
         if model.encoder.pyramid > 1:
@@ -70,6 +66,27 @@ def check_export(export_format: str, model: "Seq2Seq", options: Decoding, string
             reasons.append(f"the model must compute in float32, but computes in {model.compute_dtype}")
     if reasons:
         raise ConfigError(f"{export_format} cannot hold this: {'; '.join(reasons)}.")
+
+
+def _reasons_of_search(export_format: str, model: "Seq2Seq", options: Decoding) -> list[str]:
+    if export_format == "keras":
+        return [
+            f"decoding.{name} must be left out, since a model file searches as its recipe says"
+            for name, value in dataclasses.asdict(options).items()
+            if name != "precision" and value != getattr(model.decoding, name)
+        ]
+    reasons = [
+        f"decoding.{name} must be left out, since {why}"
+        for name, why in ONLY_IN_PYTHON.items()
+        if getattr(options, name) != _default(name)
+    ]
+    if export_format in WITH_RUNNER:
+        reasons += [
+            f"decoding.{name} must be {_default(name)}, since the runner's search has nothing like it"
+            for name in NOT_IN_THE_RUNNER
+            if getattr(options, name) != _default(name)
+        ]
+    return reasons
 
 
 def _default(name: str) -> object:

@@ -1,4 +1,5 @@
-"""Writes golden_1.zip: a small model file of this format version, its exports, and what they translate.
+"""Writes golden_1.zip: a small model file of this format version, its exports, and what they translate; and
+golden_1_int8.keras, a model file of 8 bits a weight.
 
 Run it by hand, and only when the format changes: then under the number of the new version. Older files stay, and are
 still to be read.
@@ -15,19 +16,29 @@ import numpy as np
 SENTENCES = ["ab ba", "b", "abba ab", ""]
 
 
-def main():
+def golden_model(embedding_size=16, units=16):
+    """A model of random weights, always the same."""
     from seq2seq.config import Config
-    from seq2seq.export.exporting import export_model
-    from seq2seq.export.formats import VERSION
-    from seq2seq.model import build_model, save
+    from seq2seq.model import build_model
     from seq2seq.text import train_tokenizer
 
     tokenizer = train_tokenizer(["ab a"], ["ba b"], kind="char", vocabulary_size=7, normalization="identity")
-    sizes = {"embedding_size": 4, "encoder": {"units": 3}, "decoder": {"units": 6, "num_layers": 2}}
+    decoder = {"units": 2 * units, "num_layers": 2}
+    sizes = {"embedding_size": embedding_size, "encoder": {"units": units}, "decoder": decoder}
     search = {"beam_size": 3, "n_best": 2, "max_length": 12}
     model = build_model(Config.from_dict({"model": sizes, "decoding": search}), tokenizer)
     random = np.random.default_rng(1)
     model.set_weights([random.normal(scale=1.5, size=weight.shape) for weight in model.get_weights()])
+    return model
+
+
+def main():
+    from seq2seq.export.exporting import export_model
+    from seq2seq.export.formats import VERSION
+    from seq2seq.export.keras_files import write_keras
+    from seq2seq.model import save
+
+    model = golden_model(embedding_size=4, units=3)
     with tempfile.TemporaryDirectory() as name:
         folder = pathlib.Path(name)
         save(model, folder / "model.keras")
@@ -36,6 +47,10 @@ def main():
         export_model(model, folder / "saved_model", "saved_model", SENTENCES, strings=False)
         found = [[(one.token_ids, one.score) for one in few] for few in model.generate(SENTENCES)]
         (folder / "expected.json").write_text(json.dumps(found), "utf-8")
+        write_keras(golden_model(), folder / "small" / "model.keras")
+        small = pathlib.Path(__file__).with_name(f"golden_{VERSION}_int8.keras")
+        (folder / "small" / "model.keras").replace(small)
+        (folder / "small").rmdir()
         golden = pathlib.Path(__file__).with_name(f"golden_{VERSION}.zip")
         with zipfile.ZipFile(golden, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(folder.rglob("*")):

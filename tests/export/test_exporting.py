@@ -41,7 +41,7 @@ from seq2seq.model import Hypothesis, Seq2Seq, save
             "decoding.repetition_penalty must be 1.0, since the runner's search has nothing like it; "
             "decoding.beam_groups must be 1, since the runner's search has nothing like it.",
         ),
-        ("torch", {}, "format must be one of saved_model, onnx, litert, but is 'torch' instead."),
+        ("torch", {}, "format must be one of saved_model, onnx, litert, keras, but is 'torch' instead."),
     ],
 )
 def test_what_a_format_cannot_hold_is_refused_before_work_starts(make_model, tmp_path, export_format, options, message):

@@ -1,11 +1,13 @@
 """What must hold for every public layer: one list of layers, one test a law."""
 
 import copy
+import dataclasses
+import functools
 import importlib
 import inspect
 import json
 import pkgutil
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 import numpy as np
@@ -43,13 +45,27 @@ TOKENS = np.random.default_rng(3).integers(0, 9, (BATCH, 4)).astype("int32")
 SOURCE_TOKENS = np.random.default_rng(4).integers(0, 9, (BATCH, STEPS)).astype("int32")
 
 
-class Case(NamedTuple):
+@dataclasses.dataclass(frozen=True, eq=False)
+class Case:
     """A layer, what it is called on, and which inputs grow together when the sequence is padded."""
 
     create: Any
     inputs: dict[str, Any]
     padded: tuple[tuple[str, ...], ...]
     drops: bool = False
+
+    @functools.cached_property
+    def layer(self):
+        """The layer of float32, built and random; no test may change it."""
+        return built(self)
+
+    @functools.cached_property
+    def outputs(self):
+        return flat(call(self.layer, self.inputs))
+
+    @functools.cached_property
+    def outputs_and_gradients(self):
+        return outputs_and_gradients(self.layer, self.inputs)
 
 
 def context(create):
@@ -244,13 +260,13 @@ def test_a_saved_model_loads_in_plain_keras_and_gives_the_same(case, tmp_path):
 
 @EVERY_LAYER
 def test_the_configuration_survives_json(case):
-    layer = built(case)
+    layer = case.layer
     config = json.loads(json.dumps(layer.get_config()))
     again = type(layer).from_config(copy.deepcopy(config))
     call(again, case.inputs)
     assert json.loads(json.dumps(again.get_config())) == config
     again.set_weights(layer.get_weights())
-    all_close(call(again, case.inputs), call(layer, case.inputs), 0)
+    all_close(call(again, case.inputs), case.outputs, 0)
     for part in layer._flatten_layers():
         if type(part).__module__.startswith("seq2seq") and "__init__" in vars(type(part)):
             arguments = inspect.signature(type(part).__init__).parameters.values()
@@ -260,21 +276,18 @@ def test_the_configuration_survives_json(case):
 
 @EVERY_LAYER
 def test_padding_changes_nothing(case):
-    layer = built(case)
-    expected = flat(call(layer, case.inputs))
     for together in case.padded:
         inputs = dict(case.inputs)
         for name in together:
             value = inputs[name]
             garbage = {"b": False, "i": 1}.get(value.dtype.kind, 1e3)
             inputs[name] = np.concatenate([value, np.full((BATCH, 3, *value.shape[2:]), garbage, value.dtype)], axis=1)
-        for padded, output in zip(flat(call(layer, inputs)), expected, strict=True):
+        for padded, output in zip(flat(call(case.layer, inputs)), case.outputs, strict=True):
             close(padded[tuple(slice(size) for size in output.shape)], output, 1e-5)
 
 
 @EVERY_LAYER
 def test_what_stands_at_masked_steps_changes_nothing(case):
-    layer = built(case)
     masks = [name for name in case.inputs if name.endswith("mask")]
     for name in masks:
         (group,) = (group for group in case.padded if name in group)
@@ -283,12 +296,12 @@ def test_what_stands_at_masked_steps_changes_nothing(case):
             value = inputs[other]
             garbage = value.dtype.type(1 if value.dtype.kind == "i" else -1e3)
             inputs[other] = np.where(MASK.reshape(*MASK.shape, *[1] * (value.ndim - 2)), value, garbage)
-        all_close(call(layer, inputs), call(layer, case.inputs), 1e-5)
+        all_close(call(case.layer, inputs), case.outputs, 1e-5)
 
 
 @EVERY_LAYER
 def test_gradients_reach_every_weight(case):
-    _, gradients = outputs_and_gradients(built(case), case.inputs)
+    _, gradients = case.outputs_and_gradients
     for gradient in gradients:
         assert np.isfinite(gradient).all()
         assert gradient.any()
@@ -296,23 +309,21 @@ def test_gradients_reach_every_weight(case):
 
 @EVERY_LAYER
 def test_eager_and_graph_agree_for_any_number_of_rows_and_steps(case):
-    layer = built(case)
-
     signature = tf.nest.map_structure(lambda value: tf.TensorSpec(open_shape(value), value.dtype), case.inputs)
-    function = tf.function(lambda inputs: call(layer, inputs), [signature], autograph=False)
-    all_close(function(tf.nest.map_structure(tf.constant, case.inputs)), call(layer, case.inputs), 1e-6)
+    function = tf.function(lambda inputs: call(case.layer, inputs), [signature], autograph=False)
+    all_close(function(tf.nest.map_structure(tf.constant, case.inputs)), case.outputs, 1e-6)
     first_row = tf.nest.map_structure(lambda value: tf.constant(value[:1]), case.inputs)
-    for one, all_rows in zip(flat(function(first_row)), flat(call(layer, case.inputs)), strict=True):
+    for one, all_rows in zip(flat(function(first_row)), case.outputs, strict=True):
         close(one, all_rows[:1], 1e-5)
 
 
 @EVERY_LAYER
 @pytest.mark.parametrize(("policy", "tolerance"), [("mixed_bfloat16", 0.15), ("mixed_float16", 0.02)])
 def test_mixed_precision_is_close_to_float32(case, policy, tolerance):
-    layer, low = built(case), built(case, dtype=policy)
-    low.set_weights(layer.get_weights())
+    low = built(case, dtype=policy)
+    low.set_weights(case.layer.get_weights())
     assert all(variable.dtype == "float32" for variable in low.trainable_variables)
-    outputs, gradients = outputs_and_gradients(layer, case.inputs)
+    outputs, gradients = case.outputs_and_gradients
     low_outputs, low_gradients = outputs_and_gradients(low, case.inputs)
     for output, expected in zip(low_outputs, outputs, strict=True):
         close(output, expected, tolerance)
@@ -324,10 +335,8 @@ def test_mixed_precision_is_close_to_float32(case, policy, tolerance):
 
 @EVERY_LAYER
 def test_inference_draws_no_random_numbers(case):
-    layer = built(case)
-
     def traced(**options):
-        function = tf.function(lambda inputs: call(layer, inputs, **options), autograph=False)
+        function = tf.function(lambda inputs: call(case.layer, inputs, **options), autograph=False)
         found = operations(function.get_concrete_function(tf.nest.map_structure(tf.constant, case.inputs)))
         return [name for name in found if "Random" in name or "Assign" in name]
 

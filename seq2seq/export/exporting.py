@@ -62,7 +62,7 @@ def export_model(
     if not sentences:
         raise ConfigError("sentences must be some sources to check the export on, but are none instead.")
     decoding = model.decoding.replaced(**options)
-    check_export(export_format, model, decoding, strings)
+    check_export(export_format, model, decoding)
     if export_format == "litert":
         lengths = map(len, model.encode_sources(sentences))
         sentences = [text for text, length in zip(sentences, lengths, strict=True) if length <= source_steps]

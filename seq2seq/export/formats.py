@@ -23,9 +23,6 @@ ONLY_IN_PYTHON = {
 }
 """Settings of the search that no export has, and why."""
 
-NOT_IN_THE_RUNNER = ("no_repeat_ngram_size", "repetition_penalty", "beam_groups")
-"""Settings that the runner of ONNX and LiteRT, which searches in NumPy, does not have either."""
-
 WITH_RUNNER = ("onnx", "litert")
 
 PRECISIONS = {
@@ -36,14 +33,13 @@ PRECISIONS = {
 }
 
 
-def check_export(export_format: str, model: "Seq2Seq", options: Decoding, strings: bool) -> None:
+def check_export(export_format: str, model: "Seq2Seq", options: Decoding) -> None:
     """Refuse what a format cannot hold, with every reason at once.
 
     Args:
         export_format: One of `FORMATS`.
         model: What is to be exported.
         options: How it is to search.
-        strings: Of a SavedModel: whether it takes strings, too.
 
     Raises:
         ConfigError: There are reasons.
@@ -55,8 +51,6 @@ def check_export(export_format: str, model: "Seq2Seq", options: Decoding, string
         known = " or ".join(PRECISIONS[export_format])
         reasons.append(f"decoding.precision must be {known}, but is {options.precision!r}")
     reasons += _reasons_of_search(export_format, model, options)
-    if export_format == "saved_model" and strings and model.truncation.policy != "none":
-        reasons.append("data.truncate must be none, since sources are cut in Python; --ids leaves them to the caller")
     if export_format in WITH_RUNNER:
         if model.decoder.copy != "none":
             reasons.append("model.copy.mode must be none, since the sums over places of the source have no like there")
@@ -75,19 +69,8 @@ def _reasons_of_search(export_format: str, model: "Seq2Seq", options: Decoding) 
             for name, value in dataclasses.asdict(options).items()
             if name != "precision" and value != getattr(model.decoding, name)
         ]
-    reasons = [
+    return [
         f"decoding.{name} must be left out, since {why}"
         for name, why in ONLY_IN_PYTHON.items()
-        if getattr(options, name) != _default(name)
+        if getattr(options, name) != getattr(Decoding(), name)
     ]
-    if export_format in WITH_RUNNER:
-        reasons += [
-            f"decoding.{name} must be {_default(name)}, since the runner's search has nothing like it"
-            for name in NOT_IN_THE_RUNNER
-            if getattr(options, name) != _default(name)
-        ]
-    return reasons
-
-
-def _default(name: str) -> object:
-    return getattr(Decoding(), name)

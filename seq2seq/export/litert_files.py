@@ -9,7 +9,7 @@ import tensorflow as tf
 from seq2seq.config import Decoding
 from seq2seq.errors import MissingDependencyError
 from seq2seq.export.beside import describe, write_beside
-from seq2seq.export.runner import NEVER_WRITTEN
+from seq2seq.export.runner import largest_count
 from seq2seq.export.steps import Steps
 from seq2seq.model import Seq2Seq
 from seq2seq.model.twins import twin_of
@@ -45,8 +45,7 @@ def write_litert(model: Seq2Seq, options: Decoding, folder: pathlib.Path, source
     twin = twin_of(model, "raw")
     steps = Steps(twin)
     folder.mkdir(parents=True)
-    # One more than the search can use, for an end that may not be written yet.
-    count = options.beam_size + len(NEVER_WRITTEN) + 1
+    count = largest_count(options.to_dict())
     specs = {"token_ids": tf.TensorSpec([options.beam_size], tf.int32, "token_ids")}
     for name, example in steps.encode(tf.fill([1, source_steps], END_ID)).items():
         rows = options.beam_size if name in steps.state_names else 1
@@ -69,4 +68,4 @@ def write_litert(model: Seq2Seq, options: Decoding, folder: pathlib.Path, source
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
             (folder / f"{signature}.tflite").write_bytes(converter.convert())
     write_beside(model, folder)
-    return describe(model, steps) | {"source_steps": source_steps}
+    return describe(model, steps) | {"source_steps": source_steps, "count": count}

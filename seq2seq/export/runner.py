@@ -40,6 +40,10 @@ SETTINGS = (
     "max_length",
     "min_length_ratio",
     "min_length",
+    "no_repeat_ngram_size",
+    "repetition_penalty",
+    "beam_groups",
+    "diversity",
     "batch_tokens",
 )
 """What of the search can be changed."""
@@ -87,6 +91,7 @@ class Translator:
             )
         session, ending = SESSIONS[description["format"]]
         self._source_steps: int | None = description.get("source_steps")
+        self._count: int | None = description.get("count")
         self.decoding: dict[str, Any] = {name: description["decoding"][name] for name in SETTINGS}
         self._context, self._states = description["context"], description["states"]
         self.has_attention = description["attention"]
@@ -152,6 +157,16 @@ class Translator:
                 f"beam_size must be {self.decoding['beam_size']}, for which the export was made, but is "
                 f"{settings['beam_size']} instead."
             )
+        if settings["beam_size"] % settings["beam_groups"]:
+            raise ValueError(
+                f"beam_groups must be a divisor of beam_size ({settings['beam_size']}), but is "
+                f"{settings['beam_groups']} instead."
+            )
+        if self._source_steps is not None and _has_rules(settings) and (self._count or 0) < largest_count(settings):
+            raise ValueError(
+                "no_repeat_ngram_size must be 0 and repetition_penalty 1 for an export to litert that was made without "
+                "them, or for shorter translations, but one is not. Export it with these settings."
+            )
         if settings["coverage_penalty"] != "none" and not self.has_attention:
             raise ValueError("coverage_penalty must be none for a model without attention. Leave it out.")
         return settings
@@ -170,9 +185,8 @@ class Translator:
         context = {name: encoded[name] for name in self._context}
         next_states = [f"next_{name}" for name in self._states]
         outputs = ["best_ids", "best_log_probs", *next_states, *(["attention_weights"] * search.needs_attention)]
-        count = np.array(settings["beam_size"] + len(NEVER_WRITTEN) + search.has_minimum, np.int32)
         while len(search.sentences):
-            feeds = {"token_ids": search.last_ids.reshape(-1), "count": count}
+            feeds = {"token_ids": search.last_ids.reshape(-1), "count": np.array(search.count, np.int32)}
             best_ids, log_probs, *rest = self._decoder.run(outputs, feeds | states | context)
             rows, stay = search.advance(best_ids, log_probs, rest[-1] if search.needs_attention else None)
             states = {name: values[rows] for name, values in zip(self._states, rest, strict=False)}
@@ -221,7 +235,7 @@ class _Search:
         self.sentences = np.arange(batch)
         self.last_ids = np.full((batch, beams), START_ID, np.int32)
         self._sums = np.full((batch, beams), -np.inf, np.float32)
-        self._sums[:, 0] = 0
+        self._sums[:, :: beams // settings["beam_groups"]] = 0
         self._lengths = np.zeros((batch, beams), int)
         self._is_finished = np.zeros((batch, beams), bool)
         self._is_valid = np.arange(steps) < memory_steps[:, None]
@@ -231,6 +245,13 @@ class _Search:
         self._log_probs = np.zeros((batch, beams, longest), np.float32)
         self._weights = np.zeros((batch, beams, longest if attention else 0, steps), np.float32)
         self._number_of_steps = 0
+        self._is_greedy = beams == 1 and not self._has_coverage
+
+    @property
+    def count(self) -> int:
+        """How many tokens of each row the next step has to know, so that enough of them may be written."""
+        has_rules = _has_rules(self._settings)
+        return _least_count(self._settings) + self.has_minimum + has_rules * self._number_of_steps
 
     def advance(
         self, best_ids: np.ndarray, log_probs: np.ndarray, attention: np.ndarray | None
@@ -244,14 +265,11 @@ class _Search:
         at, self._number_of_steps = self._number_of_steps, self._number_of_steps + 1
         best_ids, log_probs = (values.reshape(batch, beams, -1) for values in (best_ids, log_probs))
         count = best_ids.shape[2]
-        gains = np.where(np.isin(best_ids, NEVER_WRITTEN), np.float32(-np.inf), log_probs)
-        if self.has_minimum:
-            is_too_short = (self._number_of_steps < self._least)[:, None, None]
-            gains = np.where(is_too_short & (best_ids == END_ID), np.float32(-np.inf), gains)
+        gains = self._gains(best_ids, log_probs, self._token_ids[:, :, :at])
         # A finished place has one continuation, itself, which comes before all others.
         itself = np.where(np.arange(count) == 0, np.float32(np.inf), np.float32(-np.inf))
         sums = np.where(self._is_finished[..., None], itself, self._sums[..., None] + gains).reshape(batch, -1)
-        chosen = np.argsort(-sums, axis=1, kind="stable")[:, :beams]
+        chosen = self._choice(sums, best_ids.reshape(batch, -1))
         sums = np.take_along_axis(sums, chosen, axis=1)
         places = chosen // count
         is_kept = sums == np.inf
@@ -275,11 +293,51 @@ class _Search:
             if self._attention:
                 self._weights = before(self._weights)
                 self._weights[:, :, at] = read
+        if self._is_greedy:
+            # What it compares are penalised probabilities, what it gives are the model's own.
+            sums = before(self._sums) + self._log_probs[:, :, at]
         self._sums = np.where(is_kept, before(self._sums), sums)
         self._lengths = np.where(is_open, self._number_of_steps, before(self._lengths))
         is_at_end = (self.last_ids == END_ID) | (self._number_of_steps >= self._limits)[:, None]
         self._is_finished = (is_kept & before(self._is_finished)) | (is_open & is_at_end)
         return self._leave(places + beams * np.arange(batch)[:, None])
+
+    def _gains(self, best_ids: np.ndarray, log_probs: np.ndarray, history: np.ndarray) -> np.ndarray:
+        """The log-probabilities by which tokens are chosen, `(batch, beams, count)`, after those of the history."""
+        settings = self._settings
+        gains, lowest = log_probs, np.float32(-np.inf)
+        if settings["repetition_penalty"] > 1:
+            is_written = _is_in(best_ids, history)
+            gains = np.where(is_written, gains * np.float32(settings["repetition_penalty"]), gains)
+        gains = np.where(np.isin(best_ids, NEVER_WRITTEN), lowest, gains)
+        if self.has_minimum:
+            is_too_short = (self._number_of_steps < self._least)[:, None, None]
+            gains = np.where(is_too_short & (best_ids == END_ID), lowest, gains)
+        size = settings["no_repeat_ngram_size"]
+        if size and history.shape[2] >= size:
+            windows = np.lib.stride_tricks.sliding_window_view(history, size, axis=2)
+            last = history[:, :, None, history.shape[2] - size + 1 :]
+            followers = np.where((windows[..., :-1] == last).all(axis=-1), windows[..., -1], PAD_ID)
+            gains = np.where(_is_in(best_ids, followers), lowest, gains)
+        # Where a rule forbids every token, the hypothesis is over.
+        is_stuck = (gains == lowest).all(axis=-1, keepdims=True)
+        return np.where(is_stuck & (best_ids == END_ID), log_probs, gains)
+
+    def _choice(self, sums: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
+        """Which continuations fill the places, `(batch, beams)`, out of `(batch, beams * count)`, group by group."""
+        (batch, total), groups = sums.shape, self._settings["beam_groups"]
+        size, width = self.last_ids.shape[1] // groups, total // groups
+        chosen = np.zeros((batch, 0), int)
+        for start in range(0, total, width):
+            priorities = sums[:, start : start + width]
+            if start:
+                is_taken = np.isfinite(np.take_along_axis(sums, chosen, axis=1))
+                taken = np.where(is_taken, np.take_along_axis(token_ids, chosen, axis=1), -1)
+                equal = token_ids[:, start : start + width, None] == taken[:, None]
+                priorities = priorities - np.float32(self._settings["diversity"]) * equal.sum(axis=-1, dtype=np.float32)
+            best = np.argsort(-priorities, axis=1, kind="stable")[:, :size]
+            chosen = np.concatenate([chosen, best + start], axis=1)
+        return chosen
 
     def _leave(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         """Let sentences go whose result cannot change any more."""
@@ -336,12 +394,31 @@ class _Search:
     def _with_length_penalty(self, sums: np.ndarray, lengths: np.ndarray) -> np.ndarray:
         alpha, kind = np.float32(self._settings["length_penalty_alpha"]), self._settings["length_penalty"]
         # Greedy search compares nothing, and gives the sum itself.
-        if kind == "none" or (self._settings["beam_size"] == 1 and not self._has_coverage):
+        if kind == "none" or self._is_greedy:
             return sums
         at_least_one = np.maximum(lengths, 1).astype(np.float32)
         if kind == "reward":
             return sums + alpha * lengths.astype(np.float32)
         return sums / (at_least_one if kind == "average" else (5 + at_least_one) / 6) ** alpha
+
+
+def _is_in(best_ids: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which of the tokens of a row, `(batch, beams, count)`, are among its others, `(batch, beams, n)`."""
+    return (best_ids[..., None] == others[:, :, None]).any(axis=-1)
+
+
+def _has_rules(settings: dict[str, Any]) -> bool:
+    """Whether what a hypothesis holds decides what it may go on with."""
+    return bool(settings["no_repeat_ngram_size"] or settings["repetition_penalty"] > 1)
+
+
+def _least_count(settings: dict[str, Any]) -> int:
+    return int(settings["beam_size"]) + len(NEVER_WRITTEN)
+
+
+def largest_count(settings: dict[str, Any]) -> int:
+    """How many tokens of each row any step may have to know; one may be an end that is not allowed yet."""
+    return _least_count(settings) + 1 + _has_rules(settings) * int(settings["max_length"])
 
 
 def wu_coverage(coverage: np.ndarray, is_valid: np.ndarray) -> np.ndarray:

@@ -35,11 +35,9 @@ from seq2seq.model import Hypothesis, Seq2Seq, save
         ),
         (
             "onnx",
-            {"no_repeat_ngram_size": 3, "repetition_penalty": 1.5, "beam_groups": 5, "precision": "bfloat16"},
+            {"shortlist": 5, "precision": "bfloat16"},
             "onnx cannot hold this: decoding.precision must be float32 or int8, but is 'bfloat16'; "
-            "decoding.no_repeat_ngram_size must be 0, since the runner's search has nothing like it; "
-            "decoding.repetition_penalty must be 1.0, since the runner's search has nothing like it; "
-            "decoding.beam_groups must be 1, since the runner's search has nothing like it.",
+            "decoding.shortlist must be left out, since the words of a shortlist are looked up in Python.",
         ),
         ("torch", {}, "format must be one of saved_model, onnx, litert, keras, but is 'torch' instead."),
     ],
@@ -48,14 +46,6 @@ def test_what_a_format_cannot_hold_is_refused_before_work_starts(make_model, tmp
     with pytest.raises(ConfigError, match=f"^{re.escape(message)}$"):
         exporting.export_model(make_model(), tmp_path / "out", export_format, ["the cat"], **options)
     assert list(tmp_path.iterdir()) == []
-
-
-def test_sources_that_are_cut_are_refused_where_strings_are_read_in_the_graph(make_model, tmp_path):
-    model = make_model(data__truncate="head", data__max_source_tokens=9)
-    with pytest.raises(
-        ConfigError, match=r"data\.truncate must be none, since sources are cut in Python; --ids leaves"
-    ):
-        exporting.export_model(model, tmp_path / "out", "saved_model", ["the cat"])
 
 
 def test_layers_that_no_converter_knows_are_refused(make_model, tmp_path):

@@ -8,7 +8,7 @@ from seq2seq.errors import MissingDependencyError
 from seq2seq.export.exporting import export_model
 from seq2seq.export.runner import Translator
 
-OPTIONS = {"beam_size": 3, "n_best": 2, "source_steps": 12}
+OPTIONS = {"beam_size": 3, "n_best": 2, "source_steps": 12, "no_repeat_ngram_size": 1}
 
 
 @pytest.fixture(scope="module")
@@ -24,7 +24,7 @@ def test_translates_as_the_model_does(trained, sources, tmp_path, precision):
     assert parity.sentences == len(sources) - 1
     assert parity.identical >= (1.0 if precision == "float32" else 0.9) * parity.sentences
     translator = Translator(folder)
-    expected = trained.generate(sources[:5], attention=True, beam_size=3, n_best=2)
+    expected = trained.generate(sources[:5], attention=True, beam_size=3, n_best=2, no_repeat_ngram_size=1)
     if precision == "float32":
         for ours, theirs in zip(expected, translator.generate(sources[:5], attention=True), strict=True):
             assert [found.text for found in theirs] == [found.text for found in ours]
@@ -37,6 +37,12 @@ def test_translates_as_the_model_does(trained, sources, tmp_path, precision):
         translator.translate(sources[-1:])
     with pytest.raises(ValueError, match=r"beam_size must be 3, for which the export was made, but is 5 instead\."):
         translator.translate(sources[:1], beam_size=5)
+    with pytest.raises(
+        ValueError,
+        match=r"no_repeat_ngram_size must be 0 and repetition_penalty 1 for an export to litert that was made without "
+        r"them, or for shorter translations, but one is not\. Export it with these settings\.",
+    ):
+        translator.translate(sources[:1], max_length=999)
 
 
 def test_without_ai_edge_litert_it_says_what_to_install(trained, tmp_path, monkeypatch):

@@ -16,11 +16,20 @@ from seq2seq.export.steps import Steps
 
 SEARCHES = [
     {"beam_size": 5, "n_best": 3},
-    {"beam_size": 1},
     {"beam_size": 1, "coverage_penalty": "wu"},
     {"beam_size": 4, "n_best": 4, "length_penalty": "wu", "coverage_penalty": "wu", "coverage_penalty_beta": 0.7},
     {"beam_size": 4, "n_best": 2, "length_penalty": "reward", "coverage_penalty": "summary", "min_length": 9},
+    {"beam_size": 1, "repetition_penalty": 3.0, "no_repeat_ngram_size": 2, "min_length": 12},
+    {"beam_size": 6, "n_best": 3, "beam_groups": 2, "diversity": 0.9, "no_repeat_ngram_size": 1, "batch_tokens": 64},
+]
+MORE_SEARCHES = [
+    {"beam_size": 1},
     {"beam_size": 3, "length_penalty": "none", "max_length": 4, "min_length_ratio": 0.9, "batch_tokens": 64},
+    {"beam_size": 4, "n_best": 4, "beam_groups": 4, "diversity": 2.0},
+    {"beam_size": 4, "n_best": 2, "repetition_penalty": 1.8, "min_length": 15},
+    {"beam_size": 5, "n_best": 5, "no_repeat_ngram_size": 3, "coverage_penalty": "wu", "min_length": 20},
+    {"beam_size": 4, "beam_groups": 2, "repetition_penalty": 1.2, "no_repeat_ngram_size": 2, "length_penalty": "wu"},
+    {"beam_size": 3, "n_best": 3, "no_repeat_ngram_size": 1, "min_length": 200},
 ]
 
 
@@ -42,7 +51,11 @@ def translator(folder):
     return runner.Translator(folder, threads=1)
 
 
-@pytest.mark.parametrize("options", SEARCHES, ids=lambda options: "-".join(map(str, options.values())))
+@pytest.mark.parametrize(
+    "options",
+    [*SEARCHES, *(pytest.param(options, marks=pytest.mark.slow) for options in MORE_SEARCHES)],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
 def test_the_search_in_numpy_finds_what_ours_finds(trained, translator, sources, options):
     expected = trained.generate(sources, attention=True, **options)
     for ours, theirs in zip(expected, translator.generate(sources, attention=True, **options), strict=True):
@@ -88,6 +101,8 @@ def test_the_runner_says_what_it_cannot_do(translator, folder, tmp_path):
         translator.generate(["a"], sample=True)
     with pytest.raises(ValueError, match=r"n_best must be from 1 to beam_size \(2\), but is 3 instead\."):
         translator.generate(["a"], beam_size=2, n_best=3)
+    with pytest.raises(ValueError, match=r"beam_groups must be a divisor of beam_size \(3\), but is 2 instead\."):
+        translator.generate(["a"], beam_size=3, beam_groups=2)
     shutil.copytree(folder, tmp_path / "later")
     description = json.loads((folder / "export.json").read_text("utf-8"))
     (tmp_path / "later" / "export.json").write_text(json.dumps(description | {"version": 99}), "utf-8")

@@ -18,7 +18,7 @@ from seq2seq.model.packing import Packing
 from seq2seq.model.search import Plan, compile_search, numbers_of
 from seq2seq.model.twins import twin_of
 from seq2seq.model.wishes import Vocabulary
-from seq2seq.text import END_ID, PAD_ID, Tokenizer, pad
+from seq2seq.text import END_ID, PAD_ID, Tokenizer, Truncation, pad
 
 BLANK = r"[\s\p{Z}\x{1c}-\x{1f}\x{85}]*"
 """What Python takes for white space."""
@@ -59,7 +59,7 @@ def write_saved_model(
     # The packed parts hold copies of theirs in the graph.
     saved.weights = [weight.value for weight in twin.weights]
     if strings:
-        text = _Text(model.require_tokenizer())
+        text = _Text(model.require_tokenizer(), model.truncation)
         saved.tokenizers = text.tokenizers
         signatures["translate"] = tf.function(
             lambda sources: text.translate(translator, sources),
@@ -128,7 +128,7 @@ class _Text:
         MissingDependencyError: There is no tensorflow-text.
     """
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, truncation: Truncation) -> None:
         try:
             import tensorflow_text
         except ImportError as error:
@@ -140,17 +140,28 @@ class _Text:
         self._source = tensorflow_text.SentencepieceTokenizer(first, add_eos=True)
         self._target = tensorflow_text.SentencepieceTokenizer(second[0]) if second else self._source
         self.tokenizers = [self._source, self._target]
+        self._truncation = truncation
 
     def translate(self, translator: _Translator, sources: Any) -> dict[str, Any]:
         """Texts, and all that the translator says of them."""
         is_blank = tf.strings.regex_full_match(sources, BLANK)
-        source_ids = self._source.tokenize(sources).to_tensor(PAD_ID)
+        source_ids = self._cut(self._source.tokenize(sources)).to_tensor(PAD_ID)
         found = translator.translate_ids(source_ids, is_blank)
         token_ids = tf.reshape(found["token_ids"], [-1, tf.shape(found["token_ids"])[2]])
         is_text = (token_ids != PAD_ID) & (token_ids != END_ID)
         texts = self._target.detokenize(tf.ragged.boolean_mask(token_ids, is_text))
         texts = tf.strings.regex_replace(texts, "^ +| +$", "")
         return {"texts": tf.reshape(texts, tf.shape(found["scores"])), "source_ids": source_ids} | found
+
+    def _cut(self, tokens: tf.RaggedTensor) -> tf.RaggedTensor:
+        """What the model reads of sources; see `Truncation.cut`."""
+        if self._truncation.policy == "none":
+            return tokens
+        end = self._truncation.tail + 1
+        lengths = tokens.row_lengths()
+        places = tf.ragged.range(lengths).flat_values
+        is_kept = (places < self._truncation.max_tokens - end) | (places >= tf.repeat(lengths, lengths) - end)
+        return tf.ragged.boolean_mask(tokens, tokens.with_flat_values(is_kept))
 
 
 def _times(ratio: float, lengths: Any) -> Any:

@@ -24,13 +24,16 @@ class Truncation(NamedTuple):
     policy: str = "none"
     max_tokens: int = 0
 
+    @property
+    def tail(self) -> int:
+        """Of a source that is cut, how many tokens before its end token are kept."""
+        return (self.max_tokens - 1) // 2 if self.policy == "head_tail" else 0
+
     def cut(self, tokens: list[Token]) -> list[Token]:
         """What is left of a source's ids or pieces, the last of which is its end."""
         if self.policy == "none" or len(tokens) <= self.max_tokens:
             return tokens
-        kept = self.max_tokens - 1
-        tail = kept // 2 if self.policy == "head_tail" else 0
-        return tokens[: kept - tail] + tokens[len(tokens) - 1 - tail :]
+        return tokens[: self.max_tokens - 1 - self.tail] + tokens[len(tokens) - 1 - self.tail :]
 
     def note(self, tokenizer: Tokenizer, sources: Sequence[str]) -> str:
         """How many sources are cut and by how much, in words; nothing where none is."""

@@ -12,7 +12,7 @@ from seq2seq.export import exporting, saved_model
 from seq2seq.export.exporting import export_model
 from seq2seq.layers import recurrent
 from seq2seq.layers.arithmetic import has_int8
-from seq2seq.text import START_ID, pad
+from seq2seq.text import START_ID, Truncation, pad
 
 BLANK = ["", "  ", "\u3000\u00a0\t"]
 
@@ -60,6 +60,19 @@ def test_strings_come_with_all_that_the_search_knows(trained, sources, exported)
                 weights = found["attention_weights"][row, place, :steps, :places]
                 np.testing.assert_allclose(weights, one.attention_weights, atol=1e-5)
     assert found["texts"][-len(BLANK) :].tolist() == [[b"", b""]] * len(BLANK)
+
+
+@pytest.mark.parametrize(("policy", "most"), [("none", 0), ("head", 4), ("head_tail", 4), ("head_tail", 5)])
+def test_sources_are_cut_as_the_model_cuts_them(toy_tokenizer, policy, most):
+    class Translator:
+        def translate_ids(self, source_ids, is_blank):
+            return {"token_ids": source_ids[:, None], "scores": tf.zeros([len(source_ids), 1])}
+
+    sources = [" ".join(["the cat sees the dog often"] * 2)[:length] for length in range(0, 40, 4)]
+    truncation = Truncation(policy, most)
+    found = saved_model._Text(toy_tokenizer, truncation).translate(Translator(), tf.constant(sources))
+    expected = pad([truncation.cut(ids) for ids in toy_tokenizer.encode_source(sources)])
+    np.testing.assert_array_equal(found["source_ids"], expected)
 
 
 def test_ids_alone_give_the_same(trained, sources, exported):

@@ -18,9 +18,8 @@ import zipfile
 import numpy as np
 import pytest
 
-from seq2seq.config import parse_train_arguments
 from seq2seq.text import Batches, EncodedCorpus
-from seq2seq.training import checkpoints, loop, train
+from seq2seq.training import checkpoints, loop
 from seq2seq.training.checkpoints import Checkpoints
 from seq2seq.training.corpus import Texts
 from seq2seq.training.files import UNFINISHED
@@ -222,14 +221,15 @@ def test_a_process_that_dies_goes_on_in_another(tmp_path):
             (tmp_path / f"{name}.{side}").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
     (tmp_path / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
     arguments = [str(tmp_path / "recipe.yaml"), "--run.folder", str(tmp_path / "runs"), "--run.name"]
+    whole = train_in_a_process(*arguments, "whole")
     # A step after the second epoch has begun, and two after a state.
     dying = subprocess.run([sys.executable, "-c", DYING, "10", *arguments, "killed"], env=ENVIRONMENT, check=False)
     assert dying.returncode == -signal.SIGKILL
     assert Checkpoints(tmp_path / "runs" / "killed").states()
     resumed = train_in_a_process(*arguments, "killed", "--resume")
-    train(*parse_train_arguments([*arguments, "whole"]))
-    _, errors = resumed.communicate()
-    assert resumed.returncode == 0, errors
+    for process in (whole, resumed):
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors
     assert left_by(tmp_path / "runs" / "killed") == left_by(tmp_path / "runs" / "whole")
 
 

@@ -116,7 +116,7 @@ class TestHypotheses:
             ({"max_length": 3}, [3 for _ in lengths]),
             ({"max_length_ratio": 0.0, "max_length_extra": 1}, [1 for _ in lengths]),
         ):
-            found = untrained.generate(sources, beam_size=2, length_penalty_alpha=2.0, **options)
+            found = untrained.generate(sources, beam_size=4, length_penalty_alpha=2.0, **options)
             written = [len(best.token_ids) for (best,) in found]
             assert all(length <= limit for length, limit in zip(written, limits, strict=True))
             longest.append(any(length == limit for length, limit in zip(written, limits, strict=True)))

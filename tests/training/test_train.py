@@ -308,14 +308,14 @@ class TestResume:
 
 
 def test_batches_are_computed_in_as_many_parts_as_the_machine_takes(recipe, monkeypatch):
-    class Enough(Exception):
+    class EnoughError(Exception):
         pass
 
     def trainer(*arguments):
-        raise Enough(arguments[-1])
+        raise EnoughError(arguments[-1])
 
     module = sys.modules["seq2seq.training.train"]
     monkeypatch.setattr(module, "choose_workers", lambda asked: asked + 1)
     monkeypatch.setattr(module, "Trainer", trainer)
-    with pytest.raises(Enough, match="^3$"):
+    with pytest.raises(EnoughError, match=r"^3$"):
         run(recipe, "--run.name=parts", "--training.workers=2")

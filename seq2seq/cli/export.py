@@ -23,6 +23,7 @@ def export(
     ids: Switch = False,
     attention: Switch = False,
     source_steps: int = 64,
+    whole_search: Switch = False,
     search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
 ) -> None:
     """Write a model in a format that others run, and check on real sentences that it translates as before.
@@ -40,6 +41,7 @@ def export(
         ids: of a SavedModel: leave out strings, and so the need for tensorflow-text wherever it is loaded.
         attention: of a SavedModel: translations come with the attention to each source token.
         source_steps: of litert: tokens of a source at most, its end counted.
+        whole_search: of onnx: also translate.onnx, the search in one graph, from ids to ids and scores.
         search: how it is to search; left out: as the model was trained to.
     """
     if most < 1:
@@ -58,6 +60,7 @@ def export(
         "attention": attention,
         "strings": not ids,
         "source_steps": source_steps,
+        "whole_search": whole_search,
     } | search.given()
     parity = export_model(loaded, folder, format, _sentences(loaded, sentences, most), **options)
     print(parity)

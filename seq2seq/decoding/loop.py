@@ -215,7 +215,10 @@ def run(
     )
     variables = (progress, (state, rule_states), progress, record)
     shapes = tf.nest.map_structure(_rows_of_any_number, variables)
-    _, _, progress, record = tf.while_loop(is_running, go_on, variables, shape_invariants=shapes)
+    if may_leave:
+        _, _, progress, record = tf.while_loop(is_running, go_on, variables, shape_invariants=shapes)
+    else:
+        _, _, progress, record = go_on(*variables)
     stacked = iter([array.stack() for array in record])
     return progress, Record(
         next(stacked), next(stacked), next(stacked) if reorders else None, next(stacked) if return_attention else None
@@ -326,11 +329,11 @@ def _path(rows: tf.Tensor | None, places: tf.Tensor, steps: tf.Tensor) -> tf.Ten
     by_row = _by_row(rows)
 
     def back(step: tf.Tensor, places: tf.Tensor, path: tf.TensorArray) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray]:
-        return step - 1, tf.gather(by_row[step], places), path.write(step, places)
+        return step + 1, tf.gather(by_row[steps - 1 - step], places), path.write(step, places)
 
     path = tf.TensorArray(tf.int32, size=steps, element_shape=places.shape)
-    _, _, path = tf.while_loop(lambda step, *_: step >= 0, back, (steps - 1, places, path))
-    return path.stack()
+    _, _, path = tf.while_loop(lambda step, *_: step < steps, back, (0, places, path))
+    return tf.reverse(path.stack(), [0])
 
 
 def _by_row(values: tf.Tensor) -> tf.Tensor:

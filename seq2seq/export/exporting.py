@@ -12,7 +12,7 @@ from seq2seq.export.beside import translate_with_runner
 from seq2seq.export.formats import FORMATS, VERSION, check_export
 from seq2seq.export.keras_files import write_keras
 from seq2seq.export.litert_files import write_litert
-from seq2seq.export.onnx_files import write_onnx
+from seq2seq.export.onnx_files import translate_with_onnx, write_onnx
 from seq2seq.export.parity import Parity, compare
 from seq2seq.export.saved_model import translate_with_saved_model, write_saved_model
 from seq2seq.model import Seq2Seq, load
@@ -30,6 +30,7 @@ def export_model(
     attention: bool = False,
     strings: bool = True,
     source_steps: int = 64,
+    whole_search: bool = False,
     **options: Any,
 ) -> Parity:
     """Write a model in another format, if it then does what the model does.
@@ -42,6 +43,7 @@ def export_model(
         attention: Whether translations come with their attention weights.
         strings: Of a SavedModel: whether it takes and gives strings, too.
         source_steps: Of LiteRT: tokens of a source at most, its end counted. Longer sentences are not compared.
+        whole_search: Of ONNX: whether the search is written as one graph, too.
         **options: Settings of `Decoding` that differ from the model's own.
 
     Returns:
@@ -62,7 +64,7 @@ def export_model(
     if not sentences:
         raise ConfigError("sentences must be some sources to check the export on, but are none instead.")
     decoding = model.decoding.replaced(**options)
-    check_export(export_format, model, decoding)
+    check_export(export_format, model, decoding, whole_search)
     if export_format == "litert":
         lengths = map(len, model.encode_sources(sentences))
         sentences = [text for text, length in zip(sentences, lengths, strict=True) if length <= source_steps]
@@ -79,7 +81,7 @@ def export_model(
             found = [(best.text, best.score) for best, *_ in load(written).generate(sentences)]
         else:
             if export_format == "onnx":
-                description |= write_onnx(model, decoding, unfinished)
+                description |= write_onnx(model, decoding, unfinished, whole_search)
             else:
                 description |= write_litert(model, decoding, unfinished, source_steps)
             _describe(unfinished, description)
@@ -88,6 +90,8 @@ def export_model(
         ours = model.generate(sentences, **dataclasses.asdict(decoding) | {"precision": "float32"})
         parity = compare(sentences, ours, found)
         parity.check(decoding.precision)
+        if export_format == "onnx" and whole_search:
+            compare(sentences, ours, translate_with_onnx(unfinished, model, sentences)).check(decoding.precision)
         numbers = {name: getattr(parity, name) for name in ("sentences", "identical", "score_difference")}
         _describe(unfinished, description | {"parity": numbers})
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -33,13 +33,14 @@ PRECISIONS = {
 }
 
 
-def check_export(export_format: str, model: "Seq2Seq", options: Decoding) -> None:
+def check_export(export_format: str, model: "Seq2Seq", options: Decoding, whole_search: bool = False) -> None:
     """Refuse what a format cannot hold, with every reason at once.
 
     Args:
         export_format: One of `FORMATS`.
         model: What is to be exported.
         options: How it is to search.
+        whole_search: Of ONNX: whether the search is to be one graph, too.
 
     Raises:
         ConfigError: There are reasons.
@@ -51,6 +52,8 @@ def check_export(export_format: str, model: "Seq2Seq", options: Decoding) -> Non
         known = " or ".join(PRECISIONS[export_format])
         reasons.append(f"decoding.precision must be {known}, but is {options.precision!r}")
     reasons += _reasons_of_search(export_format, model, options)
+    if export_format == "onnx" and whole_search and options.coverage_penalty != "none":
+        reasons.append("decoding.coverage_penalty must be none for --whole-search, since no converter follows it")
     if export_format in WITH_RUNNER:
         if model.decoder.copy != "none":
             reasons.append("model.copy.mode must be none, since the sums over places of the source have no like there")

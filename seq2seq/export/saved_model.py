@@ -5,25 +5,21 @@ cuDNN's kernels, and run nowhere else.
 """
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from seq2seq.config import Decoding
 from seq2seq.errors import MissingDependencyError
+from seq2seq.export.search_graph import SearchGraph, translate_in_batches
 from seq2seq.export.steps import Steps
 from seq2seq.model import Seq2Seq
-from seq2seq.model.packing import Packing
-from seq2seq.model.search import Plan, compile_search, numbers_of
 from seq2seq.model.twins import twin_of
-from seq2seq.model.wishes import Vocabulary
 from seq2seq.text import END_ID, PAD_ID, Tokenizer, Truncation, pad
 
 BLANK = r"[\s\p{Z}\x{1c}-\x{1f}\x{85}]*"
 """What Python takes for white space."""
-
-BATCH = 64
 
 
 def write_saved_model(
@@ -48,7 +44,7 @@ def write_saved_model(
     """
     twin = twin_of(model, "scan")
     steps = Steps(twin)
-    translator = _Translator(twin, options, attention)
+    translator = SearchGraph(twin, options, attention)
     specs = steps.step_specs
     signatures = {
         "translate_ids": tf.function(translator.translate_ids, [steps.encode_spec], autograph=False),
@@ -76,49 +72,17 @@ def translate_with_saved_model(folder: pathlib.Path, model: Seq2Seq, sources: Se
     """The best translation of each source and its score, by an export as it lies on the disk."""
     exported = tf.saved_model.load(str(folder)).signatures
     tokenizer = model.require_tokenizer()
-    results: dict[int, tuple[str, float]] = {}
-    # Of a blank source, ids tell no more than of one that is nothing but its end.
-    order = [place for place, source in enumerate(sources) if source.strip() or "translate" in exported]
-    order.sort(key=lambda place: len(sources[place]))
-    for start in range(0, len(order), BATCH):
-        places = order[start : start + BATCH]
-        batch = [sources[place] for place in places]
+
+    def translate(batch: list[str]) -> Iterable[tuple[str, float]]:
         if "translate" in exported:
             found = exported["translate"](sources=tf.constant(batch))
             texts = [text.decode("utf-8") for text in found["texts"][:, 0].numpy()]
         else:
             found = exported["translate_ids"](source_ids=tf.constant(pad(model.encode_sources(batch))))
             texts = tokenizer.decode_target(found["token_ids"][:, 0].numpy())
-        results |= dict(zip(places, zip(texts, found["scores"][:, 0].numpy().tolist(), strict=True), strict=True))
-    return [results.get(place, ("", 0.0)) for place in range(len(sources))]
+        return zip(texts, found["scores"][:, 0].numpy().tolist(), strict=True)
 
-
-class _Translator:
-    """The search on a model, from ids on, as a graph."""
-
-    def __init__(self, model: Seq2Seq, options: Decoding, attention: bool) -> None:
-        self._options = options
-        has_attention = attention and model.decoder.context.reads_every_step
-        plan = Plan.of(options, prefix=False, required=False, banned=False, attention=has_attention, unknown=False)
-        parts = Packing([model]).parts(options.precision, plan.is_packed)
-        vocabulary = Vocabulary(model.require_tokenizer())
-        self._search = compile_search(parts, "log_probs", vocabulary, plan, self._inputs(tf.zeros([1, 1], tf.int32)))
-
-    def translate_ids(self, source_ids: Any, is_blank: Any = False) -> dict[str, Any]:
-        """Translations by name; a blank source has an empty one."""
-        found = self._search(self._inputs(source_ids, is_blank))
-        return {name: tensor for name, tensor in found._asdict().items() if tensor is not None}
-
-    def _inputs(self, source_ids: Any, is_blank: Any = False) -> dict[str, Any]:
-        options = self._options
-        lengths = tf.math.count_nonzero(source_ids != PAD_ID, axis=1, dtype=tf.int32)
-        limits = _times(options.max_length_ratio, lengths) + options.max_length_extra
-        numbers = tf.nest.map_structure(tf.constant, numbers_of(options))
-        return numbers | {
-            "source_ids": [source_ids],
-            "max_steps": tf.where(is_blank, 0, tf.clip_by_value(limits, 1, options.max_length)),
-            "min_steps": tf.maximum(_times(options.min_length_ratio, lengths), options.min_length),
-        }
+    return translate_in_batches(sources, translate, has_strings="translate" in exported)
 
 
 class _Text:
@@ -142,7 +106,7 @@ class _Text:
         self.tokenizers = [self._source, self._target]
         self._truncation = truncation
 
-    def translate(self, translator: _Translator, sources: Any) -> dict[str, Any]:
+    def translate(self, translator: SearchGraph, sources: Any) -> dict[str, Any]:
         """Texts, and all that the translator says of them."""
         is_blank = tf.strings.regex_full_match(sources, BLANK)
         source_ids = self._cut(self._source.tokenize(sources)).to_tensor(PAD_ID)
@@ -162,8 +126,3 @@ class _Text:
         places = tf.ragged.range(lengths).flat_values
         is_kept = (places < self._truncation.max_tokens - end) | (places >= tf.repeat(lengths, lengths) - end)
         return tf.ragged.boolean_mask(tokens, tokens.with_flat_values(is_kept))
-
-
-def _times(ratio: float, lengths: Any) -> Any:
-    """The whole part of the product, in the numbers that Python computes in."""
-    return tf.cast(tf.constant(ratio, tf.float64) * tf.cast(lengths, tf.float64), tf.int32)

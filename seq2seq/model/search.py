@@ -116,6 +116,7 @@ def compile_search(
     vocabulary: Vocabulary,
     plan: Plan,
     inputs: dict[str, Any],
+    sentences_leave: bool = True,
 ) -> Any:
     """One graph of a search, for batches and sentences of any size.
 
@@ -125,6 +126,7 @@ def compile_search(
         vocabulary: The target's pieces.
         plan: What the graph holds.
         inputs: Tensors by name, such as the graph is to take.
+        sentences_leave: Whether sentences that are done leave the loop.
 
     Returns:
         A function of such a dictionary that gives `Hypotheses`.
@@ -134,6 +136,8 @@ def compile_search(
         step, state, memory_mask = _decoders(parts, average, inputs["source_ids"])
         if plan.has_shortlist:
             step = ShortlistStep.of(step, inputs["shortlist_ids"], inputs["shortlist_mask"])
+        if not sentences_leave:
+            step = step.__call__
         arguments = {
             "batch_size": tf.shape(inputs["max_steps"])[0],
             "max_steps": inputs["max_steps"],

@@ -61,6 +61,15 @@ def test_layers_that_no_converter_knows_are_refused(make_model, tmp_path):
         exporting.export_model(model, tmp_path / "out", "onnx", ["the cat"])
 
 
+def test_a_whole_search_without_what_no_converter_follows(make_model, tmp_path):
+    with pytest.raises(
+        ConfigError, match=r"decoding\.coverage_penalty must be none for --whole-search, since no converter follows it"
+    ):
+        exporting.export_model(
+            make_model(), tmp_path / "out", "onnx", ["the cat"], whole_search=True, coverage_penalty="wu"
+        )
+
+
 def test_a_model_that_computes_in_another_precision_is_no_onnx(make_model, tmp_path):
     with pytest.raises(ConfigError, match=r"the model must compute in float32, but computes in bfloat16\.$"):
         exporting.export_model(make_model("mixed_bfloat16"), tmp_path / "out", "onnx", ["the cat"])
@@ -142,7 +151,7 @@ class TestCommand:
         (tmp_path / "lines").write_text("the cat\nthe dog\nthe king\n", "utf-8")
         arguments = ["--format", "saved_model", "--sentences", str(tmp_path / "lines"), "--most", "2", "--ids"]
         assert main(["export", path, *arguments, "--beam-size", "3"]) == 0
-        options = {"attention": False, "strings": False, "source_steps": 64, "beam_size": 3}
+        options = {"attention": False, "strings": False, "source_steps": 64, "whole_search": False, "beam_size": 3}
         assert calls == [("model.saved_model", "saved_model", ["the cat", "the dog"], options)]
         assert capsys.readouterr().out.splitlines() == [
             "parity: 2 of 2 sentences are translated alike, scores differ by at most 0.0e+00",

@@ -13,6 +13,7 @@ import tensorflow as tf
 from seq2seq.export import onnx_files, runner
 from seq2seq.export.exporting import export_model
 from seq2seq.export.steps import Steps
+from seq2seq.text import pad
 
 SEARCHES = [
     {"beam_size": 5, "n_best": 3},
@@ -170,6 +171,34 @@ def test_every_architecture(make_model, settings, tmp_path):
     found = outputs_of(decoder, feeds)
     for name, value in right.items():
         np.testing.assert_allclose(found[name], np.array(value), atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"beam_size": 5, "n_best": 2},
+        {"beam_size": 1},
+        {"beam_size": 4, "beam_groups": 2, "no_repeat_ngram_size": 2, "repetition_penalty": 1.4, "min_length": 5},
+        {"beam_size": 3, "precision": "int8"},
+    ],
+    ids=lambda options: "-".join(map(str, options.values())),
+)
+def test_the_whole_search_in_one_graph(trained, sources, tmp_path, options):
+    """Sentences end at different steps, and the loop with the last of them."""
+    export_model(trained, tmp_path / "out", "onnx", sources, whole_search=True, **options)
+    session = runner.onnx_session(tmp_path / "out" / onnx_files.WHOLE_SEARCH, 1)
+    texts = [source for source in sources if source.strip()]
+    ids, lengths, scores = session.run(
+        ["token_ids", "lengths", "scores"], {"source_ids": pad(trained.encode_sources(texts))}
+    )
+    if options.get("precision") == "int8":
+        return
+    for row, hypotheses in enumerate(trained.generate(texts, **options)):
+        for place, right in enumerate(hypotheses):
+            assert ids[row, place, : lengths[row, place]].tolist() == right.token_ids
+            assert scores[row, place] == pytest.approx(right.score, abs=1e-4)
+    assert ids.shape[2] == lengths.max()
 
 
 @pytest.mark.slow

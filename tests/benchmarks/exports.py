@@ -1,10 +1,10 @@
 """One model in every format, each in a process of its own: what it translates, how fast, from what files.
 
-    python -m tests.benchmarks.exports MODEL SENTENCES FOLDER [--beam-size 10 ...]
+    python -m tests.benchmarks.exports MODEL SENTENCES FOLDER [--only onnx,litert] [--beam-size 10 ...]
 
 exports the model into FOLDER where that is not done yet, with the flags of the search that are given, and prints a row
-for each format: megabytes, seconds from the start of the process to the first translation, sentences a second of all
-sentences, and how many are translated as Keras does.
+for Keras and each format, or those named (as in FOLDER): megabytes, seconds from the start of the process to the first
+translation, sentences a second of all sentences, and how many are translated as Keras does.
 """
 
 import json
@@ -66,6 +66,7 @@ FORMATS = [
     ("ONNX, int8", "onnx", ["--precision", "int8"]),
     ("LiteRT", "litert", []),
     ("LiteRT, int8", "litert", ["--precision", "int8"]),
+    ("Keras, int8", "keras", ["--precision", "int8"]),
 ]
 
 
@@ -75,17 +76,25 @@ def megabytes(path: pathlib.Path) -> float:
 
 
 def main(model: str, sentences: str, folder: str, *flags: str) -> None:
+    only: set[str] = set()
+    if flags[:1] == ("--only",):
+        only, flags = set(flags[1].split(",")), flags[2:]
     options = {
         name[2:].replace("-", "_"): json.loads(value) for name, value in zip(flags[::2], flags[1::2], strict=True)
     }
     ours: list[str] = []
     print(f"{'':14}{'MB':>8}{'ready s':>9}{'sent/s':>8}{'identical':>11}")
     for name, export_format, more in FORMATS:
-        path = pathlib.Path(model)
+        path, place_of_run = pathlib.Path(model), str(ROOT)
         prepare = KERAS.format(options=options)
         if export_format is not None:
-            path = pathlib.Path(folder) / name.lower().replace(", ", "_").replace(" ", "_")
-            prepare = SAVED_MODEL if export_format == "saved_model" else RUNNER
+            path = pathlib.Path(folder) / name.lower().replace(", ", "_")
+            if only and path.name not in only:
+                continue
+            if export_format == "keras":
+                path = path.with_suffix(".keras")
+            else:
+                prepare, place_of_run = SAVED_MODEL if export_format == "saved_model" else RUNNER, folder
             command = [sys.executable, "-m", "seq2seq", "export", model, "--format", export_format]
             command += ["--output", str(path), "--sentences", sentences, "--most", "100", *more, *flags]
             if not path.exists():
@@ -93,7 +102,7 @@ def main(model: str, sentences: str, folder: str, *flags: str) -> None:
         code = TOGETHER.format(prepare=prepare, warm=export_format != "litert")
         done = subprocess.run(
             [sys.executable, "-c", code, str(path.resolve()), str(pathlib.Path(sentences).resolve()), str(time.time())],
-            cwd=ROOT if export_format is None else folder,
+            cwd=place_of_run,
             env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"},
             check=True,
             capture_output=True,

@@ -36,9 +36,9 @@ def diagnose(config: Config, timed: bool, say: Callable[[str], None]) -> Iterato
     Returns:
         An iterator over the findings, as they are made.
     """
+    workers = choose_workers(config.training.workers)
     yield machine.folder_finding(config.run.path, _refusal(config))
     stops = config.data.on_bad_line == "error"
-    workers = choose_workers(config.training.workers)
     patient = dataclasses.replace(config, data=config.data.replaced(on_bad_line="skip"))
     try:
         corpus = Corpus(patient)

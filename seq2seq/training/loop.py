@@ -56,7 +56,7 @@ class Trainer:
         self.batches = batches
         self.dev = dev
         self.label = label
-        self.standing = Standing()
+        self.standing = Standing(workers=workers)
         model = build_model(config, tokenizer, dtype=self.precision.policy)
         self.step = TrainingStep(
             model=model,
@@ -114,6 +114,7 @@ class Trainer:
 
     def _load(self, tell: Callable[[str], None]) -> None:
         self.standing = Standing(**self.checkpoints.load(self.step, tell))
+        self.step.workers = self.standing.workers
         self._updates_saved = self.standing.updates
         cut_history(self.history_path, self.standing.evaluated)
 

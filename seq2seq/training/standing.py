@@ -26,6 +26,8 @@ class Standing:
         overflows: Steps left out only because the loss was scaled too much for float16; they are not among the skipped.
         returns: Times that the run went back to a state because too many were skipped in a row.
         rate_factor: What every learning rate is multiplied by, lower after each return.
+        workers: In how many parts each batch is computed; another machine that goes on with the run takes as many,
+            since other parts would round otherwise and drop other units.
     """
 
     epoch: int = 0
@@ -46,6 +48,7 @@ class Standing:
     overflows: int = 0
     returns: int = 0
     rate_factor: float = 1.0
+    workers: int = 1
 
     @property
     def target_tokens_per_second(self) -> float | None:

@@ -52,9 +52,10 @@ def train(config: Config, resume: bool = False, label: str = "") -> TrainingResu
         ModelFileError: The model to start from cannot be read, or no state of the run to resume is whole.
         KeyboardInterrupt: Ctrl-C; what was done is saved.
     """
+    # TensorFlow can be told only before anything of it runs, a check of an earlier run included.
+    workers = choose_workers(config.training.workers)
     folder = config.run.path
     check_folder(config, resume)
-    workers = choose_workers(config.training.workers)
     # Whatever can be wrong with the files is found now, before hours of training and before an old run is removed.
     corpus = Corpus(config)
     if resume:

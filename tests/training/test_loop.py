@@ -45,8 +45,8 @@ def script(monkeypatch):
     script = Script()
 
     class Step:
-        def __init__(self, model, averaged, optimizer, clip_norm, ema, l2):
-            self.model, self.averaged = model, averaged
+        def __init__(self, model, averaged, optimizer, clip_norm, ema, l2, workers):
+            self.model, self.averaged, self.workers = model, averaged, workers
             self.optimizer, self.clip_norm, self.ema, self.l2 = optimizer, clip_norm, ema, l2
 
         def __call__(self, source_ids, target_ids, rate, parts_before):

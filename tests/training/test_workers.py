@@ -5,7 +5,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from seq2seq.text import Batches, EncodedCorpus
 from seq2seq.training import workers
+from seq2seq.training.corpus import Texts
+from seq2seq.training.loop import Trainer
 from seq2seq.training.workers import choose_workers, cut_rows
 
 
@@ -97,3 +100,17 @@ def test_what_parts_drop_is_always_the_same(make_step, toy_batches):
     assert losses == again
     for value, other in zip(values, same, strict=True):
         np.testing.assert_array_equal(value, other)
+
+
+def test_a_run_that_goes_on_elsewhere_keeps_its_parts(toy_config, toy_tokenizer, tmp_path):
+    corpus = EncodedCorpus.from_lists([[5, 6, 7, 3]] * 20, [[5, 6, 7, 3]] * 20)
+    config = toy_config(run__folder=str(tmp_path), run__name="run", training__epochs=1, training__dev_sentences=1)
+    config.run.path.mkdir()
+    here, there = (
+        Trainer(config, toy_tokenizer, Batches(corpus, batch_tokens=512), Texts(["cat"], ["kato"]), workers=count)
+        for count in (3, 1)
+    )
+    here.run()
+    there.resume()
+    assert there.step.workers == 3
+    assert "each batch in 3 parts at the same time" in there.describe()

@@ -36,6 +36,9 @@ class TrainingResult:
 def train(config: Config, resume: bool = False, label: str = "") -> TrainingResult:
     """Trains a model as a recipe says, and scores the best one on the test set.
 
+    In a process in which TensorFlow has not run yet, each operation is given its share of the cores, see
+    `training.workers`.
+
     Args:
         config: The run.
         resume: Whether to go on from the state that the run has saved.

@@ -41,7 +41,7 @@ def choose_workers(asked: int) -> int:
 
 
 def cut_rows(tensors: Sequence[Any], parts: int) -> list[list[Any]]:
-    """The rows of each tensor dealt out to parts, as many to each: rows of zeros, which are padding, fill up the last.
+    """The rows of each tensor dealt out to parts, as many to each: one that lacks a row has zeros, which are padding.
 
     Args:
         tensors: `(batch, ...)` each.

@@ -9,7 +9,7 @@ from seq2seq.model.labelling import Labelling, LabelModel, SequenceClassifier, S
 from seq2seq.model.reader import SourceReader
 from seq2seq.model.scoring import PairScore, perplexity
 from seq2seq.model.seq2seq import Seq2Seq
-from seq2seq.model.workers import count_cores, give_each_operation_one_thread
+from seq2seq.model.workers import count_cores, give_each_operation_one_thread, give_each_operation_threads
 
 __all__ = [
     "Ensemble",
@@ -27,6 +27,7 @@ __all__ = [
     "from_keras",
     "from_torch",
     "give_each_operation_one_thread",
+    "give_each_operation_threads",
     "load",
     "perplexity",
     "save",

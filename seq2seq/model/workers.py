@@ -18,11 +18,18 @@ Result = TypeVar("Result")
 
 def give_each_operation_one_thread() -> None:
     """Make this process decode on one thread an operation and one batch a core, if TensorFlow has not begun to run."""
+    # Where it is too late all works, but slower.
+    give_each_operation_threads(1)
+
+
+def give_each_operation_threads(threads: int) -> bool:
+    """Let every operation of this process have so many threads; whether it is so, which TensorFlow, once it runs,
+    cannot be told any more."""
     try:
-        tf.config.threading.set_intra_op_parallelism_threads(1)
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
     except RuntimeError:
-        # TensorFlow runs already and cannot be told any more; all works, but slower.
-        return
+        return False
+    return True
 
 
 def count_workers() -> int:

@@ -9,7 +9,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from seq2seq.model import count_cores
+from seq2seq.model import count_cores, give_each_operation_threads
 
 MOST_WORKERS = 4
 """More parts have too few rows each to be worth the weights that every one of them reads."""
@@ -31,12 +31,8 @@ def choose_workers(asked: int) -> int:
     if not asked and tf.config.list_physical_devices("GPU"):
         return 1
     workers = asked or min(count_cores(), MOST_WORKERS)
-    threads = max(1, count_cores() // workers)
-    if workers > 1 and tf.config.threading.get_intra_op_parallelism_threads() != threads:
-        try:
-            tf.config.threading.set_intra_op_parallelism_threads(threads)
-        except RuntimeError:
-            return asked or 1
+    if workers > 1 and not give_each_operation_threads(max(1, count_cores() // workers)):
+        return asked or 1
     return workers
 
 

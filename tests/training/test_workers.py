@@ -26,7 +26,6 @@ def machine(monkeypatch):
 
         monkeypatch.setattr(workers, "count_cores", lambda: cores)
         monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(gpus))
-        monkeypatch.setattr(tf.config.threading, "get_intra_op_parallelism_threads", lambda: threads[0])
         monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", set_threads)
         return threads
 

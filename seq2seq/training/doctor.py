@@ -123,7 +123,9 @@ def machine_findings(
     yield machine.parameters_finding(
         parameters, recurrent_parameters(model), tokenizer.source_vocabulary_size, vocabulary
     )
-    largest, shape, estimated = machine.largest_batch(config, parameters, vocabulary, trainer.batches.shapes(0))
+    largest, shape, estimated = machine.largest_batch(
+        config, parameters, vocabulary, trainer.batches.shapes(0), trainer.step.workers
+    )
     memory = machine.memory_finding(peak_memory() + estimated, available_memory(), shape, measured=False)
     rehearsal = None
     # A step for which there is no memory would end this process too.

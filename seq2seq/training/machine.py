@@ -236,14 +236,17 @@ def exhausted_finding(batch: tuple[int, int, int]) -> Finding:
     return Finding("machine.memory", "problem", text, {"peak_mb": None, "available_mb": None, "measured": True})
 
 
-def estimated_memory(config: Config, parameters: int, vocabulary: int, batch: tuple[int, int, int]) -> int:
+def estimated_memory(
+    config: Config, parameters: int, vocabulary: int, batch: tuple[int, int, int], workers: int = 1
+) -> int:
     """Bytes that training adds to a process at the most, from shapes alone, as if all of them were float32.
 
     Args:
         config: the run.
         parameters: numbers in the weights.
-        vocabulary: of the target.
+        vocabulary: of the target, or its labels.
         batch: rows, source steps and target steps of the largest batch.
+        workers: parts of the batch that are computed at the same time.
     """
     rows, source_steps, target_steps = batch
     model = config.model
@@ -254,6 +257,11 @@ def estimated_memory(config: Config, parameters: int, vocabulary: int, batch: tu
         source += 2 * model.embedding_size * (source_steps + -(-source_steps // encoder.stride))
     for reduction in encoder.reductions:
         source += KEPT_STATES * encoder.memory_size * -(-source_steps // reduction)
+    # Each part has gradients of its own until they are added up.
+    weights = (COPIES_IN_MEMORY + workers - 1) * parameters
+    if config.gives_labels:
+        # Scores, probabilities and their gradient.
+        return BYTES_OF_FLOAT * (weights + rows * (source + 3 * target_steps * vocabulary))
     target = 3 * model.embedding_size + KEPT_STATES * decoder.num_layers * decoder.units
     # Scores, weights and their gradient; in a chunk of tokens logits, probabilities and their gradient.
     memory_steps = -(-source_steps // encoder.reduction)
@@ -263,12 +271,13 @@ def estimated_memory(config: Config, parameters: int, vocabulary: int, batch: tu
         attention += 3 * source_steps
     numbers = rows * (source + target_steps * (target + attention))
     width = model.readout_size or model.embedding_size
-    loss = vocabulary * (3 * min(rows * target_steps, CHUNK) + OUTPUT_COPIES * width)
-    return BYTES_OF_FLOAT * (COPIES_IN_MEMORY * parameters + numbers + loss)
+    chunk = min(-(-rows // workers) * target_steps, CHUNK)
+    loss = workers * vocabulary * (3 * chunk + OUTPUT_COPIES * width)
+    return BYTES_OF_FLOAT * (weights + numbers + loss)
 
 
 def largest_batch(
-    config: Config, parameters: int, vocabulary: int, shapes: np.ndarray
+    config: Config, parameters: int, vocabulary: int, shapes: np.ndarray, workers: int = 1
 ) -> tuple[int, tuple[int, int, int], int]:
     """The batch that needs the most memory: its number, its shape, and the bytes that it is estimated to need.
 
@@ -277,8 +286,12 @@ def largest_batch(
         parameters: numbers in the weights.
         vocabulary: of the target.
         shapes: rows, source steps and target steps of every batch, `(batches, 3)`.
+        workers: as in `estimated_memory`.
     """
-    needed = [estimated_memory(config, parameters, vocabulary, (rows, s, t)) for rows, s, t in shapes.tolist()]
+    needed = [
+        estimated_memory(config, parameters, vocabulary, (rows, source_steps, target_steps), workers)
+        for rows, source_steps, target_steps in shapes.tolist()
+    ]
     number = int(np.argmax(needed))
     rows, source_steps, target_steps = shapes[number].tolist()
     return number, (rows, source_steps, target_steps), needed[number]

@@ -249,6 +249,20 @@ def test_estimated_memory(toy_config):
         assert machine.estimated_memory(changed, **settings) > found
 
 
+def test_parts_computed_at_the_same_time_need_more_memory(toy_config):
+    """By hand: of 3 rows a part has 2; each has its own gradients, logits and views of the output matrix."""
+    config = toy_config()
+    whole, cut = (machine.estimated_memory(config, 1_000, 100, (3, 5, 7), workers=workers) for workers in (1, 2))
+    assert cut - whole == 4 * (1_000 + 100 * 3 * 7 * (2 * 2 - 3) + 100 * 4 * 16)
+
+
+def test_labels_need_no_decoder(toy_config):
+    """By hand: the source as for a translation, and at each of 4 places scores of 10 labels, three times."""
+    labels = toy_config(task="tag", model__context="last")
+    found = machine.estimated_memory(labels, 1_000, vocabulary=10, batch=(2, 5, 4))
+    assert found == 4 * (5 * 1_000 + 2 * (5 * (3 * 16 + 12 * 32) + 3 * 4 * 10))
+
+
 def test_joined_steps_need_less_memory(toy_config):
     """By hand: 5 source steps are 3 windows, and 2 steps of the second layer, which is all that attention reads."""
     front_end = {"model__encoder__front_end": "mean", "model__encoder__stride": 2}

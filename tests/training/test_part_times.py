@@ -37,9 +37,10 @@ def test_every_part_runs_forwards_and_backwards(make_model, monkeypatch, workers
     attends = "model__context" not in changes
     encoder, output = 1 + len(model.encoder.trainable_variables), 2
     # The decoder's gradients: all of its own but those of the output, and the memory. A tied output is its embedding.
-    features = len(model.decoder.trainable_variables) - (1 if attends else 2) + 1
-    # One list each: compiled once, for both batches.
-    expected = [encoder, 2 if attends else 1, features, output + 1, len(model.trainable_variables)]
+    features = len(model.decoder.trainable_variables) - (1 if attends else 2) + workers
+    # One list each: compiled once, for both batches. What a worker reads of another part is its own.
+    read = (2 if attends else 1) * workers
+    expected = [encoder, read, features, output + workers, len(model.trainable_variables)]
     assert [len(gradients) for gradients in taken] == expected
     # What the result does not need would not run.
     for name, gradients in zip(PARTS, taken, strict=True):

@@ -11,7 +11,7 @@ TensorFlow proper is used here because Keras has no loop whose gradient we may w
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
@@ -78,7 +78,7 @@ def run(
         def forward(count: Any, states: list[Any], stored: list[tf.TensorArray]) -> tuple[Any, list[Any], list[Any]]:
             time = place(count)
             recurrent = tf.matmul(states[0], recurrent_kernel)
-            states = forward_step(projected[time], recurrent, bias, states, kept(time))
+            states, _ = forward_step(projected[time], recurrent, bias, states, kept(time))
             stored = [array.write(time, value) for array, value in zip(stored, [*states, recurrent], strict=True)]
             return count + 1, states, stored
 
@@ -191,12 +191,16 @@ class KernelCell:
         )
         return forward, backward
 
-    def _forward(self, projected: Any, recurrent: Any, bias: Any, states: list[Any], keep: Any) -> Any:
+    def _forward(
+        self, projected: Any, recurrent: Any, bias: Any, states: list[Any], keep: Any
+    ) -> tuple[list[Any], Sequence[Any]]:
+        """The new states, and the gates, which nobody reads: XLA makes a loop for each of its results, and would make
+        a single one of a step, which is so long that it takes half as many numbers at a time, and twice the time."""
         step = self._step(projected, recurrent, bias, states)
         new_states = step[: len(states)]
         if keep is not None:
             new_states = [tf.where(keep, new, _wide(old)) for new, old in zip(new_states, states, strict=True)]
-        return [tf.cast(value, projected.dtype) for value in new_states]
+        return [tf.cast(value, projected.dtype) for value in new_states], step[len(states) :]
 
     def _backward(
         self,

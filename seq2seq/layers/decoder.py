@@ -149,12 +149,13 @@ class Decoder(ExplicitMaskLayer):
         self.update_gate = update_gate
         self._check_choices()
         policy = {"dtype": self.dtype_policy}
+        # In the type of its weights: Keras casts the whole matrix before it looks a token up where they differ.
         self.embedding = keras.layers.Embedding(
             vocabulary_size,
             embedding_size,
             embeddings_initializer=keras.initializers.RandomNormal(stddev=embedding_size**-0.5),
             name="embedding",
-            **policy,
+            dtype=self.variable_dtype,
         )
         self.embedding_dropout_layer = SharedDropout(embedding_dropout, name="embedding_dropout", **policy)
         self.dropout_layers = [SharedDropout(dropout, name=f"dropout_{index}", **policy) for index in range(num_layers)]
@@ -287,7 +288,7 @@ class Decoder(ExplicitMaskLayer):
             raise ValueError(
                 "source_mask must be given to a decoder that copies from windows of tokens, but is None instead."
             )
-        embedded = self.embedding(source_ids) if self.copy_window > 1 else None
+        embedded = self._embedded(source_ids) if self.copy_window > 1 else None
         return prepared._replace(source=self.copying.source(source_ids, embedded, source_mask, memory, mask))
 
     def start(self, prepared: PreparedContext) -> DecoderState:
@@ -311,7 +312,7 @@ class Decoder(ExplicitMaskLayer):
         Returns:
             Logits of the next token, the next state, the attention weights and, where the decoder copies, how.
         """
-        readouts, state = self._advance(self.embedding(token_ids[:, None]), state, context)
+        readouts, state = self._advance(self._embedded(token_ids[:, None]), state, context)
         logits = self.scores(readouts, None if context.source is None else context.source.token_ids)[:, 0]
         weights = None if readouts.attention_weights is None else readouts.attention_weights[:, 0]
         copies = None if readouts.copies is None else Copies(*(part[:, 0] for part in readouts.copies))
@@ -337,7 +338,7 @@ class Decoder(ExplicitMaskLayer):
             training: Whether dropout acts.
             attention: Whether attention weights are wanted, for which the decoder must have attention.
         """
-        embedded = self.embedding_dropout_layer(self.embedding(token_ids), training=training)
+        embedded = self.embedding_dropout_layer(self._embedded(token_ids), training=training)
         state = self.start(prepared)
         # One mask for all steps, also when the steps run one by one.
         ones = ops.ones((ops.shape(embedded)[0], 1, self.units), dtype=self.compute_dtype)
@@ -385,6 +386,9 @@ class Decoder(ExplicitMaskLayer):
     ) -> Any:
         prepared = self.prepare(memory, memory_mask, source_ids, source_mask)
         return self.scores(self.read_out(token_ids, prepared, training), source_ids)
+
+    def _embedded(self, token_ids: Any) -> Any:
+        return ops.cast(self.embedding(token_ids), self.compute_dtype)
 
     def _advance(
         self,

@@ -78,7 +78,11 @@ class LabelModel(SourceReader):
         policy = {"dtype": self.dtype_policy}
         scale = keras.initializers.RandomNormal(stddev=embedding_size**-0.5)
         embedding = keras.layers.Embedding(
-            vocabulary_size, embedding_size, embeddings_initializer=scale, name="source_embedding", **policy
+            vocabulary_size,
+            embedding_size,
+            embeddings_initializer=scale,
+            name="source_embedding",
+            dtype=self.variable_dtype,
         )
         self._read_with(embedding, embedding_dropout, context_dropout, source_word_dropout)
         self.readout_dropout_layer = SharedDropout(readout_dropout, name="readout_dropout", **policy)

@@ -164,7 +164,8 @@ class SourceReader(keras.Model):
         """
         mask = ops.not_equal(source_ids, PAD_ID)
         source_ids = self.source_word_dropout_layer(source_ids, training=training)
-        embedded = self.embedding_dropout_layer(self.embedding(source_ids), training=training)
+        embedded = ops.cast(self.embedding(source_ids), self.compute_dtype)
+        embedded = self.embedding_dropout_layer(embedded, training=training)
         memory = self.encoder(embedded, mask=mask, training=training)
         return self.context_dropout_layer(memory, training=training), self.encoder.memory_mask(mask)
 

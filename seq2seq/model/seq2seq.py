@@ -108,7 +108,7 @@ class Seq2Seq(SourceReader, Translator):
                 decoder.embedding_size,
                 embeddings_initializer=decoder.embedding.embeddings_initializer.clone(),
                 name="source_embedding",
-                dtype=self.dtype_policy,
+                dtype=self.variable_dtype,
             )
         self._read_with(embedding, embedding_dropout, context_dropout, source_word_dropout)
         self.target_word_dropout_layer = self._word_dropout("target", target_word_dropout)

@@ -1,10 +1,12 @@
 """The model as a Keras model: padding, tied tables, the wiring of its parts, `compile` and `fit`."""
 
+import functools
 import json
 
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from seq2seq.config import Decoding
 from seq2seq.layers import Decoder, Encoder
@@ -87,9 +89,22 @@ class TestWiring:
         model, whole = make_model("mixed_bfloat16"), make_model()
         logits = model(batch)
         assert keras.backend.standardize_dtype(logits.dtype) == "float32"
-        assert model.embedding.compute_dtype == model.encoder.compute_dtype == "bfloat16"
+        assert model.decoder.compute_dtype == model.encoder.compute_dtype == "bfloat16"
         assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
         np.testing.assert_allclose(logits, whole(batch), atol=0.03)
+
+    @pytest.mark.parametrize("tie", ["none", "all"])
+    def test_mixed_precision_rounds_the_rows_that_are_read_and_no_whole_table(self, make_model, tie, batch):
+        model = make_model("mixed_bfloat16", model__tie=tie)
+        step = tf.function(functools.partial(model.loss_and_tokens, training=True), autograph=False)
+        casts = [
+            operation
+            for operation in step.get_concrete_function(batch).graph.get_operations()
+            if operation.type == "Cast" and operation.inputs[0].dtype == tf.float32
+        ]
+        tables = {tuple(table.embeddings.shape) for table in (model.embedding, model.decoder.embedding)}
+        assert casts
+        assert not [cast for cast in casts if tuple(cast.inputs[0].shape) in tables]
 
     def test_dropout_acts_in_training_only(self, make_model, batch):
         names = ("embedding", "recurrent", "context", "readout", "source_word", "target_word")

@@ -595,9 +595,9 @@ class TestOptimizer:
     @pytest.mark.parametrize("precision", ["float32", "bfloat16", "float16"])
     def test_computes_in_the_precision_of_the_recipe(self, make_trainer, precision):
         step = make_trainer(precision=precision).step
-        assert step.model.decoder.compute_dtype == step.model.embedding.compute_dtype == precision
+        assert step.model.decoder.compute_dtype == step.model.encoder.compute_dtype == precision
         # The file that a run leaves is of whole numbers.
-        assert step.averaged.decoder.compute_dtype == step.averaged.embedding.compute_dtype == "float32"
+        assert step.averaged.decoder.compute_dtype == step.averaged.encoder.compute_dtype == "float32"
 
 
 def gru_numbers(features, units):

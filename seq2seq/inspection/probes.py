@@ -21,12 +21,15 @@ class UnitProbe(UnitThreshold):
         accuracy: Percent right of the held-out sentences.
         baseline: Percent right of them for always giving the answer that was the likelier in the training half.
         training_accuracy: Percent right of the training half, by which the unit's rule was chosen.
+        training_gain: By how many percent of the training half that is better than one answer for all, which ranks
+            units also where they tell different labels.
     """
 
     label: str
     accuracy: float
     baseline: float
     training_accuracy: float
+    training_gain: float
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,12 +41,15 @@ class Carried:
         sentences: How many sentences go on for 0, 1, ... steps, `(steps,)`.
         accuracy: Percent of these in which the rule of the unit is right at that step, `(steps, units)`.
         throughout: Percent of all held-out sentences in which it is right at every step, `(units,)`.
+        training_throughout: The same percent of the training half: of units that are equally right there at the last
+            step, the one that carries the property is the better.
     """
 
     units: np.ndarray
     sentences: np.ndarray
     accuracy: np.ndarray
     throughout: np.ndarray
+    training_throughout: np.ndarray
 
 
 def values_across(
@@ -164,9 +170,9 @@ def probe(values: np.ndarray, labels: Sequence[str], seed: int = 0) -> list[Unit
         likelier = (given[~is_held_out] == name).mean() > 0.5
         baseline = 100 * ((given[is_held_out] == name) == likelier).mean()
         accuracy, training_accuracy = 100 * is_right[is_held_out].mean(), 100 * is_right[~is_held_out].mean()
-        probes.append(
-            UnitProbe(unit, sign, rule.threshold, str(name), float(accuracy), float(baseline), float(training_accuracy))
-        )
+        gain = 100 * gains[best[unit], unit] / len(training)
+        percents = map(float, (accuracy, baseline, training_accuracy, gain))
+        probes.append(UnitProbe(unit, sign, rule.threshold, str(name), *percents))
     return probes
 
 
@@ -190,10 +196,14 @@ def carried(values: Sequence[np.ndarray], labels: Sequence[str], probes: Sequenc
             f"There must be a probe, and values for each of {len(labels)} labels, but there are {len(probes)} probes "
             f"and {len(values)} values instead."
         )
-    kept = [
-        np.stack([rule.is_on(values[place]) == (labels[place] == rule.label) for rule in probes], axis=1)
-        for place in np.flatnonzero(held_out(labels, seed)).tolist()
-    ]
+    is_held_out = held_out(labels, seed)
+    kept, kept_in_training = (
+        [
+            np.stack([rule.is_on(values[place]) == (labels[place] == rule.label) for rule in probes], axis=1)
+            for place in np.flatnonzero(half).tolist()
+        ]
+        for half in (is_held_out, ~is_held_out)
+    )
     steps = range(max(len(is_right) for is_right in kept))
     reaching = [np.array([is_right[step] for is_right in kept if len(is_right) > step]) for step in steps]
     return Carried(
@@ -201,6 +211,7 @@ def carried(values: Sequence[np.ndarray], labels: Sequence[str], probes: Sequenc
         sentences=np.array([len(is_right) for is_right in reaching]),
         accuracy=100 * np.array([is_right.mean(axis=0) for is_right in reaching]),
         throughout=100 * np.mean([is_right.all(axis=0) for is_right in kept], axis=0),
+        training_throughout=100 * np.mean([is_right.all(axis=0) for is_right in kept_in_training], axis=0),
     )
 
 

@@ -73,13 +73,18 @@ def label_parts(found: Inspection) -> Iterator[Part]:
     # The half by which units were chosen ranks them, so that the other half's percent stay a fair test.
     ranked = sorted(
         (
-            (layer.layer, unit, throughout)
+            (layer.layer, unit, *throughout)
             for layer in found.label_units
-            for unit, throughout in zip(layer.probes, layer.carried.throughout.tolist(), strict=True)
+            for unit, *throughout in zip(
+                layer.probes,
+                layer.carried.throughout.tolist(),
+                layer.carried.training_throughout.tolist(),
+                strict=True,
+            )
         ),
-        key=lambda row: -row[1].training_accuracy,
+        key=lambda row: (-row[1].training_gain, -row[3]),
     )[:LABEL_UNITS]
-    best_layer, best, best_throughout = ranked[0]
+    best_layer, best, best_throughout, _ = ranked[0]
     yield Part(
         f"Unit {best.unit} of {best_layer} tells {best.label} best: {best.accuracy:.0f} % right, "
         f"{best_throughout:.0f} % all the way",
@@ -98,7 +103,7 @@ def label_parts(found: Inspection) -> Iterator[Part]:
                     unit.baseline,
                     throughout,
                 ]
-                for layer, unit, throughout in ranked
+                for layer, unit, throughout, _ in ranked
             ],
         ),
     )
@@ -121,7 +126,7 @@ def label_parts(found: Inspection) -> Iterator[Part]:
     )
     yield from _along(
         found,
-        [(layer, unit.unit) for layer, unit, _ in ranked],
+        [(layer, unit.unit) for layer, unit, *_ in ranked],
         "Units that tell the label",
         "Look at which token a row takes its colour, and whether it keeps it. Best on top.",
     )

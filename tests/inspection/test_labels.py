@@ -40,9 +40,10 @@ def test_each_layer_that_can_be_read_has_its_units(make_random_model, toy_pairs,
             marked = sentence.target if reads_target else sentence.source
             state = traced.layers[of_layer.layer].values["state"]
             values.append(state[marked.first + reads_target : marked.last + reads_target + 1])
-        expected = probe(np.stack([steps[-1] for steps in values]), labels)[:BEST_UNITS]
-        assert [unit.unit for unit in of_layer.probes] == [unit.unit for unit in expected]
-        assert [unit.accuracy for unit in of_layer.probes] == [unit.accuracy for unit in expected]
+        probes = probe(np.stack([steps[-1] for steps in values]), labels)
+        throughout = dict(zip(probes, carried(values, labels, probes).training_throughout, strict=True))
+        expected = sorted(probes, key=lambda unit: (-unit.training_gain, -throughout[unit]))[:BEST_UNITS]
+        assert list(of_layer.probes) == expected
         np.testing.assert_array_equal(of_layer.carried.throughout, carried(values, labels, of_layer.probes).throughout)
 
 
@@ -50,3 +51,24 @@ def test_one_label_tells_nothing(make_random_model, toy_pairs):
     sentences = [sentence._replace(label="no") for sentence in labelled(toy_pairs[:3], True)]
     with pytest.raises(ValueError, match=r"labels must be two or more, each of two sentences or more, but are no 3"):
         label_units(make_random_model("rnn"), sentences)
+
+
+def test_of_units_that_are_equally_right_at_the_end_the_one_that_carries_the_label_is_the_best(
+    make_random_model, toy_pairs, monkeypatch
+):
+    sentences = [sentence._replace(label="yn"[place % 2]) for place, sentence in enumerate(labelled(toy_pairs, False))]
+    generator = np.random.default_rng(2)
+    planted = [generator.uniform(-1, 1, (4, BEST_UNITS + 3)) for _ in sentences]
+    for state, sentence in zip(planted, sentences, strict=True):
+        sign = 1 if sentence.label == "y" else -1
+        state[-1, :-1] = sign
+        # The one before the last is right at all steps; the last one at all but the last.
+        state[:, -2] = sign
+        state[:-1, -1] = sign
+    monkeypatch.setattr("seq2seq.inspection.labels.values_across", lambda *_: {"encoder.forward_0": planted})
+    model = make_random_model("rnn")
+    monkeypatch.setattr(type(model), "recurrent_layers", {"encoder.forward_0": None})
+    (found,) = label_units(model, sentences)
+    assert (found.probes[0].unit, found.carried.throughout[0]) == (BEST_UNITS + 1, 100)
+    assert BEST_UNITS + 2 not in found.carried.units
+    assert len(found.probes) == BEST_UNITS

@@ -64,6 +64,7 @@ def test_each_unit_has_its_best_rule(counts, decimals):
         with_label, training = truth[~is_held_out].sum(), (~is_held_out).sum()
         assert is_right[~is_held_out].sum() - max(with_label, training - with_label) == gains[rule.unit]
         assert rule.training_accuracy == pytest.approx(100 * is_right[~is_held_out].mean())
+        assert rule.training_gain == pytest.approx(100 * gains[rule.unit] / training)
         assert rule.accuracy == pytest.approx(100 * is_right[is_held_out].mean())
         always = with_label > training / 2
         assert rule.baseline == pytest.approx(100 * (truth[is_held_out] == always).mean())
@@ -128,18 +129,24 @@ def test_carried_counts_every_step():
     generator = np.random.default_rng(7)
     labels = draw_labels(generator, {"a": 15, "b": 16})
     values = [generator.normal(size=(steps, 3)) for steps in generator.integers(1, 7, 31)]
-    rules = [UnitProbe(2, 1, 0.1, "a", 0, 0, 0), UnitProbe(0, -1, -0.2, "b", 0, 0, 0)]
+    rules = [UnitProbe(2, 1, 0.1, "a", 0, 0, 0, 0), UnitProbe(0, -1, -0.2, "b", 0, 0, 0, 0)]
     result = carried(values, labels, rules, seed=3)
-    kept = [place for place, is_held_out in enumerate(held_out(labels, 3)) if is_held_out]
+    kept, training = ([place for place in range(31) if held_out(labels, 3)[place] == half] for half in (True, False))
     assert result.units.tolist() == [2, 0]
     assert len(result.sentences) == max(len(values[place]) for place in kept)
     for column, rule in enumerate(rules):
-        always = 0
-        for place in kept:
-            always += all(
-                (rule.sign * row[rule.unit] > rule.threshold) == (labels[place] == rule.label) for row in values[place]
+        always, always_in_training = (
+            sum(
+                all(
+                    (rule.sign * row[rule.unit] > rule.threshold) == (labels[place] == rule.label)
+                    for row in values[place]
+                )
+                for place in half
             )
+            for half in (kept, training)
+        )
         assert result.throughout[column] == pytest.approx(100 * always / len(kept))
+        assert result.training_throughout[column] == pytest.approx(100 * always_in_training / len(training))
         for step, count in enumerate(result.sentences):
             reaching = [place for place in kept if len(values[place]) > step]
             right = sum(
@@ -165,7 +172,7 @@ def test_carried_tells_a_unit_that_holds_from_one_that_is_told_at_the_end():
     assert result.accuracy[-1].tolist() == [100, 100]
 
 
-@pytest.mark.parametrize(("count", "rules"), [(2, []), (1, [UnitProbe(0, 1, 0, "a", 0, 0, 0)])])
+@pytest.mark.parametrize(("count", "rules"), [(2, []), (1, [UnitProbe(0, 1, 0, "a", 0, 0, 0, 0)])])
 def test_messages_of_carried(count, rules):
     message = f"for each of 2 labels, but there are {len(rules)} probes and {count} values instead.$"
     with pytest.raises(ValueError, match=message):

@@ -201,14 +201,14 @@ def test_a_label_that_no_unit_tells():
 
 
 def test_units_that_tell_a_label():
-    def of(layer, unit, sign, training_accuracy):
-        probes = [UnitProbe(unit, sign, 0.25, "plural", 90.0, 50.0, training_accuracy)]
+    def of(layer, unit, sign, training_gain, training_throughout):
+        # A rule for a rare label may be right oftener, and say less.
+        probes = [UnitProbe(unit, sign, 0.25, "plural", 90.0, 50.0, 100 - training_gain, training_gain)]
         accuracy = np.array([[80.0], [85.0], [90.0], [10.0]])
-        return LabelUnits(
-            layer, probes, Carried(np.array([unit]), np.array([500, 40, 20, 19]), accuracy, np.array([70.0]))
-        )
+        sentences, throughouts = np.array([500, 40, 20, 19]), (np.array([70.0]), np.array([training_throughout]))
+        return LabelUnits(layer, probes, Carried(np.array([unit]), sentences, accuracy, *throughouts))
 
-    label_units = [of("encoder.forward_0", 5, 1, 60.0), of("decoder.recurrent_0", 6, -1, 95.0)]
+    label_units = [of("encoder.forward_0", 5, 1, 10.0, 80.0), of("decoder.recurrent_0", 6, -1, 45.0, 20.0)]
     found = inspection(label_units=label_units)
     table = titled(found, "Unit 6 of decoder.recurrent_0 tells plural best: 90 % right, 70 % all the way").content
     assert isinstance(table, Table)
@@ -216,6 +216,8 @@ def test_units_that_tell_a_label():
         ["decoder.recurrent_0", 6, "below -0.25", "plural", 90.0, 50.0, 70.0],
         ["encoder.forward_0", 5, "above 0.25", "plural", 90.0, 50.0, 70.0],
     ]
+    label_units[0] = of("encoder.forward_0", 5, 1, 45.0, 80.0)
+    assert titled(inspection(label_units=label_units), "Unit 5 of encoder.forward_0 tells plural best")
     # The last step has too few sentences to say anything.
     figure = titled(found, "Which layers know the label all the way?").content
     assert [(drawn.name, tuple(drawn.x), tuple(drawn.y)) for drawn in figure.data] == [

@@ -60,8 +60,8 @@ def label_units(model: SourceReader, sentences: Sequence[LabelledSentence]) -> l
 
 
 def _best(values: Sequence[np.ndarray], labels: Sequence[str], probes: Sequence[UnitProbe]) -> list[UnitProbe]:
-    fifth = probes[:BEST_UNITS][-1]
-    candidates = [unit for unit in probes if unit.training_gain >= fifth.training_gain]
+    least = probes[:BEST_UNITS][-1].training_gain
+    candidates = [unit for unit in probes if unit.training_gain >= least]
     throughout = carried(values, labels, candidates).training_throughout
     gains = np.array([unit.training_gain for unit in candidates])
     return [candidates[place] for place in np.lexsort((-throughout, -gains))[:BEST_UNITS]]

@@ -14,6 +14,7 @@ from keras import ops
 from seq2seq.layers.context import AttentionContext, Context, PreparedContext
 from seq2seq.layers.copying import COPY, Copies, Copying, mixture
 from seq2seq.layers.dropout import SharedDropout
+from seq2seq.layers.embedding import create_embedding
 from seq2seq.layers.loop import scan
 from seq2seq.layers.masking import ExplicitMaskLayer
 from seq2seq.layers.readout import Readout
@@ -149,14 +150,7 @@ class Decoder(ExplicitMaskLayer):
         self.update_gate = update_gate
         self._check_choices()
         policy = {"dtype": self.dtype_policy}
-        # In the type of its weights: Keras casts the whole matrix before it looks a token up where they differ.
-        self.embedding = keras.layers.Embedding(
-            vocabulary_size,
-            embedding_size,
-            embeddings_initializer=keras.initializers.RandomNormal(stddev=embedding_size**-0.5),
-            name="embedding",
-            dtype=self.variable_dtype,
-        )
+        self.embedding = create_embedding(vocabulary_size, embedding_size, "embedding", self.variable_dtype)
         self.embedding_dropout_layer = SharedDropout(embedding_dropout, name="embedding_dropout", **policy)
         self.dropout_layers = [SharedDropout(dropout, name=f"dropout_{index}", **policy) for index in range(num_layers)]
         self.readout_dropout_layer = keras.layers.Dropout(readout_dropout, name="readout_dropout", **policy)

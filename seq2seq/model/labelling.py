@@ -13,6 +13,7 @@ from seq2seq.errors import DataError, ModelFileError
 from seq2seq.layers import Encoder
 from seq2seq.layers.context import ConstantContext
 from seq2seq.layers.dropout import SharedDropout
+from seq2seq.layers.embedding import create_embedding
 from seq2seq.model.reader import SourceReader
 from seq2seq.model.scoring import PairScore
 from seq2seq.model.workers import beside_each_other
@@ -76,14 +77,7 @@ class LabelModel(SourceReader):
         self.readout_dropout = readout_dropout
         self.label_smoothing = label_smoothing
         policy = {"dtype": self.dtype_policy}
-        scale = keras.initializers.RandomNormal(stddev=embedding_size**-0.5)
-        embedding = keras.layers.Embedding(
-            vocabulary_size,
-            embedding_size,
-            embeddings_initializer=scale,
-            name="source_embedding",
-            dtype=self.variable_dtype,
-        )
+        embedding = create_embedding(vocabulary_size, embedding_size, "source_embedding", self.variable_dtype)
         self._read_with(embedding, embedding_dropout, context_dropout, source_word_dropout)
         self.readout_dropout_layer = SharedDropout(readout_dropout, name="readout_dropout", **policy)
         self.output_layer = keras.layers.Dense(num_labels, name="output", **policy)

@@ -12,6 +12,7 @@ from seq2seq.errors import DataError
 from seq2seq.layers import Decoder, Encoder, Recurrent
 from seq2seq.layers.copying import LabelShares, label_shares
 from seq2seq.layers.decoder import Readouts
+from seq2seq.layers.embedding import create_embedding
 from seq2seq.layers.masking import LARGE_NEGATIVE
 from seq2seq.layers.recurrent import KernelChoice
 from seq2seq.model.generation import Generator
@@ -103,13 +104,8 @@ class Seq2Seq(SourceReader, Translator):
             )
         embedding = decoder.embedding
         if source_vocabulary_size is not None:
-            embedding = keras.layers.Embedding(
-                source_vocabulary_size,
-                decoder.embedding_size,
-                embeddings_initializer=decoder.embedding.embeddings_initializer.clone(),
-                name="source_embedding",
-                dtype=self.variable_dtype,
-            )
+            size = decoder.embedding_size
+            embedding = create_embedding(source_vocabulary_size, size, "source_embedding", self.variable_dtype)
         self._read_with(embedding, embedding_dropout, context_dropout, source_word_dropout)
         self.target_word_dropout_layer = self._word_dropout("target", target_word_dropout)
         self.lexicon: Lexicon | None = None

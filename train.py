@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from seq2seq.cli.main import exit_status
 from seq2seq.cli.train import run_training
-from seq2seq.config import parse_train_arguments
+from seq2seq.config.flags import parse_train_arguments
 
 
 def main(arguments: Sequence[str]) -> None:

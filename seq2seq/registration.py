@@ -13,7 +13,7 @@ from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
-MODEL_ROOM = "seq2seq.model"
+MODEL_ROOM = "seq2seq.models"
 BEFORE_IT = {"keras": {MODEL_ROOM, "seq2seq.layers"}, "seq2seq.layers": {MODEL_ROOM}}
 """After which imports the model room is due, and what must not be on its way already."""
 

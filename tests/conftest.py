@@ -40,7 +40,7 @@ def toy_pairs() -> list[tuple[str, str]]:
 
 @pytest.fixture(scope="session")
 def toy_tokenizer(toy_pairs):
-    from seq2seq.text import train_tokenizer
+    from seq2seq.text.tokenizer_training import train_tokenizer
 
     sources, targets = zip(*toy_pairs, strict=True)
     return train_tokenizer(sources, targets, kind="word", vocabulary_size=100)
@@ -49,7 +49,7 @@ def toy_tokenizer(toy_pairs):
 @pytest.fixture(scope="session")
 def toy_config():
     """Makes the configuration of a run small enough for tests, with changes by the full names of settings."""
-    from seq2seq.config import Config
+    from seq2seq.config.sections import Config
 
     def make(**changes) -> Config:
         settings = {
@@ -73,7 +73,8 @@ def toy_config():
 @pytest.fixture(scope="session")
 def make_model(toy_config, toy_tokenizer):
     """Makes an untrained model of any recipe."""
-    from seq2seq.model import Seq2Seq, build_model
+    from seq2seq.models.build import build_model
+    from seq2seq.models.seq2seq import Seq2Seq
 
     def make(dtype: str = "float32", seed: int = 1, **changes) -> Seq2Seq:
         # Keras draws its seeds from here. keras.utils.set_random_seed would also empty TensorFlow's cache of kernels.
@@ -108,8 +109,9 @@ def trained(make_model, toy_pairs, toy_tokenizer):
     """A model that knows every pair of the toy corpus. It is shared: no test may change it."""
     import keras
 
-    from seq2seq.text import Batches, EncodedCorpus
-    from seq2seq.training import TrainingStep
+    from seq2seq.text.batching import Batches
+    from seq2seq.text.dataset import EncodedCorpus
+    from seq2seq.training.step import TrainingStep
 
     model = make_model(model__tie="all")
     averaged = make_model(model__tie="all")

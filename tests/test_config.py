@@ -14,9 +14,10 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from seq2seq.config import Config, Data, Decoding, Model, Run, Tokenizer, Training, load_config, parse_train_arguments
-from seq2seq.config.checks import Section, bare, hints
-from seq2seq.config.settings import known_settings
+from seq2seq.config.base import Section, bare, hints
+from seq2seq.config.flags import load_config, parse_train_arguments
+from seq2seq.config.recipe import known_settings
+from seq2seq.config.sections import Config, Data, Decoding, Model, Run, Tokenizer, Training
 from seq2seq.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[1]

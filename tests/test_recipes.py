@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from seq2seq.config import load_config
+from seq2seq.config.flags import load_config
 from tests.benchmarks.first_words import first_words_scores
 
 DATA = pathlib.Path(__file__).parent.parent / "data"
@@ -24,7 +24,7 @@ def corpus_folder(*names: str) -> pathlib.Path:
 
 
 def trained_scores(recipe: str, tmp_path: pathlib.Path, *overrides: str) -> dict:
-    from seq2seq.training import train
+    from seq2seq.training.run import train
 
     config = load_config(DATA / recipe / "recipe.yaml", [*overrides, "--run.folder", str(tmp_path)])
     return train(config).scores

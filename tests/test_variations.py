@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from seq2seq.config import load_config, plan_comparison
-from seq2seq.config.variations import Axis, read_axis, short_names
+from seq2seq.config.flags import load_config
+from seq2seq.config.sweep import Axis, plan_comparison, read_axis, short_names
 from seq2seq.errors import ConfigError
 
 RECIPE = """\

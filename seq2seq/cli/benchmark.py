@@ -8,13 +8,13 @@ import cyclopts
 
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import aligned, print_json
-from seq2seq.cli.search_options import AS_SAVED, SearchOptions
-from seq2seq.config.flags import DEFAULT_RECIPE, Switch, Texts, command_app, with_setting_flags
-from seq2seq.config.reading import merge
+from seq2seq.config.flags import AS_SAVED, DEFAULT_RECIPE, SearchOptions, Switch, Texts, command_app, with_setting_flags
+from seq2seq.config.recipe import merge
 from seq2seq.errors import ConfigError
 
 if TYPE_CHECKING:
-    from seq2seq.training import DecodingBenchmark, TrainingBenchmark
+    from seq2seq.diagnostics.decode_benchmark import DecodingBenchmark
+    from seq2seq.diagnostics.train_benchmark import TrainingBenchmark
 
 benchmark = command_app("benchmark")
 benchmark.help = "Measure how fast this machine is, and how fast it could be."
@@ -43,7 +43,7 @@ def _train(
         raise ConfigError(f"--steps must be at least 1, but is {steps} instead.")
     config = merge(recipe, flags)
     import_tensorflow()
-    from seq2seq.training import benchmark_training
+    from seq2seq.diagnostics.train_benchmark import benchmark_training
 
     found = benchmark_training(config, steps, against_keras=against == "keras")
     if json:
@@ -112,8 +112,8 @@ def _decode(
         )
     began = time.perf_counter()
     import_tensorflow()
-    from seq2seq.text import read_lines
-    from seq2seq.training import benchmark_decoding
+    from seq2seq.diagnostics.decode_benchmark import benchmark_decoding
+    from seq2seq.text.lines import read_lines
 
     found = benchmark_decoding(
         model,

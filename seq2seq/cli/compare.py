@@ -6,8 +6,8 @@ import cyclopts
 
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import print_json
-from seq2seq.config import plan_comparison
 from seq2seq.config.flags import DEFAULT_RECIPE, Switch, Texts, with_setting_flags
+from seq2seq.config.sweep import plan_comparison
 from seq2seq.errors import Seq2SeqError
 
 
@@ -36,7 +36,7 @@ def _compare(
     comparison = plan_comparison(recipe, vary or [], flags, name)
     import_tensorflow()
     from seq2seq.inspection.comparison import markdown, write_comparison
-    from seq2seq.training import compare as train_variants
+    from seq2seq.training.sweep import compare as train_variants
 
     for results in train_variants(comparison):
         page = write_comparison(comparison.folder / "comparison.html", results)

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import print_json
 from seq2seq.config.flags import DEFAULT_RECIPE, Switch, Texts, with_setting_flags
-from seq2seq.config.reading import merge
+from seq2seq.config.recipe import merge
 from seq2seq.errors import Seq2SeqError
 
 if TYPE_CHECKING:
-    from seq2seq.text import Finding
+    from seq2seq.diagnostics.corpus_audit import Finding
 
 WIDTH, NAME_WIDTH = 118, 20
 MARKS = {"ok": "ok", "warning": "WARNING", "problem": "PROBLEM"}
@@ -41,7 +41,7 @@ def _doctor(
     """
     config = merge(recipe, flags)
     import_tensorflow()
-    from seq2seq.training.doctor import diagnose
+    from seq2seq.diagnostics.doctor import diagnose
 
     findings: list[Finding] = []
     for finding in diagnose(config, timed=not no_timing, say=lambda line: print(line, file=sys.stderr, flush=True)):

@@ -6,15 +6,13 @@ from typing import Annotated, Any, Literal
 
 import cyclopts
 
-from seq2seq.cli.lines import on_one_line, read_beside
-from seq2seq.cli.output import opened_output, refuse_same_file
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import aligned, print_json, score_lines, shown
-from seq2seq.cli.search_options import AS_SAVED, SearchOptions
-from seq2seq.config import LABEL_TASKS
-from seq2seq.config.flags import Switch
+from seq2seq.config.flags import AS_SAVED, SearchOptions, Switch
+from seq2seq.config.sections import LABEL_TASKS
 from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
+from seq2seq.serving.line_stream import on_one_line, opened_output, read_beside, refuse_same_file
 
 LEVEL = 0.05
 
@@ -74,7 +72,7 @@ def evaluate(
     if "n_best" in options:
         raise ConfigError("--n-best must be left out, since the best output of each line is scored. Leave it out.")
     refuse_same_file(output, *(path for path in (model, source, target, against, lowercase_tokenized) if path))
-    from seq2seq.text import read_lines
+    from seq2seq.text.lines import read_lines
 
     sources = list(read_lines(source))
     references = read_beside(target, source, len(sources))
@@ -82,11 +80,13 @@ def evaluate(
     is_model = against is not None and against.endswith(".keras")
     given = None if against is None or is_model else read_beside(against, source, len(sources))
     import_tensorflow()
-    from seq2seq import metrics
-    from seq2seq.model import give_each_operation_one_thread, load
-    from seq2seq.training import System, evaluate_agreement, side_by_side
+    from seq2seq.metrics.agreement import read_agreement_items
+    from seq2seq.metrics.translation import tokenized_bleu
+    from seq2seq.models.archive import load
+    from seq2seq.threads import give_each_operation_one_thread
+    from seq2seq.training.evaluation import System, evaluate_agreement, side_by_side
 
-    items = None if agreement is None else metrics.read_agreement_items(agreement)
+    items = None if agreement is None else read_agreement_items(agreement)
     # A model that cannot be read is told of before the other one has worked.
     give_each_operation_one_thread()
     models = {path: load(path) for path in (model, against if is_model else None) if path is not None}
@@ -114,9 +114,7 @@ def evaluate(
     )
     for system, scores in zip(systems, found, strict=True):
         if tokenized is not None and language is not None:
-            bleu = metrics.tokenized_bleu(
-                system.hypotheses, tokenized, language=language, references_are_tokenized=True
-            )
+            bleu = tokenized_bleu(system.hypotheses, tokenized, language=language, references_are_tokenized=True)
             scores["lowercase_tokenized_bleu"] = bleu.value
             scores["signature"]["lowercase_tokenized_bleu"] = bleu.signature
     if items is not None:

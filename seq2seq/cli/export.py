@@ -7,8 +7,7 @@ from typing import Annotated, Any, Literal
 import cyclopts
 
 from seq2seq.cli.quiet import import_tensorflow
-from seq2seq.cli.search_options import AS_SAVED, SearchOptions
-from seq2seq.config.flags import Switch
+from seq2seq.config.flags import AS_SAVED, SearchOptions, Switch
 from seq2seq.errors import ConfigError, Seq2SeqError
 
 
@@ -50,7 +49,8 @@ def export(
         raise ConfigError(f"--source-steps must be at least 1, but is {source_steps} instead.")
     import_tensorflow()
     from seq2seq.export.exporting import export_model
-    from seq2seq.model import Seq2Seq, load
+    from seq2seq.models.archive import load
+    from seq2seq.models.seq2seq import Seq2Seq
 
     path = pathlib.Path(model)
     ending = ".int8.keras" if format == "keras" else f".{format}"
@@ -70,12 +70,12 @@ def export(
 
 def _sentences(model: Any, file: str | None, most: int) -> list[str]:
     """The first lines of a file, or sources of the dev set."""
-    from seq2seq.text import read_lines
+    from seq2seq.text.lines import read_lines
 
     if file is not None:
         return list(itertools.islice(read_lines(file), most))
-    from seq2seq.config import Config
-    from seq2seq.training.corpus import Corpus
+    from seq2seq.config.sections import Config
+    from seq2seq.training.data import Corpus
 
     try:
         return Corpus(Config.from_dict(model.recipe)).dev().sources[:most]

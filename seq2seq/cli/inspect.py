@@ -41,16 +41,16 @@ def inspect(
             raise ConfigError(f"{flag} must come with --span, but comes alone. Say which words to look at.")
     if around is not None and around < 0:
         raise ConfigError(f"--around must be at least 0, but is {around} instead.")
-    from seq2seq.text import read_lines
+    from seq2seq.text.lines import read_lines
 
     lines = [] if corpus is None else list(read_lines(corpus))
     import_tensorflow()
-    from seq2seq.inspection.labelled import LabelledSentence, read_labelled_sentences
-    from seq2seq.inspection.page import write_page
-    from seq2seq.inspection.probes import held_out
-    from seq2seq.inspection.sentence import as_numbers, inspect_sentence
+    from seq2seq.inspection.html import write_page
+    from seq2seq.inspection.report import as_numbers, inspect_sentence
     from seq2seq.inspection.sentence_page import sentence_parts
-    from seq2seq.model import load
+    from seq2seq.inspection.unit_probes import held_out
+    from seq2seq.inspection.units import LabelledSentence, read_labelled_sentences
+    from seq2seq.models.archive import load
 
     labelled: list[LabelledSentence] = []
     if labels is not None:

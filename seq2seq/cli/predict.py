@@ -4,12 +4,11 @@ import functools
 import json
 from typing import TYPE_CHECKING, Any
 
-from seq2seq.cli.lines import WINDOW_LINES
 from seq2seq.cli.quiet import import_tensorflow
-from seq2seq.cli.stream import Format, LineStream
+from seq2seq.serving.line_stream import WINDOW_LINES, Format, LineStream
 
 if TYPE_CHECKING:
-    from seq2seq.serving import Answer
+    from seq2seq.serving.line_stream import Answer
 
 
 def predict(
@@ -42,8 +41,10 @@ def predict(
     """
     stream = LineStream(file, output, format, input_format, window, max_line_characters)
     import_tensorflow()
-    from seq2seq.model import LabelModel, give_each_operation_one_thread, load
-    from seq2seq.serving import label_stream
+    from seq2seq.models.archive import load
+    from seq2seq.models.labelers import LabelModel
+    from seq2seq.serving.line_stream import label_stream
+    from seq2seq.threads import give_each_operation_one_thread
 
     give_each_operation_one_thread()
     loaded = load(model, LabelModel)

@@ -4,16 +4,15 @@ import contextlib
 import json as json_module
 from typing import TYPE_CHECKING, Literal
 
-from seq2seq.cli.lines import WINDOW_CHARACTERS, WINDOW_LINES
-from seq2seq.cli.output import opened_output, refuse_same_file
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import print_json
 from seq2seq.config.flags import Switch
 from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
+from seq2seq.serving.line_stream import WINDOW_CHARACTERS, WINDOW_LINES, opened_output, refuse_same_file
 
 if TYPE_CHECKING:
-    from seq2seq.serving import ScoredPair
+    from seq2seq.serving.line_stream import ScoredPair
 
 
 def score(
@@ -44,9 +43,10 @@ def score(
         raise ConfigError("--json must come without --output and --format, but comes with one. Leave either out.")
     refuse_same_file(output, source, target)
     import_tensorflow()
-    from seq2seq.model import give_each_operation_one_thread, load, perplexity
-    from seq2seq.serving import StreamReport, pair_requests, score_stream
-    from seq2seq.text import windows
+    from seq2seq.models.archive import load
+    from seq2seq.models.scoring import perplexity
+    from seq2seq.serving.line_stream import StreamReport, pair_requests, score_stream
+    from seq2seq.threads import give_each_operation_one_thread, windows
 
     give_each_operation_one_thread()
     scorer = load(model)

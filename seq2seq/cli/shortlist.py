@@ -1,7 +1,7 @@
 """`seq2seq shortlist`: lets a model learn which tokens translate which, for faster decoding."""
 
-from seq2seq.cli.lines import read_beside
 from seq2seq.cli.quiet import import_tensorflow
+from seq2seq.serving.line_stream import read_beside
 
 
 def shortlist(model: str, /, *, source: str, target: str) -> None:
@@ -14,12 +14,13 @@ def shortlist(model: str, /, *, source: str, target: str) -> None:
         source: lines of the training data; may end in .gz.
         target: their translations, line by line.
     """
-    from seq2seq.text import read_lines
+    from seq2seq.text.lines import read_lines
 
     sources = list(read_lines(source))
     targets = read_beside(target, source, len(sources))
     import_tensorflow()
-    from seq2seq.model import Seq2Seq, load, save
+    from seq2seq.models.archive import load, save
+    from seq2seq.models.seq2seq import Seq2Seq
 
     loaded = load(model, Seq2Seq)
     loaded.learn_lexicon(sources, targets)

@@ -2,14 +2,14 @@
 
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import print_samples, print_scores
-from seq2seq.config import Config
 from seq2seq.config.flags import training_command
+from seq2seq.config.sections import Config
 
 
 def run_training(config: Config, resume: bool) -> None:
     """Train, and print outputs for the test set, how the model scores and where it is."""
     import_tensorflow()
-    from seq2seq.training import train as train_model
+    from seq2seq.training.run import train as train_model
 
     result = train_model(config, resume=resume)
     print_samples(result.samples)

@@ -7,16 +7,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import cyclopts
 
-from seq2seq.cli.lines import WINDOW_LINES, on_one_line
 from seq2seq.cli.quiet import import_tensorflow
-from seq2seq.cli.search_options import AS_SAVED, SearchOptions
-from seq2seq.cli.stream import Format, LineStream
-from seq2seq.config.flags import Switch
+from seq2seq.config.flags import AS_SAVED, SearchOptions, Switch
 from seq2seq.errors import ConfigError
+from seq2seq.serving.line_stream import WINDOW_LINES, Format, LineStream, on_one_line
 
 if TYPE_CHECKING:
-    from seq2seq.model import Hypothesis, Seq2Seq
-    from seq2seq.serving import Answer
+    from seq2seq.models.generation import Hypothesis
+    from seq2seq.models.seq2seq import Seq2Seq
+    from seq2seq.serving.line_stream import Answer
 
 
 def translate(
@@ -67,7 +66,7 @@ def translate(
         raise ConfigError(f"{name} must be left out where --format is text, but is given. Add --format jsonl.")
     stream = LineStream(file, output, format, input_format, window, max_line_characters)
     import_tensorflow()
-    from seq2seq.serving import answer_stream
+    from seq2seq.serving.line_stream import answer_stream
 
     translator, first_model = _translator(model, ensemble)
     options = search.given()
@@ -82,13 +81,15 @@ def translate(
 
 def _translator(model: str, ensemble: Sequence[str]) -> tuple[Any, "Seq2Seq"]:
     """What translates, and the first model of it, whose source tokens an alignment speaks of."""
-    from seq2seq.model import Seq2Seq, give_each_operation_one_thread, load
+    from seq2seq.models.archive import load
+    from seq2seq.models.seq2seq import Seq2Seq
+    from seq2seq.threads import give_each_operation_one_thread
 
     give_each_operation_one_thread()
     models = [load(path, Seq2Seq) for path in (model, *ensemble)]
     if not ensemble:
         return models[0], models[0]
-    from seq2seq.model import Ensemble
+    from seq2seq.models.generation import Ensemble
 
     try:
         return Ensemble(models), models[0]

@@ -1,17 +1,17 @@
 """`--section.key value`: every setting of a run as a flag of the command line, with its help."""
 
+import dataclasses
 import functools
 import inspect
 import typing
 from collections.abc import Callable, Sequence
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import cyclopts
 
-from seq2seq.config.checks import bare, takes_numbers
-from seq2seq.config.reading import merge
-from seq2seq.config.run import Config
-from seq2seq.config.settings import Setting, known_settings
+from seq2seq.config.base import bare, takes_numbers
+from seq2seq.config.recipe import Setting, known_settings, merge
+from seq2seq.config.sections import Config, Decoding
 from seq2seq.errors import ConfigError
 
 DEFAULT_RECIPE = "data/en-fr/recipe.yaml"
@@ -193,3 +193,35 @@ def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value) if value != "" else "none"
+
+
+def _given(self: Any) -> dict[str, Any]:
+    """The options that somebody gave: what the model's own are replaced with."""
+    return {name: value for name, value in vars(self).items() if value is not None}
+
+
+def _field(name: str) -> tuple[str, Any, Any]:
+    setting = known_settings()[Decoding.key(name)]
+    kind, _ = bare(setting.kind)
+    # A list of words and a switch: `--banned-phrases cat "red dog"`, `--sample`.
+    parameter = cyclopts.Parameter(help=setting.help, negative=(), consume_multiple=True, show_default=False)
+    return name, Annotated[kind | None, parameter], None
+
+
+if TYPE_CHECKING:
+
+    class SearchOptions:
+        """The search of the model, changed."""
+
+        def given(self) -> dict[str, Any]: ...
+
+else:
+    SearchOptions = dataclasses.make_dataclass(
+        "SearchOptions",
+        [_field(field.name) for field in dataclasses.fields(Decoding)],
+        # Cyclopts takes what seems to be of the standard library, as generated classes do, for one plain value.
+        namespace={"given": _given, "__doc__": "The search of the model, changed.", "__module__": __name__},
+        frozen=True,
+    )
+
+AS_SAVED = SearchOptions()

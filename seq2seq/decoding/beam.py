@@ -16,13 +16,12 @@ from typing import Any
 import tensorflow as tf
 
 from seq2seq.decoding import loop
-from seq2seq.decoding.arguments import check_rows, checked_banned_ids, checked_limits
 from seq2seq.decoding.candidates import Candidates, best_tokens, with_prefix
-from seq2seq.decoding.hypotheses import Hypotheses, Prefix, StepFunction
+from seq2seq.decoding.interface import Hypotheses, Prefix, StepFunction, check_rows, checked_banned_ids, checked_limits
 from seq2seq.decoding.loop import MINUS_INFINITY
 from seq2seq.decoding.penalties import Ranking
-from seq2seq.decoding.required import RequiredPhrases, best_of_each_bank
-from seq2seq.decoding.rules import Rule
+from seq2seq.decoding.processors import Rule
+from seq2seq.decoding.required_phrases import RequiredPhrases, best_of_each_bank
 
 
 def beam_search(
@@ -82,7 +81,7 @@ def beam_search(
         coverage_penalty_kind: `wu`, `summary` or `none`. Penalties rank complete hypotheses; while they are
             written, the sums of log-probabilities decide.
         source_mask: (batch, source_steps), True for the source tokens that a coverage penalty counts.
-        rules: what changes log-probabilities before tokens are chosen; see `seq2seq.decoding.rules`. A
+        rules: what changes log-probabilities before tokens are chosen; see `seq2seq.decoding.processors`. A
             hypothesis whose every next token is forbidden ends.
         prefix: tokens that the hypotheses start with, whatever the rules say.
         required: phrases that every hypothesis holds, whatever the rules say. The limit must leave room for the

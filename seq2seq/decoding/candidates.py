@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from seq2seq.decoding.hypotheses import Prefix
+from seq2seq.decoding.interface import Prefix
 from seq2seq.decoding.loop import MINUS_INFINITY, Scores
 
 # A row is cut into groups of this many tokens. The k largest values of a row lie in the k groups with the

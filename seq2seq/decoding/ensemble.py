@@ -8,7 +8,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from seq2seq.decoding.hypotheses import StepFunction, lets_sentences_leave, of_sentences
+from seq2seq.decoding.interface import StepFunction, lets_sentences_leave, of_sentences
 
 AVERAGES = ("log_probs", "probs")
 

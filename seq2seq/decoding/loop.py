@@ -16,8 +16,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from seq2seq.decoding.hypotheses import Hypotheses, StepFunction, lets_sentences_leave, of_sentences
-from seq2seq.decoding.rules import Rule
+from seq2seq.decoding.interface import Hypotheses, StepFunction, lets_sentences_leave, of_sentences
+from seq2seq.decoding.processors import Rule
 
 MINUS_INFINITY = -float("inf")
 

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 from typing import Any
 
 from seq2seq.errors import ConfigError
-from seq2seq.export.beside import translate_with_runner
 from seq2seq.export.formats import FORMATS, VERSION, check_export
 from seq2seq.export.keras_files import write_keras
 from seq2seq.export.litert_files import write_litert
 from seq2seq.export.onnx_files import translate_with_onnx, write_onnx
 from seq2seq.export.parity import Parity, compare
 from seq2seq.export.saved_model import translate_with_saved_model, write_saved_model
-from seq2seq.model import Seq2Seq, load
+from seq2seq.export.steps import translate_with_runner
+from seq2seq.models.archive import load
+from seq2seq.models.seq2seq import Seq2Seq
 
 DESCRIPTION = "export.json"
 """File of every export that says what it is."""

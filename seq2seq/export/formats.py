@@ -3,11 +3,11 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from seq2seq.config import Decoding
+from seq2seq.config.sections import Decoding
 from seq2seq.errors import ConfigError
 
 if TYPE_CHECKING:
-    from seq2seq.model import Seq2Seq
+    from seq2seq.models.seq2seq import Seq2Seq
 
 FORMATS = ("saved_model", "onnx", "litert", "keras")
 

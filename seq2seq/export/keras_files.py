@@ -8,8 +8,8 @@ from typing import Any
 import h5py
 import numpy as np
 
-from seq2seq.model import Seq2Seq, save
-from seq2seq.model.archive_checks import WEIGHTS
+from seq2seq.models.archive import WEIGHTS, save
+from seq2seq.models.seq2seq import Seq2Seq
 
 LARGEST_LEVEL = 127
 

@@ -6,14 +6,13 @@ from typing import Any
 
 import tensorflow as tf
 
-from seq2seq.config import Decoding
+from seq2seq.config.sections import Decoding
 from seq2seq.errors import MissingDependencyError
-from seq2seq.export.beside import describe, write_beside
 from seq2seq.export.runner import largest_count
-from seq2seq.export.steps import Steps
-from seq2seq.model import Seq2Seq
-from seq2seq.model.twins import twin_of
-from seq2seq.text import END_ID
+from seq2seq.export.steps import Steps, describe, write_beside
+from seq2seq.models.base import twin_of
+from seq2seq.models.seq2seq import Seq2Seq
+from seq2seq.text.ids import END_ID
 
 ENCODER, DECODER = "encoder", "decoder"
 

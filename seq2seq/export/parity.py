@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seq2seq.errors import Seq2SeqError
-from seq2seq.model import Hypothesis
+from seq2seq.models.generation import Hypothesis
 
 LEAST_IDENTICAL = {"float32": 0.99, "bfloat16": 0.8, "int8": 0.6}
 """The share of sentences that must be translated alike. Other kernels round otherwise, and where two hypotheses are

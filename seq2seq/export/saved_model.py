@@ -10,13 +10,16 @@ from typing import Any
 
 import tensorflow as tf
 
-from seq2seq.config import Decoding
+from seq2seq.config.sections import Decoding
 from seq2seq.errors import MissingDependencyError
 from seq2seq.export.search_graph import SearchGraph, translate_in_batches
 from seq2seq.export.steps import Steps
-from seq2seq.model import Seq2Seq
-from seq2seq.model.twins import twin_of
-from seq2seq.text import END_ID, PAD_ID, Tokenizer, Truncation, pad
+from seq2seq.models.base import twin_of
+from seq2seq.models.seq2seq import Seq2Seq
+from seq2seq.text.dataset import pad
+from seq2seq.text.ids import END_ID, PAD_ID
+from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.truncation import Truncation
 
 BLANK = r"[\s\p{Z}\x{1c}-\x{1f}\x{85}]*"
 """What Python takes for white space."""

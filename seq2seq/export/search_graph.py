@@ -5,12 +5,11 @@ from typing import Any
 
 import tensorflow as tf
 
-from seq2seq.config import Decoding
-from seq2seq.model import Seq2Seq
-from seq2seq.model.packing import Packing
-from seq2seq.model.search import Plan, compile_search, numbers_of
-from seq2seq.model.wishes import Vocabulary
-from seq2seq.text import PAD_ID
+from seq2seq.config.sections import Decoding
+from seq2seq.models.constraints import Vocabulary
+from seq2seq.models.search_graph import Packing, Plan, compile_search, numbers_of
+from seq2seq.models.seq2seq import Seq2Seq
+from seq2seq.text.ids import PAD_ID
 
 BATCH = 64
 

@@ -4,14 +4,16 @@ What a source leaves for the steps, and what a step leaves for the next, are nes
 tensors by name: the fields of the prepared context, and `state_0`, `state_1`, ...
 """
 
-from collections.abc import Iterator
+import pathlib
+import shutil
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from seq2seq.layers.context import PreparedContext
-from seq2seq.model import Seq2Seq
-from seq2seq.text import END_ID, PAD_ID
+from seq2seq.models.seq2seq import Seq2Seq
+from seq2seq.text.ids import END_ID, PAD_ID
 
 LOGITS, ATTENTION = "logits", "attention_weights"
 BEST_IDS, BEST_LOG_PROBS = "best_ids", "best_log_probs"
@@ -126,3 +128,28 @@ def _spec(name: str, example: Any, other: Any) -> tf.TensorSpec:
     """A tensor like two examples; where they differ, its size is known only when the graph runs."""
     sizes = zip(example.shape.as_list(), other.shape.as_list(), strict=True)
     return tf.TensorSpec([one if one == another else None for one, another in sizes], example.dtype, name)
+
+
+def write_beside(model: Seq2Seq, folder: pathlib.Path) -> None:
+    """Write the models of the tokenizer, and the runner as `translate.py`."""
+    for name, content in model.require_tokenizer().models.items():
+        (folder / name).write_bytes(content)
+    shutil.copy(pathlib.Path(__file__).with_name("runner.py"), folder / "translate.py")
+
+
+def describe(model: Seq2Seq, steps: Steps) -> dict[str, Any]:
+    """What the runner must know of the graphs."""
+    return {
+        "context": steps.context_names,
+        "states": steps.state_names,
+        "attention": steps.has_attention,
+        "reduction": model.encoder.reduction,
+        "truncation": list(model.truncation),
+    }
+
+
+def translate_with_runner(folder: pathlib.Path, sources: Sequence[str]) -> list[tuple[str, float]]:
+    """The best translation of each source and its score, by an export as it lies on the disk."""
+    from seq2seq.export.runner import Translator
+
+    return [(found[0].text, found[0].score) for found in Translator(folder).generate(sources)]

@@ -4,8 +4,8 @@ import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seq2seq.inspection.page import Part, Table, write_page
-from seq2seq.inspection.pictures import bars, lines
+from seq2seq.inspection.figures import bars, lines
+from seq2seq.inspection.html import Part, Table, write_page
 
 SCORES = {
     "bleu": "BLEU",

@@ -7,13 +7,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from seq2seq.inspection.bptt import BackPropagation, back_propagate
-from seq2seq.inspection.matrices import split_weights
+from seq2seq.inspection.bptt import BackPropagation, back_propagate, split_weights
 from seq2seq.inspection.recording import Recording, Sentences, encode_sentences, record
 from seq2seq.inspection.trace import layer_reductions, layer_tokens, sentence_tokens
 from seq2seq.layers import Recurrent
-from seq2seq.model import SourceReader
-from seq2seq.text import PAD_ID, pad
+from seq2seq.models.base import SourceReader
+from seq2seq.text.dataset import pad
+from seq2seq.text.ids import PAD_ID
 
 READ_EMBEDDINGS = ("encoder.forward_0", "encoder.backward_0")
 VANISHING, EXPLODING = 0.9, 1.1

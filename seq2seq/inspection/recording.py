@@ -11,8 +11,9 @@ from seq2seq.errors import DataError
 from seq2seq.layers.cells import StepRecord
 from seq2seq.layers.copying import Copies
 from seq2seq.layers.masking import LARGE_NEGATIVE
-from seq2seq.model import Seq2Seq, SourceReader
-from seq2seq.text import FIRST_LABEL_ID, PAD_ID, START_ID
+from seq2seq.models.base import SourceReader
+from seq2seq.models.seq2seq import Seq2Seq
+from seq2seq.text.ids import FIRST_LABEL_ID, PAD_ID, START_ID
 
 
 class Sentences(NamedTuple):

@@ -11,9 +11,9 @@ from seq2seq.inspection.recording import Held, Recording, Sentences, encode_sent
 from seq2seq.layers import Recurrent
 from seq2seq.layers.cells import StepRecord
 from seq2seq.layers.copying import Copies
-from seq2seq.model import SourceReader
-from seq2seq.text import PAD_ID, pad
-from seq2seq.text.ids import START_PIECE
+from seq2seq.models.base import SourceReader
+from seq2seq.text.dataset import pad
+from seq2seq.text.ids import PAD_ID, START_PIECE
 from seq2seq.text.tokenizer import joined_pieces
 
 BATCH_SENTENCES = 32

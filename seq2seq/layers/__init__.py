@@ -9,12 +9,9 @@ from seq2seq.layers.context import (
     ProjectedContext,
     create_context,
 )
-from seq2seq.layers.decoder import Decoder
-from seq2seq.layers.encoder import Encoder
-from seq2seq.layers.final_state import FinalStateDecoder, FinalStateEncoder
-from seq2seq.layers.front_end import FrontEnd
-from seq2seq.layers.interchange import from_keras, from_torch, to_keras, to_torch
-from seq2seq.layers.readout import Readout
+from seq2seq.layers.decoder import Decoder, Readout
+from seq2seq.layers.encoder import Encoder, FrontEnd
+from seq2seq.layers.interchange import FinalStateDecoder, FinalStateEncoder, from_keras, from_torch, to_keras, to_torch
 from seq2seq.layers.recurrent import Recurrent
 
 __all__ = [

@@ -19,7 +19,6 @@ from seq2seq.layers.attention import (
     LocalWindow,
     LocationScore,
 )
-from seq2seq.layers.loop import scan
 from seq2seq.layers.masking import (
     ExplicitMaskLayer,
     masked_last,
@@ -28,6 +27,7 @@ from seq2seq.layers.masking import (
     masked_softmax,
     masked_sum,
 )
+from seq2seq.layers.scan import scan
 
 SCORES = ("dot", "scaled_dot", "general", "additive", "location", "local", "multi_head")
 

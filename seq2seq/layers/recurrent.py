@@ -10,10 +10,10 @@ import keras
 import tensorflow as tf
 from keras import ops
 
-from seq2seq.layers import cudnn, kernels
+from seq2seq.layers import cpu_kernel, cudnn_kernel
 from seq2seq.layers.cells import create_cell
-from seq2seq.layers.loop import scan
 from seq2seq.layers.masking import ExplicitMaskLayer
+from seq2seq.layers.scan import scan
 
 IMPLEMENTATIONS = ("auto", "cudnn", "scan", "raw")
 
@@ -132,9 +132,9 @@ class Recurrent(ExplicitMaskLayer):
         else:
             weights = tuple(ops.cast(weight, self.compute_dtype) for weight in self.cell.kernel_weights())
             if choice.implementation == "cudnn":
-                outputs, states = cudnn.run(self.cell.cudnn_mode, inputs, mask, states, weights, self.reverse)
+                outputs, states = cudnn_kernel.run(self.cell.cudnn_mode, inputs, mask, states, weights, self.reverse)
             else:
-                outputs, states = kernels.run(
+                outputs, states = cpu_kernel.run(
                     self.cell.kernel_name, inputs, mask, states, weights, self.reverse, compiled=bool(training)
                 )
         if mask is not None:

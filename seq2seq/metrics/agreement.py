@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from seq2seq.errors import DataError
-from seq2seq.metrics.checks import check_pairs
+from seq2seq.metrics.translation import check_pairs
 
 COLUMNS = "distractors, source, target, right form, wrong form"
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 
 from seq2seq.errors import DataError
-from seq2seq.metrics.checks import check_pairs
-from seq2seq.metrics.translation import RESAMPLES, Estimate, Score
+from seq2seq.metrics.translation import RESAMPLES, Estimate, Score, check_pairs
 
 DRAWN_AT_ONCE = 50
 SEED = 12345

@@ -12,8 +12,7 @@ from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
-from seq2seq.metrics.checks import check_pairs
-from seq2seq.metrics.translation import Estimate, PairedTestKind, Score, compare_means
+from seq2seq.metrics.translation import Estimate, PairedTestKind, Score, check_pairs, compare_means
 
 ROUGE = {"rouge_1": "rouge1", "rouge_2": "rouge2", "rouge_l": "rougeL"}
 SUMMARY_SCORES = (

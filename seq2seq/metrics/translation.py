@@ -7,7 +7,10 @@ Bootstrap: Koehn 2004. Approximate randomisation: Riezler and Maxwell 2005.
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+from types import ModuleType
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -16,8 +19,31 @@ from sacrebleu.metrics.base import Score as SacreScore
 from sacrebleu.metrics.base import Signature
 from sacrebleu.significance import PairedTest
 
-from seq2seq.errors import DataError
-from seq2seq.metrics.checks import check_pairs
+from seq2seq.errors import DataError, MissingDependencyError
+
+
+def check_pairs(hypotheses: Sequence[Any], others: Sequence[Any], others_name: str = "references") -> None:
+    """Refuse lists that cannot be compared line by line.
+
+    Args:
+        hypotheses: the generated texts.
+        others: what they are compared with, one for each.
+        others_name: what the messages call them.
+
+    Raises:
+        DataError: for one string in place of a list, for empty lists and for unequal counts.
+    """
+    for name, texts in (("hypotheses", hypotheses), (others_name, others)):
+        if isinstance(texts, str):
+            raise DataError(f"{name} must be a list of strings, but is one string instead. Put it in a list.")
+    if len(hypotheses) != len(others):
+        raise DataError(
+            f"hypotheses must be as many as {others_name}, {len(others):,}, but are {len(hypotheses):,} "
+            "instead. Check that no line was lost or added."
+        )
+    if not hypotheses:
+        raise DataError("hypotheses must hold at least one text, but are empty instead. There is nothing to score.")
+
 
 PairedTestKind = Literal["bootstrap", "randomization"]
 RESAMPLES = 1000
@@ -322,3 +348,106 @@ def pairwise_chrf(texts: Sequence[str]) -> list[list[float]]:
     """
     metric = CHRF()
     return [[metric.sentence_score(text, [reference]).score for reference in texts] for text in texts]
+
+
+DEFAULT_EDGES = (5, 10, 15, 20, 25, 30, 40, 50)
+
+
+class LengthBin(NamedTuple):
+    """The score of the texts whose source has from `shortest` to `longest` words; None: no upper end."""
+
+    shortest: int
+    longest: int | None
+    sentences: int
+    score: Score
+
+
+def score_by_length(
+    metric: Callable[[Sequence[Any], Sequence[Any]], Score],
+    hypotheses: Sequence[Any],
+    references: Sequence[Any],
+    sources: Sequence[str],
+    edges: Sequence[int] = DEFAULT_EDGES,
+) -> list[LengthBin]:
+    """Score the texts in groups of similar source length, counted in words between white space.
+
+    >>> from seq2seq.metrics.translation import exact_match
+    >>> bins = score_by_length(exact_match, ["x", "y"], ["x", "z"], ["a b", "a b c d e f"], edges=(5,))
+    >>> [(part.shortest, part.longest, part.score.value) for part in bins]
+    [(0, 5, 100.0), (6, None, 0.0)]
+
+    Args:
+        metric: a score of two lists, such as `bleu`.
+        hypotheses: the generated texts.
+        references: the right ones.
+        sources: what they were made from.
+        edges: the largest length of each group but the last, in rising order.
+
+    Returns:
+        The groups that have sentences, shortest first.
+
+    Raises:
+        DataError: for empty lists or unequal counts.
+        ValueError: for edges that do not rise.
+    """
+    check_pairs(hypotheses, references)
+    check_pairs(hypotheses, sources, "sources")
+    if not edges or any(low >= high for low, high in pairwise(edges)):
+        raise ValueError(f"edges must be rising lengths, but are {list(edges)} instead. Sort them and drop repeats.")
+    groups: dict[int, list[int]] = {}
+    for index, source in enumerate(sources):
+        groups.setdefault(bisect_left(edges, len(source.split())), []).append(index)
+    bins = []
+    for group, indices in sorted(groups.items()):
+        score = metric([hypotheses[index] for index in indices], [references[index] for index in indices])
+        shortest = edges[group - 1] + 1 if group else 0
+        longest = edges[group] if group < len(edges) else None
+        bins.append(LengthBin(shortest, longest, len(indices), score))
+    return bins
+
+
+def tokenized_bleu(
+    hypotheses: Sequence[str],
+    references: Sequence[str],
+    *,
+    language: str,
+    references_are_tokenized: bool = False,
+) -> Score:
+    """BLEU after Moses' punctuation normalization, lower-casing and Moses' tokenizer.
+
+    Args:
+        hypotheses: the generated texts, plain.
+        references: the right ones.
+        language: the code of their language, such as `de`; it decides on abbreviations and apostrophes.
+        references_are_tokenized: whether the references went through all that already, as in the tokenized
+            files that come with some corpora. They are then used as they are.
+
+    Returns:
+        BLEU, with sacreBLEU's signature and the tokenizer's name, version and language.
+
+    Raises:
+        DataError: for empty lists or unequal counts.
+        MissingDependencyError: where sacremoses is not installed.
+    """
+    check_pairs(hypotheses, references)
+    sacremoses = _import_sacremoses()
+    normalizer = sacremoses.MosesPunctNormalizer(lang=language)
+    tokenizer = sacremoses.MosesTokenizer(lang=language)
+
+    def tokenize(text: str) -> str:
+        return tokenizer.tokenize(normalizer.normalize(text.lower()), return_str=True)
+
+    tokenized_references = references if references_are_tokenized else [tokenize(text) for text in references]
+    score = bleu([tokenize(text) for text in hypotheses], tokenized_references, lowercase=True, tokenize="none")
+    return Score(score.value, f"{score.signature}|moses:{sacremoses.__version__}|lang:{language}")
+
+
+def _import_sacremoses() -> ModuleType:
+    try:
+        import sacremoses
+    except ImportError as error:
+        raise MissingDependencyError(
+            "BLEU on Moses tokens needs sacremoses, which is not installed. "
+            "Install it with: pip install 'seq2seq[metrics]'"
+        ) from error
+    return sacremoses

@@ -6,13 +6,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from seq2seq.text.encoded import EncodedCorpus
-from seq2seq.text.mixing import Share, deal
-from seq2seq.text.prefetch import prefetch
-from seq2seq.text.ragged import pad, rounded_up
-from seq2seq.text.sampling import Sampling, sentence_seeds
+from seq2seq.text.dataset import EncodedCorpus, Share, deal, pad, rounded_up
+from seq2seq.text.subword_sampling import Sampling, sentence_seeds
 from seq2seq.text.tokenizer import Tokenizer
 from seq2seq.text.truncation import WHOLE, Truncation
+from seq2seq.threads import prefetch
 
 ROW_MULTIPLE = 8
 """Large batches have a multiple of this many rows: products are prepared anew for every shape, and so shapes recur."""

@@ -5,23 +5,29 @@ what they hold in their names, so the moment when a state gets its name is the m
 whatever a kill leaves half done belongs to no state.
 """
 
+import contextlib
 import json
+import math
 import pathlib
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 
 from seq2seq.errors import ModelFileError
-from seq2seq.model import SourceReader, save
-from seq2seq.training.files import (
+from seq2seq.files import (
     UNFINISHED,
     checksum,
     is_as_written,
     named_checksum,
+    refusals_explained,
     write_whole,
     write_with_checksum,
 )
+from seq2seq.models.archive import save
+from seq2seq.models.base import SourceReader
 from seq2seq.training.step import TrainingStep
 
 KEPT = 2
@@ -182,3 +188,147 @@ def _next_number(files: list[pathlib.Path]) -> str:
 def _remove(files: list[pathlib.Path]) -> None:
     for path in files:
         path.unlink(missing_ok=True)
+
+
+class Snapshots:
+    """The weights at the best evaluations of a run, on disk, for their mean.
+
+    Near the end of a run the weights wander about a point that the loss likes better than the places they pass; their
+    mean is closer to it (Junczys-Dowmunt et al. 2016, arXiv 1605.04809). At most `count` files of the size of the
+    model's weights are kept, and one at a time is read.
+
+    Args:
+        folder: Where the files are.
+        count: How many evaluations are kept.
+        lower_is_better: Whether the score that ranks them is a loss.
+    """
+
+    def __init__(self, folder: pathlib.Path, count: int, lower_is_better: bool) -> None:
+        self.folder = folder
+        self.count = count
+        self._sign = 1 if lower_is_better else -1
+
+    def keep(self, model: SourceReader, updates: int, score: float) -> None:
+        """Writes the weights down if no `count` earlier evaluations are at least as good, and their score is a number.
+
+        Args:
+            model: The evaluated model.
+            updates: Steps of the run so far.
+            score: What the dev set says of the model.
+        """
+        # What a lost life of this run left of a later time than this one's is not of this run.
+        for path in self._files():
+            if _updates(path) >= updates:
+                path.unlink()
+        if math.isnan(score):
+            return
+        ranked = sorted(self._files(), key=self._rank)
+        if len(ranked) >= self.count:
+            worst = ranked[-1]
+            if self._sign * score >= self._rank(worst)[0]:
+                return
+            worst.unlink()
+        self.folder.mkdir(parents=True, exist_ok=True)
+        weights = [variable.numpy() for variable in model.trainable_variables]
+        arrays: dict[str, Any] = dict(zip(_names(len(weights)), weights, strict=True))
+        write_with_checksum(
+            self.folder / str(updates), ".npz", lambda path: np.savez(path, score=np.array(score), **arrays)
+        )
+
+    def assign_mean(self, model: SourceReader) -> int:
+        """Puts the mean of the kept weights into a model of the same shapes; where none are kept, it stays as it is.
+
+        Returns:
+            Of how many evaluations it is the mean.
+
+        Raises:
+            ModelFileError: A file is damaged.
+        """
+        files = sorted(self._files(), key=_updates)
+        if not files:
+            return 0
+        variables = model.trainable_variables
+        sums = [np.zeros(variable.shape) for variable in variables]
+        for path in files:
+            for total, weights in zip(sums, _stored(path, _names(len(variables))), strict=True):
+                total += weights
+        for variable, total in zip(variables, sums, strict=True):
+            variable.assign(total / len(files))
+        return len(files)
+
+    def remove(self) -> None:
+        """Gives the disk back."""
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _files(self) -> list[pathlib.Path]:
+        return list(self.folder.glob("[0-9]*-*.npz"))
+
+    def _rank(self, path: pathlib.Path) -> tuple[float, int]:
+        """Best first; of equals the earlier one, as for the best model of a run."""
+        (score,) = _stored(path, ["score"])
+        return self._sign * float(score), _updates(path)
+
+
+def _updates(path: pathlib.Path) -> int:
+    return int(path.stem.partition("-")[0])
+
+
+def _names(count: int) -> list[str]:
+    return [f"variable_{index}" for index in range(count)]
+
+
+def _stored(path: pathlib.Path, names: Iterable[str]) -> Iterator[np.ndarray]:
+    """Arrays of a file one by one, so that no more than one is in memory."""
+    if not is_as_written(path):
+        raise ModelFileError(
+            f"{path}: damaged: its checksum is not that of what it holds. Remove it, and go on with --resume: the mean "
+            "is then that of the others."
+        )
+    with np.load(path, allow_pickle=False) as stored:
+        for name in names:
+            yield stored[name]
+
+
+def add_to_history(path: pathlib.Path, entry: dict[str, Any]) -> None:
+    """Adds a line.
+
+    Raises:
+        Seq2SeqError: The disk is full.
+    """
+    with refusals_explained(path), path.open("a", encoding="utf-8") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+def cut_history(path: pathlib.Path, updates: int) -> None:
+    """Removes the lines after a state: what was evaluated there will be evaluated again.
+
+    Args:
+        path: The history.
+        updates: The last evaluation that the state knows of.
+    """
+    if not path.is_file():
+        return
+    # A kill may have left the last line half written, and without its end.
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+    kept = [line for line in lines if line.endswith("\n") and json.loads(line)["updates"] <= updates]
+    if kept != lines:
+        write_whole(path, "".join(kept).encode())
+
+
+@contextlib.contextmanager
+def tensorboard(folder: pathlib.Path, wanted: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """Gives what writes the scores of an evaluation for TensorBoard, or does nothing where that is not wanted."""
+    if not wanted:
+        yield lambda *_: None
+        return
+    writer = tf.summary.create_file_writer(str(folder / "tensorboard"))
+
+    def write(updates: int, scores: dict[str, float]) -> None:
+        with writer.as_default(updates):
+            for name, value in scores.items():
+                tf.summary.scalar(f"dev/{name}", value)
+
+    try:
+        yield write
+    finally:
+        writer.close()

@@ -3,24 +3,24 @@
 import functools
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
-from seq2seq.config import LABEL_TASKS
-from seq2seq.metrics import (
-    AgreementItem,
-    agreement_accuracy,
+from seq2seq.config.sections import LABEL_TASKS
+from seq2seq.metrics.agreement import AgreementItem, agreement_accuracy
+from seq2seq.metrics.labels import compare_labels, label_accuracy, label_confusion, label_macro_f1
+from seq2seq.metrics.summaries import compare_summaries, rouge_l, summary_scores
+from seq2seq.metrics.translation import (
+    PairedTestKind,
     bleu,
     chrf,
+    compare_perplexities,
+    compare_systems,
     exact_match,
-    label_accuracy,
-    label_confusion,
-    label_macro_f1,
-    rouge_l,
     score_by_length,
-    summary_scores,
 )
-from seq2seq.model import SourceReader, perplexity
-from seq2seq.text import split_labels
+from seq2seq.models.base import SourceReader
+from seq2seq.models.scoring import perplexity
+from seq2seq.text.tokenizer import split_labels
 
 SUMMARY_EDGES = (25, 50, 100, 200, 400, 800, 1600)
 """What is summarised has more words than what is translated."""
@@ -115,3 +115,105 @@ def evaluate_agreement(model: SourceReader, items: Sequence[AgreementItem], **de
     """
     found = agreement_accuracy(model.answers([item.source for item in items], **decoding), items)
     return {str(distractors): score.accuracy for distractors, score in found.items()}
+
+
+class System(NamedTuple):
+    """What a system makes of a test set.
+
+    Attributes:
+        name: What the scores call it.
+        hypotheses: Its translations of the sources.
+        references: The log-probability that its model gives each reference, and the number of its tokens; None where
+            there is no model.
+    """
+
+    name: str
+    hypotheses: list[str]
+    references: list[tuple[float, int]] | None = None
+
+    @classmethod
+    def of(
+        cls, model: SourceReader, name: str, sources: Sequence[str], references: Sequence[str], **options: Any
+    ) -> "System":
+        """Let a model translate a test set and score its right translations.
+
+        Args:
+            model: A model with a tokenizer.
+            name: What the scores are to call it.
+            sources: Source texts.
+            references: Their right targets, as many.
+            **options: As for `model.translate`.
+        """
+        scores = [(score.log_prob, len(score.pieces)) for score in model.score(sources, references)]
+        return cls(name, model.answers(sources, **options), scores)
+
+
+def side_by_side(
+    systems: Sequence[System],
+    sources: Sequence[str],
+    references: Sequence[str],
+    *,
+    task: str = "translate",
+    lowercase: bool = False,
+    tokenize: str = "13a",
+    test: PairedTestKind = "bootstrap",
+) -> list[dict[str, Any]]:
+    """All scores of one system or more, and whether the others differ from the first by more than chance.
+
+    Args:
+        systems: What is compared.
+        sources: Source texts.
+        references: Their right targets.
+        task: What the systems do with the sources, as in `Config`.
+        lowercase: As for `seq2seq.metrics.compare_systems`, of translations; also the next.
+        tokenize: BLEU's tokenizer.
+        test: The paired test.
+
+    Returns:
+        For each system its name as `system`; `loss` and `perplexity` where it is a model; the scores of
+        `seq2seq.metrics.compare_systems`, or of `compare_summaries`; `sentences`; the `signature` of each score;
+        `confidence`, the `mean` and `margin` of each, as in `seq2seq.metrics.Estimate`; `p_value` of each, for all
+        systems but the first; and BLEU or ROUGE-L `by_length`.
+    """
+    hypotheses = [system.hypotheses for system in systems]
+    if of_labels := task in LABEL_TASKS:
+        right = labels_of(task, references)
+        estimates = compare_labels([labels_of(task, targets) for targets in hypotheses], right)
+    elif task == "summarize":
+        estimates = compare_summaries(hypotheses, references, sources, test=test)
+    else:
+        estimates = compare_systems(hypotheses, references, lowercase=lowercase, tokenize=tokenize, test=test)
+    found: list[dict[str, Any]] = []
+    for system, of_texts, of_tokens in zip(systems, estimates, _perplexities(systems, test), strict=True):
+        scores: dict[str, Any] = {"system": system.name}
+        if system.references is not None:
+            log_prob, tokens = map(sum, zip(*system.references, strict=True))
+            scores["loss"] = -log_prob / tokens
+        every = of_tokens | of_texts
+        scores |= {name: estimate.value for name, estimate in every.items()}
+        scores["sentences"] = len(references)
+        scores["signature"] = {name: estimate.signature for name, estimate in every.items()}
+        scores["confidence"] = {
+            name: {"mean": estimate.mean, "margin": estimate.margin} for name, estimate in every.items()
+        }
+        if found:
+            scores["p_value"] = {name: estimate.p_value for name, estimate in every.items()}
+        if of_labels:
+            scores["confusion"] = label_confusion(labels_of(task, system.hypotheses), right)
+        scores["by_length"] = by_source_length(
+            task, sources, system.hypotheses, references, lowercase=lowercase, tokenize=tokenize
+        )
+        found.append(scores)
+    return found
+
+
+def _perplexities(systems: Sequence[System], test: PairedTestKind) -> list[dict[str, Any]]:
+    """The perplexity of each system that has one, tested together only where all are of the same tokens."""
+    counts = {system.references and tuple(count for _, count in system.references) for system in systems}
+    pairs = [system.references for system in systems if system.references is not None]
+    if len(counts) == 1 and pairs:
+        return [{"perplexity": estimate} for estimate in compare_perplexities(pairs, test=test)]
+    return [
+        {} if system.references is None else {"perplexity": compare_perplexities([system.references], test=test)[0]}
+        for system in systems
+    ]

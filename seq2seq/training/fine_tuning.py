@@ -4,10 +4,11 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from seq2seq.config import LABEL_TASKS, Config
-from seq2seq.config.checks import suggestion
+from seq2seq.config.base import suggestion
+from seq2seq.config.sections import LABEL_TASKS, Config
 from seq2seq.errors import ConfigError, ModelFileError
-from seq2seq.model import SourceReader, load
+from seq2seq.models.archive import load
+from seq2seq.models.base import SourceReader
 from seq2seq.training.step import TrainingStep
 
 DRAWN_IN_TRAINING = ("sampling_alpha", "sampling_nbest")

@@ -7,13 +7,13 @@ from typing import Any
 
 import yaml
 
-from seq2seq.config import Config
-from seq2seq.config.settings import known_sections
+from seq2seq.config.recipe import known_sections
+from seq2seq.config.sections import Config
 from seq2seq.errors import ConfigError, DataError
-from seq2seq.text import Tokenizer
-from seq2seq.training.corpus import Corpus
-from seq2seq.training.files import refusals_explained
-from seq2seq.training.progress import say
+from seq2seq.files import refusals_explained
+from seq2seq.progress import say
+from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.training.data import Corpus
 
 RECIPE, STATE, DATA = "recipe.yaml", "state", "data.json"
 

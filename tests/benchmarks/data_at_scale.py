@@ -58,7 +58,7 @@ def make_corpus(folder: pathlib.Path, pairs: int) -> None:
 
 
 def load(folder: str, *overrides: str):
-    from seq2seq.config import load_config
+    from seq2seq.config.flags import load_config
 
     settings = ["--data.folder", folder, "--data.source", "a", "--data.target", "b", "--data.test", "null"]
     return load_config(RECIPE, [*settings, "--run.folder", f"{folder}/runs", *overrides])
@@ -75,8 +75,8 @@ def memory() -> dict[str, float]:
 
 def measure_encoding(cores: int, folder: str) -> dict[str, float]:
     """Pairs a second of reading, cutting and writing."""
-    from seq2seq.text import encode_corpus
-    from seq2seq.training.corpus import Corpus, create_tokenizer
+    from seq2seq.text.dataset import encode_corpus
+    from seq2seq.training.data import Corpus, create_tokenizer
 
     os.sched_setaffinity(0, range(cores))
     config = load(folder)
@@ -103,10 +103,10 @@ def measure_start(began: float, folder: str, *overrides: str) -> dict[str, float
     def reached(name: str) -> None:
         found[name] = time.time() - began
 
-    from seq2seq.training.benchmark import timed_steps, train_on, updates
-    from seq2seq.training.corpus import Corpus, create_batches, create_tokenizer
-    from seq2seq.training.loop import Trainer
-    from seq2seq.training.progress import say
+    from seq2seq.diagnostics.train_benchmark import timed_steps, train_on, updates
+    from seq2seq.progress import say
+    from seq2seq.training.data import Corpus, create_batches, create_tokenizer
+    from seq2seq.training.trainer import Trainer
 
     reached("imported_s")
     config = load(folder, *overrides)

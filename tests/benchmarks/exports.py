@@ -32,7 +32,8 @@ print(json.dumps({{"ready": ready, "rate": len(lines) / seconds, "texts": texts}
 """
 
 KERAS = """
-from seq2seq.model import give_each_operation_one_thread, load
+from seq2seq.threads import give_each_operation_one_thread
+from seq2seq.models.archive import load
 give_each_operation_one_thread()  # As the commands do, which decode batches beside each other.
 model = load(path)
 options = {options}

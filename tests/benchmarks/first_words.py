@@ -9,7 +9,7 @@ import json
 import pathlib
 import sys
 
-from seq2seq.metrics import lead, summary_scores, tuned_lead
+from seq2seq.metrics.summaries import lead, summary_scores, tuned_lead
 
 MEASURES = ("rouge_1", "rouge_2", "rouge_l", "token_f1")
 MOST_WORDS = 20

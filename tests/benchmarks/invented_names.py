@@ -101,8 +101,8 @@ def make_corpus(folder: pathlib.Path) -> dict[str, list[Row]]:
 
 def trained(folder: pathlib.Path, way: str, flags: list[str]) -> tuple[Any, float]:
     """The model of a way of copying, and the seconds that its training took."""
-    from seq2seq.config import load_config
-    from seq2seq.training import train
+    from seq2seq.config.flags import load_config
+    from seq2seq.training.run import train
 
     recipe = folder / "recipe.yaml"
     recipe.write_text(RECIPE, encoding="utf-8")

@@ -55,11 +55,11 @@ def cost_of(name: str, function) -> dict[str, float]:
 def measure(length: int, *settings: str) -> dict[str, float]:
     import keras
 
-    from seq2seq.config import load_config
-    from seq2seq.model import build_model
-    from seq2seq.text import train_tokenizer
-    from seq2seq.training import TrainingStep
-    from seq2seq.training.precision import choose_precision
+    from seq2seq.config.flags import load_config
+    from seq2seq.models.build import build_model
+    from seq2seq.text.tokenizer_training import train_tokenizer
+    from seq2seq.training.optimizers import choose_precision
+    from seq2seq.training.step import TrainingStep
 
     config = load_config(None, settings)
     words = [f"w{number}" for number in range(VOCABULARY)]

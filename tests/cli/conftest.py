@@ -1,4 +1,4 @@
-"""A model that needs no TensorFlow, in the place of the one that `seq2seq.model.load` would read."""
+"""A model that needs no TensorFlow, in the place of the one that `seq2seq.models.load` would read."""
 
 import math
 import sys
@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from seq2seq.config import Decoding
+from seq2seq.config.sections import Decoding
 from seq2seq.errors import DataError, ModelFileError
-from seq2seq.text import Truncation
+from seq2seq.text.truncation import Truncation
 
 
 class FakeHypothesis(NamedTuple):
@@ -107,15 +107,14 @@ def model(monkeypatch):
 
     for verb in ("translate", "evaluate", "score"):
         monkeypatch.setattr(f"seq2seq.cli.{verb}.import_tensorflow", lambda: None)
-    monkeypatch.setitem(
-        sys.modules,
-        "seq2seq.model",
-        types.SimpleNamespace(
-            load=load,
-            Seq2Seq=FakeModel,
-            perplexity=math.exp,
-            Ensemble=FakeEnsemble,
-            give_each_operation_one_thread=lambda: None,
-        ),
-    )
+    fakes = {
+        "": {},
+        ".archive": {"load": load},
+        ".seq2seq": {"Seq2Seq": FakeModel},
+        ".scoring": {"perplexity": math.exp},
+        ".generation": {"Ensemble": FakeEnsemble},
+    }
+    for module, names in fakes.items():
+        monkeypatch.setitem(sys.modules, f"seq2seq.models{module}", types.SimpleNamespace(**names))
+    monkeypatch.setattr("seq2seq.threads.give_each_operation_one_thread", lambda: None)
     return fake

@@ -48,7 +48,9 @@ def asked(monkeypatch):
         return Found(steps, Keras() if against_keras else None)
 
     monkeypatch.setattr("seq2seq.cli.benchmark.import_tensorflow", lambda: None)
-    monkeypatch.setitem(sys.modules, "seq2seq.training", types.SimpleNamespace(benchmark_training=benchmark_training))
+    monkeypatch.setitem(
+        sys.modules, "seq2seq.diagnostics.train_benchmark", types.SimpleNamespace(benchmark_training=benchmark_training)
+    )
     return seen
 
 
@@ -152,7 +154,11 @@ def decoded(monkeypatch):
         return Decoded(Speed(1), Speed(options["beam_size"]))
 
     monkeypatch.setattr("seq2seq.cli.benchmark.import_tensorflow", lambda: None)
-    monkeypatch.setitem(sys.modules, "seq2seq.training", types.SimpleNamespace(benchmark_decoding=benchmark_decoding))
+    monkeypatch.setitem(
+        sys.modules,
+        "seq2seq.diagnostics.decode_benchmark",
+        types.SimpleNamespace(benchmark_decoding=benchmark_decoding),
+    )
     return seen
 
 

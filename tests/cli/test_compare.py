@@ -42,7 +42,7 @@ def comparisons(monkeypatch):
             yield results
 
     monkeypatch.setattr("seq2seq.cli.compare.import_tensorflow", lambda: None)
-    monkeypatch.setitem(sys.modules, "seq2seq.training", types.SimpleNamespace(compare=compare))
+    monkeypatch.setitem(sys.modules, "seq2seq.training.sweep", types.SimpleNamespace(compare=compare))
     return seen
 
 

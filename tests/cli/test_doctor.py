@@ -9,7 +9,7 @@ import pytest
 from seq2seq.cli.doctor import doctor
 from seq2seq.cli.main import exit_status
 from seq2seq.config.flags import call, command_app
-from seq2seq.text import Finding
+from seq2seq.diagnostics.corpus_audit import Finding
 
 OK = Finding("train.pairs", "ok", "9 pairs", {"pairs": 9})
 WARNING = Finding("train.length_ratio", "warning", "long " * 40 + "\nand more", {"count": 1})
@@ -33,7 +33,7 @@ def asked(monkeypatch):
         yield from seen.findings
 
     monkeypatch.setattr("seq2seq.cli.doctor.import_tensorflow", lambda: None)
-    monkeypatch.setitem(sys.modules, "seq2seq.training.doctor", types.SimpleNamespace(diagnose=diagnose))
+    monkeypatch.setitem(sys.modules, "seq2seq.diagnostics.doctor", types.SimpleNamespace(diagnose=diagnose))
     monkeypatch.setitem(sys.modules, "seq2seq.training", types.SimpleNamespace())
     return seen
 

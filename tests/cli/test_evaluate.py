@@ -10,7 +10,7 @@ import sacrebleu
 
 import seq2seq.training  # noqa: F401 - before a model of another kind takes the place of those it knows
 from seq2seq.cli.main import main
-from seq2seq.metrics import summary_scores
+from seq2seq.metrics.summaries import summary_scores
 
 SOURCES = ["the cat is full today", "a dog", "the cats aren't full"]
 REFERENCES = ["THE CAT IS FULL TODAY", "A CAT", "THE CATS AREN'T FULL"]
@@ -90,7 +90,7 @@ def test_against_translations_of_another_system(files, capsys):
 def test_against_another_model(files, capsys, model, monkeypatch):
     other = type(model)()
     other.found = lambda text: model.found(text)[::-1]
-    monkeypatch.setattr(sys.modules["seq2seq.model"], "load", {"model.keras": model, "b.keras": other}.get)
+    monkeypatch.setattr(sys.modules["seq2seq.models.archive"], "load", {"model.keras": model, "b.keras": other}.get)
     assert main([*files, "--json", "--against", "b.keras", "--beam-size", "2", "--significance", "randomization"]) == 0
     scores = json.loads(capsys.readouterr().out)
     backwards = sacrebleu.corpus_bleu([source[::-1] for source in SOURCES], [REFERENCES]).score

@@ -6,9 +6,11 @@ import numpy as np
 import pytest
 
 from seq2seq.cli.main import main
-from seq2seq.config import Config
-from seq2seq.model import build_model, save
-from seq2seq.text import LabelTokenizer, train_tokenizer
+from seq2seq.config.sections import Config
+from seq2seq.models.archive import save
+from seq2seq.models.build import build_model
+from seq2seq.text.tokenizer import LabelTokenizer
+from seq2seq.text.tokenizer_training import train_tokenizer
 
 
 @pytest.fixture(scope="module")

@@ -5,9 +5,8 @@ import dataclasses
 import cyclopts
 import pytest
 
-from seq2seq.cli.search_options import AS_SAVED, SearchOptions
-from seq2seq.config import Decoding
-from seq2seq.config.flags import call, command_app
+from seq2seq.config.flags import AS_SAVED, SearchOptions, call, command_app
+from seq2seq.config.sections import Decoding
 from seq2seq.errors import ConfigError
 
 

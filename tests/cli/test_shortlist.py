@@ -13,11 +13,12 @@ def learned(monkeypatch):
     """The pairs that the model learned from, and where it was saved."""
     seen = {}
     model = types.SimpleNamespace(learn_lexicon=lambda sources, targets: seen.update(pairs=(sources, targets)))
-    rooms = types.SimpleNamespace(
-        Seq2Seq=None, load=lambda path, kind: model, save=lambda one, path: seen.update(path=path, model=one)
+    archive = types.SimpleNamespace(
+        load=lambda path, kind: model, save=lambda one, path: seen.update(path=path, model=one)
     )
+    for module, fake in (("", None), (".seq2seq", types.SimpleNamespace(Seq2Seq=None)), (".archive", archive)):
+        monkeypatch.setitem(sys.modules, f"seq2seq.models{module}", fake)
     monkeypatch.setattr("seq2seq.cli.shortlist.import_tensorflow", lambda: None)
-    monkeypatch.setitem(sys.modules, "seq2seq.model", rooms)
     return seen
 
 

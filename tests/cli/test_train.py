@@ -25,7 +25,7 @@ def runs(monkeypatch):
         )
 
     monkeypatch.setattr("seq2seq.cli.train.import_tensorflow", lambda: None)
-    monkeypatch.setitem(sys.modules, "seq2seq.training", types.SimpleNamespace(train=train))
+    monkeypatch.setitem(sys.modules, "seq2seq.training.run", types.SimpleNamespace(train=train))
     return seen
 
 

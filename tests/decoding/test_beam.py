@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.decoding import beam_search, greedy_search
+from seq2seq.decoding.beam import beam_search
+from seq2seq.decoding.sampling import greedy_search
 from tests.decoding.oracles import (
     END,
     PAD,

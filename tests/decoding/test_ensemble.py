@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.decoding import beam_search, ensemble_step
+from seq2seq.decoding.beam import beam_search
+from seq2seq.decoding.ensemble import ensemble_step
 from tests.decoding.oracles import END, START, assert_found, ranked, search_plainly
 
 IDS = {"start_id": START, "end_id": END}

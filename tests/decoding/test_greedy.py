@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.decoding import greedy_search
+from seq2seq.decoding.sampling import greedy_search
 
 PAD, UNKNOWN, START, END = 0, 1, 2, 3
 IDS = {"start_id": START, "end_id": END}

@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.decoding import NoRepeatedNgram, Prefix, RequiredPhrases, beam_search
-from seq2seq.decoding.required import best_of_each_bank
+from seq2seq.decoding.beam import beam_search
+from seq2seq.decoding.interface import Prefix
+from seq2seq.decoding.processors import NoRepeatedNgram
+from seq2seq.decoding.required_phrases import RequiredPhrases, best_of_each_bank
 from tests.decoding.oracles import END, START, assert_found, enumerate_all, ranked, tokens_of
 
 IDS = {"start_id": START, "end_id": END}

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.decoding import (
+from seq2seq.decoding.beam import beam_search
+from seq2seq.decoding.interface import Prefix
+from seq2seq.decoding.processors import (
     BannedPhrases,
     MinimumLength,
     NoRepeatedNgram,
     OnlyWhereAllowed,
-    Prefix,
     RepetitionPenalty,
-    beam_search,
-    greedy_search,
 )
+from seq2seq.decoding.sampling import greedy_search
 from tests.decoding import oracles
 from tests.decoding.oracles import END, PAD, START, assert_found, enumerate_all, ranked, search_plainly
 

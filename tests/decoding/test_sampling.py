@@ -4,7 +4,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.decoding import NoRepeatedNgram, Prefix, random_numbers, sample_search
+from seq2seq.decoding.interface import Prefix
+from seq2seq.decoding.processors import NoRepeatedNgram
+from seq2seq.decoding.sampling import random_numbers, sample_search
 from tests.decoding import oracles
 from tests.decoding.oracles import END, PAD, START, tokens_of
 

@@ -18,9 +18,9 @@ SENTENCES = ["ab ba", "b", "abba ab", ""]
 
 def golden_model(embedding_size=16, units=16):
     """A model of random weights, always the same."""
-    from seq2seq.config import Config
-    from seq2seq.model import build_model
-    from seq2seq.text import train_tokenizer
+    from seq2seq.config.sections import Config
+    from seq2seq.models.build import build_model
+    from seq2seq.text.tokenizer_training import train_tokenizer
 
     tokenizer = train_tokenizer(["ab a"], ["ba b"], kind="char", vocabulary_size=7, normalization="identity")
     decoder = {"units": 2 * units, "num_layers": 2}
@@ -36,7 +36,7 @@ def main():
     from seq2seq.export.exporting import export_model
     from seq2seq.export.formats import VERSION
     from seq2seq.export.keras_files import write_keras
-    from seq2seq.model import save
+    from seq2seq.models.archive import save
 
     model = golden_model(embedding_size=4, units=3)
     with tempfile.TemporaryDirectory() as name:

@@ -9,7 +9,9 @@ from seq2seq.errors import ConfigError, ModelFileError, Seq2SeqError
 from seq2seq.export import exporting
 from seq2seq.export.parity import Parity, compare
 from seq2seq.layers import Decoder, Encoder
-from seq2seq.model import Hypothesis, Seq2Seq, save
+from seq2seq.models.archive import save
+from seq2seq.models.generation import Hypothesis
+from seq2seq.models.seq2seq import Seq2Seq
 
 
 @pytest.mark.parametrize(

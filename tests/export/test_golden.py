@@ -11,10 +11,10 @@ import tensorflow as tf
 
 from seq2seq.errors import ModelFileError
 from seq2seq.export.runner import Translator
-from seq2seq.model import load, save
-from seq2seq.text import pad
+from seq2seq.models.archive import load, save
+from seq2seq.text.dataset import pad
 from tests.export.make_golden import SENTENCES
-from tests.model.mutations import reconfigured
+from tests.models.mutations import reconfigured
 
 VERSIONS = [1]
 

@@ -10,7 +10,7 @@ import pytest
 from seq2seq.cli.main import main
 from seq2seq.errors import ConfigError
 from seq2seq.export import exporting, keras_files
-from seq2seq.model import load, save
+from seq2seq.models.archive import load, save
 from tests.export.make_golden import golden_model
 
 GOLDEN = pathlib.Path(__file__).with_name("golden_1_int8.keras")

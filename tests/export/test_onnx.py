@@ -13,7 +13,7 @@ import tensorflow as tf
 from seq2seq.export import onnx_files, runner
 from seq2seq.export.exporting import export_model
 from seq2seq.export.steps import Steps
-from seq2seq.text import pad
+from seq2seq.text.dataset import pad
 
 SEARCHES = [
     {"beam_size": 5, "n_best": 3},

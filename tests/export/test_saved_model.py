@@ -11,8 +11,10 @@ from tensorflow.core.protobuf import saved_model_pb2
 from seq2seq.export import exporting, saved_model
 from seq2seq.export.exporting import export_model
 from seq2seq.layers import recurrent
-from seq2seq.layers.arithmetic import has_int8
-from seq2seq.text import START_ID, Truncation, pad
+from seq2seq.layers.quantized import has_int8
+from seq2seq.text.dataset import pad
+from seq2seq.text.ids import START_ID
+from seq2seq.text.truncation import Truncation
 
 BLANK = ["", "  ", "\u3000\u00a0\t"]
 

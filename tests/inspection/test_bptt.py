@@ -5,8 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.inspection.bptt import back_propagate, back_propagate_labels
-from seq2seq.inspection.matrices import split_weights
+from seq2seq.inspection.bptt import back_propagate, back_propagate_labels, split_weights
 
 FEATURES, UNITS, NUM_LABELS = 3, 4, 6
 KINDS = [

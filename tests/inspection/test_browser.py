@@ -6,9 +6,9 @@ import shutil
 import numpy as np
 import pytest
 
-from seq2seq.inspection.page import write_page
-from seq2seq.inspection.pictures import Figure
-from seq2seq.inspection.sentence import inspect_sentence
+from seq2seq.inspection.figures import Figure
+from seq2seq.inspection.html import write_page
+from seq2seq.inspection.report import inspect_sentence
 from seq2seq.inspection.sentence_page import sentence_parts
 
 BROWSER, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")

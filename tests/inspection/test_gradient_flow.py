@@ -8,12 +8,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.inspection import back_propagate_layer, gradient_flow
-from seq2seq.inspection.gradient_flow import LayerFlow
-from seq2seq.inspection.matrices import split_weights
+from seq2seq.inspection.bptt import split_weights
+from seq2seq.inspection.gradient_flow import LayerFlow, back_propagate_layer, gradient_flow
 from seq2seq.inspection.recording import encode_sentences, record
 from seq2seq.layers.cells import CELLS
-from seq2seq.text import pad
+from seq2seq.text.dataset import pad
 
 SOURCE, TARGET = "the girl hears the old king", "la knabino aŭdas la reĝo maljuna"
 

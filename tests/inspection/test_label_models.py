@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.config import Config
-from seq2seq.inspection import LabelledSentence, MarkedText, back_propagate_layer, gradient_flow, trace
-from seq2seq.inspection.sentence import as_numbers, inspect_sentence
+from seq2seq.config.sections import Config
+from seq2seq.inspection.gradient_flow import back_propagate_layer, gradient_flow
+from seq2seq.inspection.report import as_numbers, inspect_sentence
 from seq2seq.inspection.sentence_page import sentence_parts
-from seq2seq.model import build_model
-from seq2seq.text import LabelTokenizer, train_tokenizer
+from seq2seq.inspection.trace import trace
+from seq2seq.inspection.units import LabelledSentence, MarkedText
+from seq2seq.models.build import build_model
+from seq2seq.text.tokenizer import LabelTokenizer
+from seq2seq.text.tokenizer_training import train_tokenizer
 
 TEXT = "the old cats near the dogs slept"
 

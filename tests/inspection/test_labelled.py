@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from seq2seq.errors import DataError
-from seq2seq.inspection.labelled import (
+from seq2seq.inspection.units import (
     LabelledSentence,
     MarkedText,
     last_pieces,

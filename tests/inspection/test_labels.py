@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
-from seq2seq.inspection.labelled import LabelledSentence, MarkedText
-from seq2seq.inspection.labels import BEST_UNITS, label_units
-from seq2seq.inspection.probes import carried, probe
 from seq2seq.inspection.trace import traces
+from seq2seq.inspection.unit_probes import BEST_UNITS, carried, label_units, probe
+from seq2seq.inspection.units import LabelledSentence, MarkedText
 
 SENTENCES = 12
 
@@ -65,7 +64,7 @@ def test_of_units_that_are_equally_right_at_the_end_the_one_that_carries_the_lab
         # The one before the last is right at all steps; the last one at all but the last.
         state[:, -2] = sign
         state[:-1, -1] = sign
-    monkeypatch.setattr("seq2seq.inspection.labels.values_across", lambda *_: {"encoder.forward_0": planted})
+    monkeypatch.setattr("seq2seq.inspection.unit_probes.values_across", lambda *_: {"encoder.forward_0": planted})
     model = make_random_model("rnn")
     monkeypatch.setattr(type(model), "recurrent_layers", {"encoder.forward_0": None})
     (found,) = label_units(model, sentences)

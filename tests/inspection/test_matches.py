@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 
-from seq2seq.inspection.matches import Match, matches
 from seq2seq.inspection.trace import LayerTrace, Trace
-from seq2seq.inspection.units import UnitThreshold, units_on
+from seq2seq.inspection.units import Match, UnitThreshold, matches, units_on
 
 NAME = "encoder.forward_0"
 

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from seq2seq.errors import DataError
-from seq2seq.inspection.page import Part, Table, write_page
-from seq2seq.inspection.pictures import bars, heatmap, javascript
+from seq2seq.inspection.figures import bars, heatmap, javascript
+from seq2seq.inspection.html import Part, Table, write_page
 
 TABLE = Table(
     ["unit", "when", "percent", "before"],

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seq2seq.inspection.pictures import bars, heatmap, heatmaps, javascript, lines, to_html
+from seq2seq.inspection.figures import bars, heatmap, heatmaps, javascript, lines, to_html
 
 VALUES = np.array([[0.5, -2.0, 0.25], [1.0, 0.0, -0.125]])
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from seq2seq.errors import DataError
-from seq2seq.inspection.labelled import LabelledSentence, MarkedText
-from seq2seq.inspection.probes import UnitProbe, carried, held_out, probe, values_across
 from seq2seq.inspection.trace import LayerTrace, Trace
+from seq2seq.inspection.unit_probes import UnitProbe, carried, held_out, probe, values_across
+from seq2seq.inspection.units import LabelledSentence, MarkedText
 
 
 def draw_labels(generator, counts):

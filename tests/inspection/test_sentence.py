@@ -7,12 +7,10 @@ import numpy as np
 import pytest
 
 from seq2seq.inspection.gradient_flow import gradient_flow
-from seq2seq.inspection.labelled import LabelledSentence, MarkedText
-from seq2seq.inspection.labels import label_units
-from seq2seq.inspection.sentence import as_numbers, inspect_sentence
-from seq2seq.inspection.spans import units_across, with_matches
+from seq2seq.inspection.report import as_numbers, inspect_sentence
 from seq2seq.inspection.trace import CopyTrace, trace
-from seq2seq.inspection.units import half_lives
+from seq2seq.inspection.unit_probes import label_units
+from seq2seq.inspection.units import LabelledSentence, MarkedText, half_lives, units_across, with_matches
 
 SOURCE, TARGET = "the old cat sees the dog", "la kato maljuna vidas la hundo"
 

@@ -6,15 +6,12 @@ import numpy as np
 import pytest
 
 from seq2seq.inspection.gradient_flow import GradientFlow, LayerFlow
-from seq2seq.inspection.labels import LabelUnits
-from seq2seq.inspection.matches import Match
-from seq2seq.inspection.page import Table
-from seq2seq.inspection.probes import Carried, UnitProbe
-from seq2seq.inspection.sentence import Inspection
+from seq2seq.inspection.html import Table
+from seq2seq.inspection.report import Inspection
 from seq2seq.inspection.sentence_page import MEANINGS, sentence_parts
-from seq2seq.inspection.spans import CorpusMatch, SpanUnits
 from seq2seq.inspection.trace import CopyTrace, LayerTrace, Trace
-from seq2seq.inspection.units import UnitSpan, half_lives
+from seq2seq.inspection.unit_probes import Carried, LabelUnits, UnitProbe
+from seq2seq.inspection.units import CorpusMatch, Match, SpanUnits, UnitSpan, half_lives
 
 SOURCE = ("▁the", "▁cat", ",", "▁ate", ",", "</s>")
 TARGET = ("▁le", "▁chat", "</s>")

@@ -6,9 +6,8 @@ import numpy as np
 import pytest
 
 from seq2seq.errors import DataError
-from seq2seq.inspection.spans import MOST_MATCHES, SpanUnits, find_span, text_of, units_across, with_matches
 from seq2seq.inspection.trace import LayerTrace, Trace, trace
-from seq2seq.inspection.units import units_on
+from seq2seq.inspection.units import MOST_MATCHES, SpanUnits, find_span, text_of, units_across, units_on, with_matches
 
 SOURCE = ("▁the", "▁cat", ",", "▁whi", "ch", "▁ate", ",", "▁art", "▁c", "art", "</s>")
 

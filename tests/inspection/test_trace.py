@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 
 from seq2seq.errors import DataError, ModelFileError
-from seq2seq.inspection import Held, gradient_flow, trace, traces
-from seq2seq.inspection.labelled import LabelledSentence, MarkedText
-from seq2seq.inspection.probes import values_across
-from seq2seq.inspection.sentence import inspect_sentence
+from seq2seq.inspection.gradient_flow import gradient_flow
+from seq2seq.inspection.recording import Held
+from seq2seq.inspection.report import inspect_sentence
 from seq2seq.inspection.sentence_page import sentence_parts
-from seq2seq.inspection.spans import find_span, text_of
+from seq2seq.inspection.trace import trace, traces
+from seq2seq.inspection.unit_probes import values_across
+from seq2seq.inspection.units import LabelledSentence, MarkedText, find_span, text_of
 from seq2seq.layers.cells import CELLS
-from seq2seq.text import pad
+from seq2seq.text.dataset import pad
 
 SOURCES = ["the big cat sees the dog", "the girl hears the old king today", "the man"]
 TARGETS = ["la kato granda vidas la hundo", "la viro", "hodiaŭ la knabino aŭdas la reĝo maljuna"]

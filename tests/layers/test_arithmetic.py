@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seq2seq.layers.arithmetic import LEVELS, PRECISIONS, arithmetic_of, best_scale, has_int8
+from seq2seq.layers.quantized import LEVELS, PRECISIONS, arithmetic_of, best_scale, has_int8
 
 needs_int8 = pytest.mark.skipif(not has_int8(), reason="no 8-bit products here")
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.layers.loop import scan
+from seq2seq.layers.scan import scan
 from tests.layers.samples import close, finite_differences, gradients, normal
 
 DECAY = normal(1, 2, 3, dtype="float64")

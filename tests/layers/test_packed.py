@@ -6,9 +6,8 @@ import pytest
 import tensorflow as tf
 
 from seq2seq.layers import Decoder, Encoder
-from seq2seq.layers.arithmetic import has_int8
 from seq2seq.layers.context import AttentionContext, PooledContext
-from seq2seq.layers.packed import PackedDecoder, PackedEncoder, memory_bound, reasons_against_decoder
+from seq2seq.layers.quantized import PackedDecoder, PackedEncoder, has_int8, memory_bound, reasons_against_decoder
 
 IDS = np.array([[4, 5, 6, 7, 3], [8, 3, 0, 0, 0], [9, 4, 3, 0, 0]])
 

@@ -3,7 +3,7 @@
 import pytest
 
 from seq2seq.errors import DataError
-from seq2seq.metrics import AgreementItem, AgreementScore, agreement_accuracy, read_agreement_items
+from seq2seq.metrics.agreement import AgreementItem, AgreementScore, agreement_accuracy, read_agreement_items
 
 TARGET = "le chat, qui a vu les chiens, n'est pas plein"
 ITEM = AgreementItem(1, "the cat, which saw the dogs, is not full", TARGET, "est", "sont")

@@ -3,7 +3,7 @@
 import pytest
 
 from seq2seq.errors import DataError
-from seq2seq.metrics import bleu, exact_match, score_by_length
+from seq2seq.metrics.translation import bleu, exact_match, score_by_length
 
 SOURCES = ["a b c d e f g", "a", "a b c", "a b", "a b c d", ""]
 REFERENCES = ["g", "a", "c", "b", "d", "x"]

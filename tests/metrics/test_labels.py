@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seq2seq.errors import DataError
-from seq2seq.metrics import compare_labels, label_accuracy, label_confusion, label_macro_f1
+from seq2seq.metrics.labels import compare_labels, label_accuracy, label_confusion, label_macro_f1
 
 WANTED = [["N", "V", "D"], ["N", "N"], ["V"], ["D", "N"]]
 GIVEN = [["N", "N", "D"], ["N", "V"], ["V"], ["D", "P"]]

@@ -6,7 +6,7 @@ import pytest
 import sacremoses
 
 from seq2seq.errors import DataError, MissingDependencyError
-from seq2seq.metrics import bleu, tokenized_bleu
+from seq2seq.metrics.translation import bleu, tokenized_bleu
 
 PLAIN = ["L\u2019homme au chapeau regarde l'herbe, puis s'en va.", "Elle lit «Le Monde» à midi."]
 TOKENIZED = [

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from seq2seq.errors import DataError
-from seq2seq.metrics import bleu, compare_summaries, exact_match, lead, rouge_l, summary_scores, tuned_lead
-from seq2seq.metrics.summaries import SUMMARY_SCORES
+from seq2seq.metrics.summaries import SUMMARY_SCORES, compare_summaries, lead, rouge_l, summary_scores, tuned_lead
+from seq2seq.metrics.translation import bleu, exact_match
 
 WORDS = ["The", "cat", "sat", "on", "a", "mat", "in", "Ulm", "3.5", "mm", "7", "Rain", "."]
 

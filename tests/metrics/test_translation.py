@@ -9,7 +9,7 @@ import pytest
 import sacrebleu
 
 from seq2seq.errors import DataError
-from seq2seq.metrics import bleu, chrf, compare_perplexities, compare_systems, exact_match, ter
+from seq2seq.metrics.translation import bleu, chrf, compare_perplexities, compare_systems, exact_match, ter
 
 HYPOTHESES = ["The cat is on the mat .", "there is a dog in the large garden", "A small bird"]
 REFERENCES = ["the cat sat on the mat .", "there is a dog in the garden", "a small blue bird sings"]

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from seq2seq.serving import json_requests, text_requests
-from seq2seq.text import Line, Problem
+from seq2seq.serving.line_stream import json_requests, text_requests
+from seq2seq.text.lines import Line, Problem
 
 TOO_LONG = Problem("line too long", "must have at most 3 characters, but has 9 instead.")
 

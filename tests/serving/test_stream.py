@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from seq2seq.model import save
+from seq2seq.models.archive import save
 
 ROOT = pathlib.Path(__file__).parents[2]
 
@@ -22,12 +22,14 @@ WITH_FAKE_MODEL = """
 import signal, sys, types
 signal.signal(signal.SIGINT, signal.default_int_handler)
 from tests.cli.conftest import FakeModel
+from seq2seq import threads
 from seq2seq.cli import translate
 from seq2seq.cli.main import main
 translate.import_tensorflow = lambda: None
-sys.modules["seq2seq.model"] = types.SimpleNamespace(
-    load=lambda path, kind: FakeModel(), Seq2Seq=FakeModel, give_each_operation_one_thread=lambda: None
-)
+fakes = {"": {}, ".archive": {"load": lambda path, kind: FakeModel()}, ".seq2seq": {"Seq2Seq": FakeModel}}
+for module, names in fakes.items():
+    sys.modules[f"seq2seq.models{module}"] = types.SimpleNamespace(**names)
+threads.give_each_operation_one_thread = lambda: None
 sys.exit(main(["translate", "model.keras", *sys.argv[1:]]))
 """
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 import seq2seq
-from seq2seq.text import Tokenizer, train_tokenizer
+from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.tokenizer_training import train_tokenizer
 
 SYLLABLES = ("ba", "de", "fi", "go", "hu", "la", "mi", "no", "pe", "ra", "so", "tu")
 ENDINGS = {"source": ("ck", "n", "sh", "ter"), "target": ("é", "eau", "ois", "ille")}

@@ -6,7 +6,10 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from seq2seq.text import Batches, EncodedCorpus, Ragged, Sampling, Tokenizer
+from seq2seq.text.batching import Batches
+from seq2seq.text.dataset import EncodedCorpus, Ragged
+from seq2seq.text.subword_sampling import Sampling
+from seq2seq.text.tokenizer import Tokenizer
 
 
 def random_corpus(number: int, seed: int = 0, longest: int = 12) -> EncodedCorpus:
@@ -152,7 +155,8 @@ def test_epochs_and_seeds_differ_and_repeat():
 
 CODE = """
 import hashlib, random
-from seq2seq.text import Batches, EncodedCorpus
+from seq2seq.text.batching import Batches
+from seq2seq.text.dataset import EncodedCorpus
 draw = random.Random(1)
 rows = [[[draw.randrange(4, 50)] * draw.randrange(9) + [3] for _ in range(300)] for _ in range(2)]
 digest = hashlib.sha256()

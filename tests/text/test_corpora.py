@@ -8,8 +8,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from seq2seq.errors import DataError
-from seq2seq.text import CorpusReport, read_columns, read_lines, read_pairs
-from seq2seq.text.lines import count_lines, scan_lines
+from seq2seq.text.corpus import CorpusReport, read_columns, read_pairs
+from seq2seq.text.lines import count_lines, read_lines, scan_lines
 
 GOOD = [("a cat", "un chat"), ("two dogs", "deux chiens"), ("a naïve 🙂", "une naïve 🙂")]
 

@@ -12,23 +12,24 @@ import numpy as np
 import pytest
 
 from seq2seq.errors import DataError
-from seq2seq.text import (
-    Batches,
-    CorpusReport,
+from seq2seq.text import dataset as cache
+from seq2seq.text import dataset as encoding
+from seq2seq.text.batching import Batches
+from seq2seq.text.corpus import CorpusReport, Pair, read_pairs
+from seq2seq.text.dataset import (
+    Chunk,
+    DamagedCacheError,
     EncodedCorpus,
-    Pair,
     Ragged,
-    Sampling,
-    Tokenizer,
-    Truncation,
-    cache,
     encode_corpus,
-    encoding,
     fingerprint_files,
-    read_pairs,
-    train_tokenizer,
+    open_cache,
+    write_cache,
 )
-from seq2seq.text.cache import Chunk, DamagedCacheError, open_cache, write_cache
+from seq2seq.text.subword_sampling import Sampling
+from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.tokenizer_training import train_tokenizer
+from seq2seq.text.truncation import Truncation
 
 
 def as_pairs(corpus) -> list[Pair]:
@@ -385,7 +386,10 @@ def test_what_stops_the_encoding_leaves_nothing_behind(encode, corpus, tmp_path)
 def test_a_killed_encoding_is_begun_anew_and_its_remains_are_removed(tmp_path, fresh_python, corpus):
     code = f"""
 import os, pathlib
-from seq2seq.text import Pair, encode_corpus, encoding, train_tokenizer
+from seq2seq.text.corpus import Pair
+from seq2seq.text.dataset import encode_corpus
+from seq2seq.text import dataset as encoding
+from seq2seq.text.tokenizer_training import train_tokenizer
 encoding.CHUNK_PAIRS = 10
 pairs = [Pair(s, t, "x") for s, t in {corpus!r}]
 tokenizer = train_tokenizer([p.source for p in pairs], [], kind="char", vocabulary_size=60)

@@ -6,9 +6,11 @@ import random
 import pytest
 
 from seq2seq.errors import DataError
-from seq2seq.text import LabelTokenizer, Sampling, Tokenizer, read_pairs, train_tokenizer
+from seq2seq.text.corpus import read_pairs
 from seq2seq.text.ids import END_ID, PAD_ID, UNKNOWN_ID
-from seq2seq.text.labels import label_problem
+from seq2seq.text.subword_sampling import Sampling
+from seq2seq.text.tokenizer import LabelTokenizer, Tokenizer, label_problem
+from seq2seq.text.tokenizer_training import train_tokenizer
 
 WORDS = ["the", "cats", "near", "old", "houses", "sleep", "soundly"]
 

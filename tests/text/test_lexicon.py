@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from seq2seq.errors import DataError
-from seq2seq.text import END_ID, PAD_ID
+from seq2seq.text.ids import END_ID, PAD_ID
 from seq2seq.text.lexicon import ITERATIONS, MOST_TRANSLATIONS, Lexicon, learn_lexicon
 
 

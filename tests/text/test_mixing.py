@@ -6,8 +6,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.errors import DataError
-from seq2seq.text import Batches, CorpusReport, EncodedCorpus, Ragged, Sampling
-from seq2seq.text.mixing import Share, deal
+from seq2seq.text.batching import Batches
+from seq2seq.text.corpus import CorpusReport
+from seq2seq.text.dataset import EncodedCorpus, Ragged, Share, deal
+from seq2seq.text.subword_sampling import Sampling
 
 SHARES = st.lists(
     st.builds(Share, st.integers(1, 12), st.sampled_from([1, 1, 2, 3, 0.5, 0.3, 0.75, 2.5])).filter(lambda s: s.size),

@@ -3,8 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from seq2seq.text import Ragged, pad
-from seq2seq.text.ragged import Joined
+from seq2seq.text.dataset import Joined, Ragged, pad
 
 ROWS = st.lists(st.lists(st.integers(1, 60_000), max_size=9), min_size=1, max_size=9)
 

@@ -10,8 +10,10 @@ import pytest
 import sentencepiece
 
 from seq2seq.errors import TokenizerError
-from seq2seq.text import END_ID, Sampling, Tokenizer, train_tokenizer
-from seq2seq.text.sampling import Sampler, sentence_seeds
+from seq2seq.text.ids import END_ID
+from seq2seq.text.subword_sampling import Sampler, Sampling, sentence_seeds
+from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.tokenizer_training import train_tokenizer
 
 ODD = ["", " ", "the", "ab<ent>the<ent><ent,2>", "x漢字y 漢 🙂🙂 the", "the  later\tthe ﬁ", "<ent", "▁the▁ <0x41>"]
 
@@ -38,7 +40,8 @@ def test_a_drawn_segmentation_depends_on_its_own_seed_only(corpus, tokenizers, k
 
 SHARED = """
 import hashlib
-from seq2seq.text import Sampling, train_tokenizer
+from seq2seq.text.subword_sampling import Sampling
+from seq2seq.text.tokenizer_training import train_tokenizer
 lines = {lines!r}
 for kind in ("unigram", "bpe"):
     tokenizer = train_tokenizer(lines, [], kind=kind, vocabulary_size=60)

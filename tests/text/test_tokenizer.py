@@ -8,7 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from seq2seq.errors import TokenizerError
-from seq2seq.text import END_ID, PAD_ID, START_ID, UNKNOWN_ID, Tokenizer, train_tokenizer
+from seq2seq.text.ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
+from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.tokenizer_training import train_tokenizer
 
 
 def foreign_model(**options) -> bytes:

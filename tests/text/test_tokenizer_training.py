@@ -3,8 +3,9 @@ import re
 import pytest
 
 from seq2seq.errors import TokenizerError
-from seq2seq.text import Tokenizer, tokenizer_training, train_tokenizer
-from seq2seq.text.tokenizer_training import Reservoir
+from seq2seq.text import tokenizer_training
+from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.tokenizer_training import Reservoir, train_tokenizer
 
 RARE = [
     "naïve café déjà vu",
@@ -131,7 +132,7 @@ def test_a_limit_below_what_the_corpus_has_keeps_the_frequent(corpus, kind):
 
 def test_the_same_lines_give_the_same_bytes_in_any_process(corpus, fresh_python):
     code = """
-from seq2seq.text import train_tokenizer
+from seq2seq.text.tokenizer_training import train_tokenizer
 lines = {lines!r}
 for kind in ("unigram", "bpe", "char", "word"):
     print(train_tokenizer(lines, lines, kind=kind, vocabulary_size=70).fingerprint)

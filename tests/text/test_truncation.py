@@ -2,7 +2,8 @@
 
 import pytest
 
-from seq2seq.text import END_ID, Truncation
+from seq2seq.text.ids import END_ID
+from seq2seq.text.truncation import Truncation
 
 
 @pytest.mark.parametrize("policy", ["none", "head", "head_tail"])

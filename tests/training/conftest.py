@@ -6,9 +6,10 @@ import keras
 import numpy as np
 import pytest
 
-from seq2seq.model import build_model
-from seq2seq.text import PAD_ID, pad
-from seq2seq.training import TrainingStep
+from seq2seq.models.build import build_model
+from seq2seq.text.dataset import pad
+from seq2seq.text.ids import PAD_ID
+from seq2seq.training.step import TrainingStep
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from seq2seq.errors import ModelFileError
-from seq2seq.training.averaging import Snapshots
+from seq2seq.training.checkpoints import Snapshots
 
 SHAPES = [(3, 2), (4,)]
 

@@ -10,9 +10,9 @@ import pytest
 
 import seq2seq
 from seq2seq.errors import ModelFileError, Seq2SeqError
+from seq2seq.files import is_as_written
 from seq2seq.training import checkpoints
 from seq2seq.training.checkpoints import Checkpoints
-from seq2seq.training.files import is_as_written
 
 DROPOUT = {"model__dropout": dict.fromkeys(("embedding", "recurrent", "context", "readout"), 0.3)}
 SETTINGS = {"ema": 0.9, "model__encoder__num_layers": 2, **DROPOUT}

@@ -8,9 +8,11 @@ import types
 import numpy as np
 import pytest
 
-from seq2seq.config import plan_comparison
+from seq2seq.config.sweep import plan_comparison
 from seq2seq.errors import ConfigError, DataError, Seq2SeqError
-from seq2seq.training import compare, comparison, loop
+from seq2seq.training import sweep as comparison
+from seq2seq.training import trainer as loop
+from seq2seq.training.sweep import compare
 
 RECIPE = """\
 data:

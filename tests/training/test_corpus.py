@@ -5,11 +5,13 @@ import gzip
 
 import pytest
 
-from seq2seq.config import Config
+from seq2seq.config.sections import Config
 from seq2seq.errors import DataError
-from seq2seq.text import CorpusReport, Tokenizer, train_tokenizer
-from seq2seq.training import corpus as corpus_module
-from seq2seq.training.corpus import Corpus, create_batches, create_tokenizer
+from seq2seq.text.corpus import CorpusReport
+from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.tokenizer_training import train_tokenizer
+from seq2seq.training import data as corpus_module
+from seq2seq.training.data import Corpus, create_batches, create_tokenizer
 
 
 def write(folder, name, pairs):

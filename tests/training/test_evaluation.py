@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from seq2seq.config import SCORES
+from seq2seq.config.sections import SCORES
 from seq2seq.training.evaluation import by_source_length, corpus_loss, evaluate
 
 

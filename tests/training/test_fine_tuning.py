@@ -5,14 +5,16 @@ import re
 import numpy as np
 import pytest
 
-from seq2seq.config import parse_train_arguments
+from seq2seq.config.flags import parse_train_arguments
 from seq2seq.errors import ConfigError, ModelFileError
 from seq2seq.layers import Decoder, Encoder
-from seq2seq.model import Seq2Seq, load, save
-from seq2seq.text import pad
-from seq2seq.training import loop, train
+from seq2seq.models.archive import load, save
+from seq2seq.models.seq2seq import Seq2Seq
+from seq2seq.text.dataset import pad
+from seq2seq.training import trainer as loop
 from seq2seq.training.evaluation import corpus_loss
 from seq2seq.training.fine_tuning import named_weights, read_start, start_from
+from seq2seq.training.run import train
 
 
 def weights_of(model):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from seq2seq.errors import Seq2SeqError
-from seq2seq.training.history import add_to_history, cut_history
+from seq2seq.training.checkpoints import add_to_history, cut_history
 
 
 @pytest.fixture

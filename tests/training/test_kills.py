@@ -18,11 +18,13 @@ import zipfile
 import numpy as np
 import pytest
 
-from seq2seq.text import Batches, EncodedCorpus
-from seq2seq.training import checkpoints, loop
+from seq2seq.files import UNFINISHED
+from seq2seq.text.batching import Batches
+from seq2seq.text.dataset import EncodedCorpus
+from seq2seq.training import checkpoints
+from seq2seq.training import trainer as loop
 from seq2seq.training.checkpoints import Checkpoints
-from seq2seq.training.corpus import Texts
-from seq2seq.training.files import UNFINISHED
+from seq2seq.training.data import Texts
 from tests.conftest import toy_sentences
 
 ROOT = pathlib.Path(__file__).parents[2]
@@ -196,8 +198,9 @@ training: {precision: float32, batch_tokens: 512, epochs: 2, ema: 0.9, save_ever
 # Runs a recipe, and dies in the middle of a step.
 DYING = """\
 import os, signal, sys
-from seq2seq.training import loop, train
-from seq2seq.config import parse_train_arguments
+from seq2seq.training import trainer as loop
+from seq2seq.training.run import train
+from seq2seq.config.flags import parse_train_arguments
 done = []
 def advance(progress, tokens, loss):
     done.append(loss)

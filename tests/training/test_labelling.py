@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 
 import seq2seq
-from seq2seq.config import load_config
+from seq2seq.config.flags import load_config
+from seq2seq.diagnostics.doctor import diagnose, labels_finding
+from seq2seq.diagnostics.train_benchmark import benchmark_training
 from seq2seq.errors import ConfigError, DataError
-from seq2seq.training import benchmark_training, train
-from seq2seq.training.doctor import diagnose, labels_finding
+from seq2seq.training.run import train
 from tests.training.test_train import state_of, watch_steps
 
 PARTS = {"cat": "N", "cats": "N", "dog": "N", "dogs": "N", "the": "D", "near": "P", "saw": "V"}

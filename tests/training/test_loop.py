@@ -11,12 +11,13 @@ import keras
 import numpy as np
 import pytest
 
-from seq2seq.config import SCORES
+from seq2seq.config.sections import SCORES
 from seq2seq.errors import Seq2SeqError
-from seq2seq.text import Batches, EncodedCorpus
-from seq2seq.training import loop
-from seq2seq.training.corpus import Texts
-from seq2seq.training.schedules import learning_rate
+from seq2seq.text.batching import Batches
+from seq2seq.text.dataset import EncodedCorpus
+from seq2seq.training import trainer as loop
+from seq2seq.training.data import Texts
+from seq2seq.training.optimizers import learning_rate
 from seq2seq.training.step import StepResult
 
 PAIRS = 12

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.training import checkpoints, loss_scale
+from seq2seq.training import checkpoints
+from seq2seq.training import optimizers as loss_scale
 from seq2seq.training.checkpoints import Checkpoints
-from seq2seq.training.loss_scale import START, LossScale
+from seq2seq.training.optimizers import START, LossScale
 
 
 def test_changes_as_a_plain_loop_says(monkeypatch):

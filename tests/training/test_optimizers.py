@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from seq2seq.config import Training
+from seq2seq.config.sections import Training
 from seq2seq.training.fine_tuning import named_weights
 from seq2seq.training.optimizers import create_optimizer, decayed_variables
 

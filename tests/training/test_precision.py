@@ -5,7 +5,7 @@ import pathlib
 import pytest
 import tensorflow as tf
 
-from seq2seq.training.precision import choose_precision
+from seq2seq.training.optimizers import choose_precision
 
 
 @pytest.fixture

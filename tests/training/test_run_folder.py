@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from seq2seq.config import Config
+from seq2seq.config.sections import Config
 from seq2seq.training.run_folder import RECIPE, recipe_changes
 
 

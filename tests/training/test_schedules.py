@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from seq2seq.training.schedules import learning_rate
+from seq2seq.training.optimizers import learning_rate
 
 SCHEDULES = ["constant", "cosine", "inverse_square_root", "plateau"]
 

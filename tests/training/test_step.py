@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.config.reading import merge
+from seq2seq.config.recipe import merge
 from seq2seq.layers import recurrent
-from seq2seq.model import build_model
-from seq2seq.text import PAD_ID
-from seq2seq.training import TrainingStep
+from seq2seq.models.build import build_model
+from seq2seq.text.ids import PAD_ID
 from seq2seq.training.optimizers import decayed_variables
+from seq2seq.training.step import TrainingStep
 
 RECIPE = pathlib.Path(__file__).parents[2] / "data" / "en-fr" / "recipe.yaml"
 # What a graph holds does not depend on sizes, and large random matrices take their time.

@@ -11,11 +11,13 @@ import pytest
 import yaml
 
 import seq2seq
-from seq2seq.config import parse_train_arguments
+from seq2seq.config.flags import parse_train_arguments
 from seq2seq.errors import ConfigError, DataError, ModelFileError, TokenizerError
-from seq2seq.training import loop, run_folder, train
+from seq2seq.training import run_folder
+from seq2seq.training import trainer as loop
 from seq2seq.training.checkpoints import Checkpoints
-from seq2seq.training.corpus import Corpus
+from seq2seq.training.data import Corpus
+from seq2seq.training.run import train
 
 RECIPE = """\
 data:
@@ -314,7 +316,7 @@ def test_batches_are_computed_in_as_many_parts_as_the_machine_takes(recipe, monk
     def trainer(*arguments):
         raise EnoughError(arguments[-1])
 
-    module = sys.modules["seq2seq.training.train"]
+    module = sys.modules["seq2seq.training.run"]
     monkeypatch.setattr(module, "choose_workers", lambda asked: asked + 1)
     monkeypatch.setattr(module, "Trainer", trainer)
     with pytest.raises(EnoughError, match=r"^3$"):

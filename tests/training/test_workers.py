@@ -5,11 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.text import Batches, EncodedCorpus
-from seq2seq.training import workers
-from seq2seq.training.corpus import Texts
-from seq2seq.training.loop import Trainer
-from seq2seq.training.workers import choose_workers, cut_rows
+from seq2seq.text.batching import Batches
+from seq2seq.text.dataset import EncodedCorpus
+from seq2seq.training import step as workers
+from seq2seq.training.data import Texts
+from seq2seq.training.step import choose_workers, cut_rows
+from seq2seq.training.trainer import Trainer
 
 
 @pytest.fixture

@@ -1,0 +1,116 @@
+"""Several runs that differ in a few settings, one after the other on the same data in the same order."""
+
+import contextlib
+import gc
+import json
+import logging
+import pathlib
+import sys
+import traceback
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from seq2seq.config.sections import Config
+from seq2seq.config.sweep import Comparison, Variant
+from seq2seq.errors import ConfigError, Seq2SeqError
+from seq2seq.files import write_whole
+from seq2seq.progress import say
+from seq2seq.training.checkpoints import Checkpoints
+from seq2seq.training.data import Corpus
+from seq2seq.training.run import SCORES, train
+from seq2seq.training.run_folder import recipe_changes
+
+RESULTS = "comparison.json"
+
+
+def compare(comparison: Comparison) -> Iterator[dict[str, Any]]:
+    """Trains the runs of a comparison that are not finished, and gives all results before the first and after each.
+
+    The same seed gives all runs one tokenizer and one order of batches, unless it is what they differ in. A run that
+    was stopped goes on from its state; one that fails does not keep the others from theirs, and is tried again when
+    the comparison is.
+
+    Args:
+        comparison: The runs, from `seq2seq.config.plan_comparison`.
+
+    Returns:
+        An iterator of what `comparison.json` in the comparison's folder then holds: `name`, `axes` and `variants`, each
+        with `name`, `settings`, `folder`, `status` (`waiting`, `finished` or `failed`), its `error`, and `scores` as in
+        the run's own `scores.json`.
+
+    Raises:
+        ConfigError: A run that stands there had another recipe.
+        DataError: The files of a run are absent.
+        KeyboardInterrupt: Ctrl-C; what was done is saved, and the same comparison goes on from there.
+    """
+    variants = comparison.variants
+    for variant in variants:
+        _check(variant.config)
+    rows = [_row(variant) for variant in variants]
+    results = {"name": comparison.name, "axes": list(variants[0].settings), "variants": rows}
+    yield _written(results, comparison.folder)
+    for number, (variant, row) in enumerate(zip(variants, rows, strict=True), start=1):
+        if row["status"] != "finished":
+            row |= _train(variant.config, f"{number}/{len(variants)} {variant.name}")
+            yield _written(results, comparison.folder)
+
+
+def _check(config: Config) -> None:
+    if changes := recipe_changes(config):
+        raise ConfigError(
+            f"{config.run.path}: a comparison must go on with the recipe it began with, but {'; '.join(changes)}. "
+            "Put it back, give the new comparison another --name, or remove that folder to train it anew."
+        )
+    # Names absent files now, and not when it is this run's turn.
+    Corpus(config)
+
+
+def _row(variant: Variant) -> dict[str, Any]:
+    folder = variant.config.run.path
+    row: dict[str, Any] = {"name": variant.name, "settings": variant.settings, "folder": folder.as_posix()}
+    if not (folder / SCORES).is_file():
+        return row | {"status": "waiting", "error": None, "scores": {}}
+    scores = json.loads((folder / SCORES).read_text(encoding="utf-8"))
+    return row | {"status": "finished", "error": None, "scores": scores}
+
+
+def _train(config: Config, label: str) -> dict[str, Any]:
+    """Trains one run, from its start or from its state, and tells what came of it; all but Ctrl-C is an outcome."""
+    resume = bool(Checkpoints(config.run.path).states())
+    try:
+        with _no_false_alarms():
+            scores = train(config, resume, label).scores
+    except Seq2SeqError as error:
+        say(f"failed: {error}", label)
+        return {"status": "failed", "error": str(error)}
+    except Exception as error:
+        # A mistake of ours, or the machine's: whoever looks for it needs to see where.
+        traceback.print_exc(file=sys.stderr)
+        say("failed", label)
+        return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
+    finally:
+        # Models hold themselves in circles, and the next one needs the memory.
+        gc.collect()
+    return {"status": "finished", "error": None, "scores": scores}
+
+
+@contextlib.contextmanager
+def _no_false_alarms() -> Iterator[None]:
+    """TensorFlow takes the functions of one model after the other for one that is compiled again and again."""
+
+    def is_news(record: logging.LogRecord) -> bool:
+        return "triggered tf.function retracing" not in record.getMessage()
+
+    tf.get_logger().addFilter(is_news)
+    try:
+        yield
+    finally:
+        tf.get_logger().removeFilter(is_news)
+
+
+def _written(results: dict[str, Any], folder: pathlib.Path) -> dict[str, Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    write_whole(folder / RESULTS, (json.dumps(results, indent=2, ensure_ascii=False) + "\n").encode())
+    return results

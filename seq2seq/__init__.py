@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from seq2seq.layers import GRUSimplifiedCell as GRUSimplifiedCell
     from seq2seq.layers import LastContext as LastContext
     from seq2seq.layers import LSTMCell as LSTMCell
+    from seq2seq.layers import OutputProjection as OutputProjection
     from seq2seq.layers import PooledContext as PooledContext
     from seq2seq.layers import ProjectedContext as ProjectedContext
-    from seq2seq.layers import Readout as Readout
     from seq2seq.layers import Recurrent as Recurrent
     from seq2seq.layers import RNNCell as RNNCell
     from seq2seq.models.archive import load as load
@@ -50,7 +50,7 @@ _MODULES = {
         "PooledContext",
         "ProjectedContext",
         "RNNCell",
-        "Readout",
+        "OutputProjection",
         "Recurrent",
     ),
     "seq2seq.models.archive": ("load",),

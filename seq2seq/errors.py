@@ -37,3 +37,25 @@ class ModelFileError(Seq2SeqError, ValueError):
 
 class MissingDependencyError(Seq2SeqError, ImportError):
     """An optional package is not installed; the message names the extra that brings it."""
+
+
+class ArgumentError(Seq2SeqError, ValueError):
+    """An argument has a value that it cannot have.
+
+    The one wording for a bad value, and the argument's name beside it, so that a recipe can name the
+    setting and its line.
+
+    Args:
+        argument: name of the argument, which is also the name of the setting.
+        requirement: completes "must be ...".
+        value: what was given.
+        advice: what to do about it, as whole sentences.
+
+    >>> raise ArgumentError("beam_size", ">= 1", 0)
+    Traceback (most recent call last):
+    seq2seq.errors.ArgumentError: beam_size must be >= 1, got 0.
+    """
+
+    def __init__(self, argument: str, requirement: str, value: object, advice: str = "") -> None:
+        super().__init__(f"{argument} must be {requirement}, got {value!r}. {advice}".rstrip())
+        self.argument = argument

@@ -140,13 +140,13 @@ def _drain(waiting: queue.Queue) -> None:
 Result = TypeVar("Result")
 
 
-def give_each_operation_one_thread() -> None:
+def use_single_threaded_ops() -> None:
     """Make this process decode on one thread an operation and one batch a core, if TensorFlow has not begun to run."""
     # Where it is too late all works, but slower.
-    give_each_operation_threads(1)
+    set_op_threads(1)
 
 
-def give_each_operation_threads(threads: int) -> bool:
+def set_op_threads(threads: int) -> bool:
     """Let every operation of this process have so many threads; whether it is so, which TensorFlow, once it runs,
     cannot be told any more."""
     import tensorflow as tf
@@ -180,7 +180,7 @@ def count_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def beside_each_other(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+def map_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
     """The result of each item, in order; as many at once as there are workers.
 
     >>> list(beside_each_other(len, ["a", "bcd"]))

@@ -95,7 +95,7 @@ def make_random_model(make_model):
             model__encoder__num_layers=2,
             model__decoder__cell=cell,
             model__decoder__num_layers=2,
-            model__decoder__attend="between",
+            model__decoder__attention_position="between",
         )
         random = np.random.default_rng(7)
         model.set_weights([random.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])
@@ -113,8 +113,8 @@ def trained(make_model, toy_pairs, toy_tokenizer):
     from seq2seq.text.dataset import EncodedCorpus
     from seq2seq.training.step import TrainingStep
 
-    model = make_model(model__tie="all")
-    averaged = make_model(model__tie="all")
+    model = make_model(model__tie_embeddings="all")
+    averaged = make_model(model__tie_embeddings="all")
     step = TrainingStep(model, averaged, keras.optimizers.Adam(0.01), clip_norm=1.0, ema=0.0)
     sources, targets = zip(*toy_pairs, strict=True)
     corpus = EncodedCorpus.from_lists(toy_tokenizer.encode_source(sources), toy_tokenizer.encode_target(targets))

@@ -62,24 +62,24 @@ class TestAuthority:
         assert (config.run.name, config.data.folder) == ("other", "elsewhere")
 
     def test_two_flags_that_need_each_other(self):
-        assert load_config(None, ["--data.dev", "null", "--data.held_out", "9"]).data.held_out == 9
+        assert load_config(None, ["--data.dev", "null", "--data.dev_size", "9"]).data.dev_size == 9
 
     def test_a_flag_may_mend_what_the_recipe_leaves_in_contradiction(self, recipe):
         path = recipe("model:\n  decoder:\n    attend: between\n")
-        assert load_config(path, ["--model.decoder.num_layers", "2"]).model.decoder.attend == "between"
+        assert load_config(path, ["--model.decoder.num_layers", "2"]).model.decoder.attention_position == "between"
 
 
 class TestTexts:
     def test_a_text_means_what_its_setting_says(self, recipe):
         path = recipe("data:\n  source: no\n  target: 2024\n  dev:\n  held_out: 3\n")
         data = load_config(path).data
-        assert (data.source, data.target, data.dev, data.held_out) == ("no", "2024", None, 3)
+        assert (data.source, data.target, data.dev, data.dev_size) == ("no", "2024", None, 3)
 
     def test_lists(self, recipe):
         path = recipe('tokenizer:\n  user_symbols: ["<a>", "<b>"]\n')
-        config = load_config(path, ["--model.feeds", "input", "readout"])
+        config = load_config(path, ["--model.context_inputs", "input", "readout"])
         assert config.tokenizer.user_symbols == ("<a>", "<b>")
-        assert config.model.feeds == ("input", "readout")
+        assert config.model.context_inputs == ("input", "readout")
 
     @pytest.mark.parametrize(
         ("text", "train"),
@@ -136,7 +136,7 @@ class TestRecipeMistakes:
             ("training:\n  learning_rate: .inf\n", 2, "learning_rate must be a number, but is '.inf' instead."),
             ("training:\n  learning_rate: inf\n", 2, "learning_rate must be a finite number, but is inf instead."),
             ("training:\n  tensorboard: yes\n", 2, "must be true or false, but is 'yes' instead."),
-            ("model:\n  feeds: state\n", 2, "model.feeds must be a list, but is 'state' instead."),
+            ("model:\n  feeds: state\n", 2, "model.context_inputs must be a list, but is 'state' instead."),
             (
                 "model:\n  feeds: [stat]\n",
                 2,
@@ -147,7 +147,7 @@ class TestRecipeMistakes:
             ("- a\n", 1, "A recipe must hold settings, but is a list instead."),
             ("training:\n  epochs: 3\n  epochs: 4\n", 3, "training.epochs is given twice, first at"),
             ("training:\n  epochs: [\n", 3, "the recipe must be YAML, but"),
-            ("data:\n  dev: null\n  held_out: 0\n", 3, "data.held_out must be at least 1 where data.dev is null"),
+            ("data:\n  dev: null\n  held_out: 0\n", 3, "data.dev_size must be at least 1 where data.dev is null"),
             ("data:\n  train: {a: 1, b: 0}\n", 2, "data.train.b must be greater than 0, but is 0.0 instead."),
             ("data:\n  train:\n    a: 1\n    b: nan\n", 2, "data.train.b must be a finite number, but is nan instead."),
             ("data:\n  train: {a: 1, b: inf}\n", 2, "data.train.b must be a finite number, but is inf instead."),
@@ -203,7 +203,10 @@ class TestFlagMistakes:
             (["--data.train", "a=1", "b=x"], "data.train.b must be a number, but is 'x' instead."),
             (["--data.train", "a=1", "a"], "data.train must name each once, but names a twice instead."),
             (["--training.epochs", "3", "--training.epochs", "4"], "--training.epochs specified multiple times"),
-            (["--model.feeds"], "model.feeds must hold at least one of state, input, readout, but is empty instead."),
+            (
+                ["--model.context_inputs"],
+                "model.context_inputs must hold at least one of state, input, readout, but is empty instead.",
+            ),
         ],
     )
     def test_message(self, flags, words):
@@ -213,8 +216,8 @@ class TestFlagMistakes:
 
 
 CONTRADICTIONS = [
-    (Model, {"decoder": {"attend": "between"}}, "model.decoder.num_layers must be at least 2"),
-    (Model, {"feeds": ["state"]}, "Attention would never be read"),
+    (Model, {"decoder": {"attention_position": "between"}}, "model.decoder.num_layers must be at least 2"),
+    (Model, {"context_inputs": ["state"]}, "Attention would never be read"),
     (
         Model,
         {"encoder": {"cell": "lstm", "update_gate": "write"}},
@@ -247,23 +250,23 @@ CONTRADICTIONS = [
     ),
     (
         Model,
-        {"encoder": {"pyramid": 2}},
-        "model.encoder.pyramid must be 1 where model.encoder.num_layers is 1, but is 2 instead.",
+        {"encoder": {"subsample": 2}},
+        "model.encoder.subsample must be 1 where model.encoder.num_layers is 1, but is 2 instead.",
     ),
     (
         Model,
-        {"encoder": {"pyramid": 2, "num_layers": 2, "residual": True}},
-        "model.encoder.pyramid must be 1 where model.encoder.residual is true, but is 2 instead.",
+        {"encoder": {"subsample": 2, "num_layers": 2, "residual": True}},
+        "model.encoder.subsample must be 1 where model.encoder.residual is true, but is 2 instead.",
     ),
     (
         Model,
-        {"feeds": ["input"], "decoder": {"attend": "between", "num_layers": 2}},
-        "model.feeds must not hold input where model.decoder.attend is between",
+        {"context_inputs": ["input"], "decoder": {"attention_position": "between", "num_layers": 2}},
+        "model.context_inputs must not hold input where model.decoder.attention_position is between",
     ),
     (
         Model,
-        {"context": "mean", "decoder": {"attend": "between", "num_layers": 2}},
-        "model.decoder.attend must be after",
+        {"context": "mean", "decoder": {"attention_position": "between", "num_layers": 2}},
+        "model.decoder.attention_position must be after",
     ),
     (Model, {"context": "mean", "decoder": {"input_feeding": True}}, "model.decoder.input_feeding must be false"),
     (Model, {"decoder": {"units": 100}}, "model.decoder.units must be 512, as wide as the encoder's memory"),
@@ -274,7 +277,11 @@ CONTRADICTIONS = [
     ),
     (Model, {"attention": {"score": "location", "units": 7}}, "model.attention.units must be even"),
     (Model, {"context": "mean", "copy": {"mode": "reuse"}}, "model.copy.mode must be none or separate where model.co"),
-    (Model, {"copy": {"force": True}}, "model.copy.force must be false where model.copy.mode is none, but is true"),
+    (
+        Model,
+        {"copy": {"force_copy": True}},
+        "model.copy.force_copy must be false where model.copy.mode is none, but is true",
+    ),
     (
         Config,
         {"tokenizer": {"shared": False}, "model": {"copy": {"mode": "reuse"}}},
@@ -285,7 +292,7 @@ CONTRADICTIONS = [
         {"model": {"context": "max"}, "training": {"coverage_loss": 1.0}},
         "training.coverage_loss must be 0 where model.context is max, but is 1.0 instead.",
     ),
-    (Model, {"tie": "all", "readout_size": 3}, "model.readout_size must be 0 or model.embedding_size (256)"),
+    (Model, {"tie_embeddings": "all", "readout_size": 3}, "model.readout_size must be 0 or model.embedding_size (256)"),
     (Tokenizer, {"target_vocabulary_size": 9}, "tokenizer.target_vocabulary_size must be null"),
     (Tokenizer, {"kind": "word", "byte_fallback": True}, "tokenizer.byte_fallback must be false"),
     (Tokenizer, {"kind": "char", "sampling_alpha": 0.1}, "tokenizer.sampling_alpha must be 0"),
@@ -312,7 +319,7 @@ CONTRADICTIONS = [
         {"truncate": "head", "max_source_tokens": 2},
         "data.max_source_tokens must be at least 3 where data.truncate is head, but is 2 instead. The end token is one",
     ),
-    (Data, {"held_out": 5}, "data.held_out must be 0 where data.dev names files (dev), but is 5 instead."),
+    (Data, {"dev_size": 5}, "data.dev_size must be 0 where data.dev names files (dev), but is 5 instead."),
     (Training, {"weight_decay": 0.1}, "training.weight_decay must be 0 where training.optimizer is adam"),
     (Training, {"l2": -1e-5}, "training.l2 must be at least 0, but is -1e-05 instead."),
     (Training, {"plateau_factor": 1}, "training.plateau_factor must be greater than 0 and less than 1, but is 1.0"),
@@ -324,14 +331,18 @@ CONTRADICTIONS = [
     (Training, {"average_checkpoints": 1}, "training.average_checkpoints must be 0 or at least 2, but is 1 instead."),
     (
         Training,
-        {"start_anew": ["decoder/readout"]},
-        "training.start_anew must be empty where training.start_from is null, but is ['decoder/readout'] instead.",
+        {"reinitialize": ["decoder/readout"]},
+        "training.reinitialize must be empty where training.init_from is null, but is ['decoder/readout'] instead.",
     ),
     (Training, {"accumulate": 0}, "training.accumulate must be at least 1, but is 0 instead."),
     (Training, {"save_every": -1}, "training.save_every must be at least 0, but is -1 instead."),
-    (Training, {"max_skips": 0}, "training.max_skips must be at least 1, but is 0 instead."),
-    (Training, {"max_returns": -1}, "training.max_returns must be at least 0, but is -1 instead."),
-    (Training, {"return_factor": 1}, "training.return_factor must be greater than 0 and less than 1, but is 1.0"),
+    (Training, {"max_skipped_steps": 0}, "training.max_skipped_steps must be at least 1, but is 0 instead."),
+    (Training, {"max_rollbacks": -1}, "training.max_rollbacks must be at least 0, but is -1 instead."),
+    (
+        Training,
+        {"rollback_lr_factor": 1},
+        "training.rollback_lr_factor must be greater than 0 and less than 1, but is 1.0",
+    ),
     (Training, {"label_smoothing": 1}, "training.label_smoothing must be at least 0 and less than 1"),
     (Training, {"evaluate_every": 0}, "training.evaluate_every must be greater than 0"),
     (Decoding, {"n_best": 6}, "decoding.n_best must be at most decoding.beam_size (5), but is 6 instead."),
@@ -385,8 +396,8 @@ CONTRADICTIONS = [
     (Run, {"name": ".."}, "run.name must be a folder's name"),
     (
         Config,
-        {"model": {"tie": "all"}, "tokenizer": {"shared": False}},
-        "model.tie must be none or output where tokenizer.shared is false",
+        {"model": {"tie_embeddings": "all"}, "tokenizer": {"shared": False}},
+        "model.tie_embeddings must be none or output where tokenizer.shared is false",
     ),
     (
         Config,
@@ -396,8 +407,8 @@ CONTRADICTIONS = [
     ),
     (
         Config,
-        {"task": "tag", "model": {"context": "last", "tie": "all"}},
-        "model.tie must be none where task is tag, but is 'all' instead. Labels have no embeddings.",
+        {"task": "tag", "model": {"context": "last", "tie_embeddings": "all"}},
+        "model.tie_embeddings must be none where task is tag, but is 'all' instead. Labels have no embeddings.",
     ),
     (
         Config,
@@ -421,8 +432,8 @@ CONTRADICTIONS = [
     ),
     (
         Config,
-        {"task": "tag", "model": {"context": "last", "encoder": {"num_layers": 2, "pyramid": 2}}},
-        "model.encoder.pyramid must be 1 where task is tag, but is 2 instead. Each word needs a step of its own.",
+        {"task": "tag", "model": {"context": "last", "encoder": {"num_layers": 2, "subsample": 2}}},
+        "model.encoder.subsample must be 1 where task is tag, but is 2 instead. Each word needs a step of its own.",
     ),
     (
         Config,
@@ -473,7 +484,7 @@ def test_python_gets_the_same_checks():
 
 
 def test_a_dictionary_of_a_run_is_plain():
-    assert Model().to_dict()["feeds"] == ["state", "readout"]
+    assert Model().to_dict()["context_inputs"] == ["state", "readout"]
 
 
 def test_replaced_changes_and_checks():

@@ -63,12 +63,12 @@ class TestVariants:
 
     def test_may_differ_in_lists_in_nothing_given_and_in_truths(self, recipe):
         comparison = plan_comparison(
-            recipe, ["model.feeds=state+input+readout,state", "data.test=null,other", "data.dev=a,b"],
+            recipe, ["model.context_inputs=state+input+readout,state", "data.test=null,other", "data.dev=a,b"],
             {"model.context": "last", "model.encoder.bidirectional": "false"},
         )  # fmt: skip
         first, *_, last = (variant.config for variant in comparison.variants)
-        assert (first.model.feeds, first.data.test) == (("state", "input", "readout"), None)
-        assert (last.model.feeds, last.data.test) == (("state",), "other")
+        assert (first.model.context_inputs, first.data.test) == (("state", "input", "readout"), None)
+        assert (last.model.context_inputs, last.data.test) == (("state",), "other")
         truths = plan_comparison(
             recipe,
             ["model.encoder.bidirectional=true,false"],
@@ -85,13 +85,15 @@ class TestVariants:
 
 class TestNames:
     def test_of_folders(self, recipe):
-        comparison = plan_comparison(recipe, ["model.context=last,mean", "model.feeds=state,state+readout"], {})
+        comparison = plan_comparison(
+            recipe, ["model.context=last,mean", "model.context_inputs=state,state+readout"], {}
+        )
         assert (comparison.name, comparison.folder.as_posix()) == ("compare-corpus", "checkpoints/compare-corpus")
         assert [variant.config.run.path.as_posix() for variant in comparison.variants] == [
-            "checkpoints/compare-corpus/context=last,feeds=state",
-            "checkpoints/compare-corpus/context=last,feeds=state+readout",
-            "checkpoints/compare-corpus/context=mean,feeds=state",
-            "checkpoints/compare-corpus/context=mean,feeds=state+readout",
+            "checkpoints/compare-corpus/context=last,context_inputs=state",
+            "checkpoints/compare-corpus/context=last,context_inputs=state+readout",
+            "checkpoints/compare-corpus/context=mean,context_inputs=state",
+            "checkpoints/compare-corpus/context=mean,context_inputs=state+readout",
         ]
 
     def test_that_are_given(self, recipe):
@@ -159,11 +161,11 @@ class TestMistakes:
             (["run.folder=a,b"], {},
              "run.folder cannot be varied: a comparison names its runs. Choose its name with --name."),
             # What contradicts a setting that holds for all runs is told of the first run that it is wrong for.
-            (["model.decoder.attend=after,between"], {"model.context": "last"},
-             "variant attend=between: model.decoder.num_layers must be at least 2 where model.decoder.attend is "
+            (["model.decoder.attention_position=after,between"], {"model.context": "last"},
+             "variant attention_position=between: model.decoder.num_layers must be at least 2 where model.decoder.attention_position is "
              "between, but is 1 instead."),
-            (["model.context=attention,last"], {"model.decoder.attend": "between", "model.decoder.num_layers": "2"},
-             "model.decoder.attend must be after where model.context is last, but is 'between' instead. "
+            (["model.context=attention,last"], {"model.decoder.attention_position": "between", "model.decoder.num_layers": "2"},
+             "model.decoder.attention_position must be after where model.context is last, but is 'between' instead. "
              "Only attention is read between layers."),
         ],
     )  # fmt: skip
@@ -193,7 +195,9 @@ class TestMistakes:
         recipe.write_text("model:\n  decoder:\n    num_layers: 2\n    attend: between\n")
         with pytest.raises(ConfigError) as error:
             plan_comparison(recipe, ["model.context=attention,last"], {})
-        assert str(error.value).startswith(f"variant context=last: {recipe}:4: model.decoder.attend must be after")
+        assert str(error.value).startswith(
+            f"variant context=last: {recipe}:4: model.decoder.attention_position must be after"
+        )
 
 
 def test_plans_without_tensorflow():

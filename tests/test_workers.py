@@ -8,7 +8,7 @@ import tensorflow as tf
 from seq2seq import threads as workers
 from seq2seq.errors import Seq2SeqError
 from seq2seq.models import generation
-from seq2seq.threads import give_each_operation_one_thread
+from seq2seq.threads import use_single_threaded_ops
 
 SOURCES = ["the cat sees the old dog", "the king loves the girl today", "", "the wild bird finds the man"] * 3
 
@@ -56,7 +56,7 @@ def test_an_error_of_one_reaches_the_caller(four_workers):
         raise Seq2SeqError(f"no {item}")
 
     with pytest.raises(Seq2SeqError, match="no 1"):
-        list(workers.beside_each_other(fail, [1, 2]))
+        list(workers.map_parallel(fail, [1, 2]))
 
 
 def test_a_process_that_may_train_has_one_worker(monkeypatch):
@@ -72,5 +72,5 @@ def test_a_process_that_may_train_has_one_worker(monkeypatch):
 def test_too_late_is_no_error():
     tf.constant(1.0)
     before = tf.config.threading.get_intra_op_parallelism_threads()
-    give_each_operation_one_thread()
+    use_single_threaded_ops()
     assert tf.config.threading.get_intra_op_parallelism_threads() == before

@@ -29,7 +29,7 @@ def _compare(
         recipe: a YAML file of the settings below; what it leaves out keeps its default.
         vary: a setting that the variants differ in and the values that it takes, such as
             model.encoder.cell=rnn,lstm,gru; given several times: every combination. KEY,KEY=VALUE,VALUE: settings that
-            always take the same value. The words of a list are joined with plus signs: model.feeds=state,state+readout.
+            always take the same value. The words of a list are joined with plus signs: model.context_inputs=state,state+readout.
         name: what the comparison and its folder are called; left out: compare- and the name of the run.
         json: print one JSON object, and no table.
     """

@@ -83,12 +83,12 @@ def evaluate(
     from seq2seq.metrics.agreement import read_agreement_items
     from seq2seq.metrics.translation import tokenized_bleu
     from seq2seq.models.archive import load
-    from seq2seq.threads import give_each_operation_one_thread
-    from seq2seq.training.evaluation import System, evaluate_agreement, side_by_side
+    from seq2seq.threads import use_single_threaded_ops
+    from seq2seq.training.evaluation import System, evaluate_agreement, score_systems
 
     items = None if agreement is None else read_agreement_items(agreement)
     # A model that cannot be read is told of before the other one has worked.
-    give_each_operation_one_thread()
+    use_single_threaded_ops()
     models = {path: load(path) for path in (model, against if is_model else None) if path is not None}
     task = models[model].task
     if len({one.task for one in models.values()}) > 1:
@@ -109,7 +109,7 @@ def evaluate(
     if output is not None:
         with opened_output(output) as stream:
             stream.writelines(f"{on_one_line(text)}\n" for text in systems[0].hypotheses)
-    found = side_by_side(
+    found = score_systems(
         systems, sources, references, task=task, lowercase=lowercase, tokenize=tokenize, test=significance
     )
     for system, scores in zip(systems, found, strict=True):

@@ -42,12 +42,12 @@ def predict(
     stream = LineStream(file, output, format, input_format, window, max_line_characters)
     import_tensorflow()
     from seq2seq.models.archive import load
-    from seq2seq.models.labelers import LabelModel
+    from seq2seq.models.labelers import LabelPredictor
     from seq2seq.serving.line_stream import label_stream
-    from seq2seq.threads import give_each_operation_one_thread
+    from seq2seq.threads import use_single_threaded_ops
 
-    give_each_operation_one_thread()
-    loaded = load(model, LabelModel)
+    use_single_threaded_ops()
+    loaded = load(model, LabelPredictor)
     tokenizer = loaded.require_tokenizer()
 
     def text_line(answer: "Answer") -> list[str]:

@@ -46,9 +46,9 @@ def score(
     from seq2seq.models.archive import load
     from seq2seq.models.scoring import perplexity
     from seq2seq.serving.line_stream import StreamReport, pair_requests, score_stream
-    from seq2seq.threads import give_each_operation_one_thread, windows
+    from seq2seq.threads import use_single_threaded_ops, windows
 
-    give_each_operation_one_thread()
+    use_single_threaded_ops()
     scorer = load(model)
     pairs = pair_requests(source, target)
     cut = windows(
@@ -91,8 +91,8 @@ def _json_line(scored: "ScoredPair") -> str:
             "tokens": found.pieces,
             "token_log_probs": found.token_log_probs,
         }
-        if found.left_out:
-            record["source_tokens_left_out"] = found.left_out
+        if found.num_truncated_tokens:
+            record["source_tokens_left_out"] = found.num_truncated_tokens
     if pair.problem is not None:
         record["problem"] = pair.problem.message
     return json_module.dumps(record, ensure_ascii=False)

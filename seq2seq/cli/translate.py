@@ -83,9 +83,9 @@ def _translator(model: str, ensemble: Sequence[str]) -> tuple[Any, "Seq2Seq"]:
     """What translates, and the first model of it, whose source tokens an alignment speaks of."""
     from seq2seq.models.archive import load
     from seq2seq.models.seq2seq import Seq2Seq
-    from seq2seq.threads import give_each_operation_one_thread
+    from seq2seq.threads import use_single_threaded_ops
 
-    give_each_operation_one_thread()
+    use_single_threaded_ops()
     models = [load(path, Seq2Seq) for path in (model, *ensemble)]
     if not ensemble:
         return models[0], models[0]
@@ -113,8 +113,8 @@ def _json_lines(model: "Seq2Seq | None", with_attention: bool, answer: "Answer")
     record["translations"] = [
         _json_translation(found, model is not None, with_attention) for found in answer.hypotheses
     ]
-    if answer.hypotheses and answer.hypotheses[0].left_out:
-        record["source_tokens_left_out"] = answer.hypotheses[0].left_out
+    if answer.hypotheses and answer.hypotheses[0].num_truncated_tokens:
+        record["source_tokens_left_out"] = answer.hypotheses[0].num_truncated_tokens
     if answer.problem is not None:
         record["problem"] = answer.problem
     return [json.dumps(record, ensure_ascii=False)]

@@ -55,7 +55,7 @@ class Encoder(Section):
     """Source tokens that the front end makes into one step; 1 without one."""
     kernel_size: NonNegative = 0
     """Source tokens that each step of the convolution reads; 0: `stride`, so that they do not overlap."""
-    pyramid: Positive = 1
+    subsample: Positive = 1
     """Steps of the layer below that each layer above the first reads joined as one; 1: none are joined."""
 
     def check(self) -> None:
@@ -79,15 +79,15 @@ class Encoder(Section):
                 self.kernel_size,
                 "Tokens would be passed over.",
             )
-        if self.pyramid > 1 and self.num_layers == 1:
-            raise must_be(self.key("pyramid"), "1 where model.encoder.num_layers is 1", self.pyramid)
-        if self.pyramid > 1 and self.residual:
-            raise must_be(self.key("pyramid"), "1 where model.encoder.residual is true", self.pyramid)
+        if self.subsample > 1 and self.num_layers == 1:
+            raise must_be(self.key("subsample"), "1 where model.encoder.num_layers is 1", self.subsample)
+        if self.subsample > 1 and self.residual:
+            raise must_be(self.key("subsample"), "1 where model.encoder.residual is true", self.subsample)
 
     @property
     def reductions(self) -> list[int]:
         """Source tokens that a step of each layer stands for."""
-        return [self.stride * self.pyramid**index for index in range(self.num_layers)]
+        return [self.stride * self.subsample**index for index in range(self.num_layers)]
 
     @property
     def reduction(self) -> int:
@@ -115,7 +115,7 @@ class Decoder(Section):
     """Size of a layer's state."""
     num_layers: Positive = 1
     """Number of layers, one above the other."""
-    attend: Literal["after", "between"] = "after"
+    attention_position: Literal["after", "between"] = "after"
     """Where the context is read: after the last layer, or between the first and the second, which then reads it too."""
     input_feeding: bool = False
     """Give the first layer what the last step read and said; slower, since training then runs step by step."""
@@ -124,8 +124,10 @@ class Decoder(Section):
 
     def check(self) -> None:
         _check_update_gate(self)
-        if self.attend == "between" and self.num_layers < 2:
-            raise must_be(self.key("num_layers"), "at least 2 where model.decoder.attend is between", self.num_layers)
+        if self.attention_position == "between" and self.num_layers < 2:
+            raise must_be(
+                self.key("num_layers"), "at least 2 where model.decoder.attention_position is between", self.num_layers
+            )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -154,12 +156,12 @@ class Copy(Section):
 
     mode: Literal["none", "reuse", "separate"] = "none"
     """By which attention tokens are copied: none are, by that of the context, or by one of its own."""
-    force: bool = False
+    force_copy: bool = False
     """In training a token that stands in the source must be copied, which teaches the gate when to."""
 
     def check(self) -> None:
-        if self.force and self.mode == "none":
-            raise must_be(self.key("force"), "false where model.copy.mode is none", True)
+        if self.force_copy and self.mode == "none":
+            raise must_be(self.key("force_copy"), "false where model.copy.mode is none", True)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,12 +192,12 @@ class Model(Section):
 
     embedding_size: Positive = 256
     """Width of the embeddings."""
-    tie: Literal["none", "source_target", "output", "all"] = "none"
+    tie_embeddings: Literal["none", "source_target", "output", "all"] = "none"
     """Which tables are one: source and target embeddings, target embeddings and output, or all three."""
     context: Literal["last", "projected", "mean", "max", "sum", "attentive", "attention"] = "attention"
     """The context C, what the decoder reads of the source: its last step, that step projected, a pooling, one learned
     query, or attention at every step."""
-    feeds: tuple[Literal["state", "input", "readout"], ...] = ("state", "readout")
+    context_inputs: tuple[Literal["state", "input", "readout"], ...] = ("state", "readout")
     """Where C enters: the decoder's first state, its input at every step, its output before the logits."""
     readout_size: NonNegative = 0
     """Width of the readout before the logits; 0: as wide as the embeddings."""
@@ -206,25 +208,25 @@ class Model(Section):
     dropout: Dropout = dataclasses.field(default_factory=Dropout)
 
     def check(self) -> None:
-        if not self.feeds:
+        if not self.context_inputs:
             raise ConfigError(
-                "model.feeds must hold at least one of state, input, readout, but is empty instead. "
+                "model.context_inputs must hold at least one of state, input, readout, but is empty instead. "
                 "Without one the decoder never sees the source.",
-                self.key("feeds"),
+                self.key("context_inputs"),
             )
-        if self.tie in ("output", "all") and self.readout_size not in (0, self.embedding_size):
+        if self.tie_embeddings in ("output", "all") and self.readout_size not in (0, self.embedding_size):
             raise must_be(
                 self.key("readout_size"),
-                f"0 or model.embedding_size ({self.embedding_size}) where model.tie is {self.tie}",
+                f"0 or model.embedding_size ({self.embedding_size}) where model.tie_embeddings is {self.tie_embeddings}",
                 self.readout_size,
             )
         if self.context == "attention":
             self._check_attention()
-        elif self.decoder.attend == "between":
+        elif self.decoder.attention_position == "between":
             raise must_be(
-                self.decoder.key("attend"),
+                self.decoder.key("attention_position"),
                 f"after where model.context is {self.context}",
-                self.decoder.attend,
+                self.decoder.attention_position,
                 "Only attention is read between layers.",
             )
         elif self.decoder.input_feeding:
@@ -235,17 +237,17 @@ class Model(Section):
             )
 
     def _check_attention(self) -> None:
-        if self.feeds == ("state",) and self.decoder.attend == "after":
+        if self.context_inputs == ("state",) and self.decoder.attention_position == "after":
             raise ConfigError(
-                "model.feeds must hold input or readout where model.context is attention, but is [state] instead. "
+                "model.context_inputs must hold input or readout where model.context is attention, but is [state] instead. "
                 "Attention would never be read: add readout, or set model.context to last.",
-                self.key("feeds"),
+                self.key("context_inputs"),
             )
-        if "input" in self.feeds and self.decoder.attend == "between":
+        if "input" in self.context_inputs and self.decoder.attention_position == "between":
             raise ConfigError(
-                "model.feeds must not hold input where model.decoder.attend is between, but is "
-                f"[{', '.join(self.feeds)}] instead. Both say when attention reads: choose one.",
-                self.key("feeds"),
+                "model.context_inputs must not hold input where model.decoder.attention_position is between, but is "
+                f"[{', '.join(self.context_inputs)}] instead. Both say when attention reads: choose one.",
+                self.key("context_inputs"),
             )
         score, memory, query = self.attention.score, self.encoder.memory_size, self.decoder.units
         if score in ("dot", "scaled_dot") and memory != query:
@@ -286,12 +288,12 @@ class Data(Section):
     """Name of the training files, without their ending; or several names, each with its weight, which is how many
     times an epoch holds each of its pairs: {news: 2, web: 0.5}, as a flag news=2 web=0.5."""
     dev: str | None = "dev"
-    """Name of the files that choose the best checkpoint; null: take `held_out` pairs from the training files."""
+    """Name of the files that choose the best checkpoint; null: take `dev_size` pairs from the training files."""
     test: str | None = "test"
     """Name of the files that are scored once, after training; null: none."""
     agreement: str | None = None
     """A file of agreement items (distractors, source, target, right form, wrong form), scored after training."""
-    held_out: NonNegative = 0
+    dev_size: NonNegative = 0
     """Pairs taken out of training to be the dev set, drawn with the run's seed; only with `dev: null`."""
     on_bad_line: Literal["error", "skip"] = "error"
     """A line that cannot be used: stop and name it, or skip it, count it and report the count."""
@@ -336,17 +338,17 @@ class Data(Section):
                 self.max_source_tokens,
                 "The end token is one of them.",
             )
-        if self.dev is None and self.held_out == 0:
+        if self.dev is None and self.dev_size == 0:
             raise ConfigError(
-                "data.held_out must be at least 1 where data.dev is null, but is 0 instead. "
+                "data.dev_size must be at least 1 where data.dev is null, but is 0 instead. "
                 "Name a dev set, or say how many training pairs to hold out.",
-                self.key("held_out"),
+                self.key("dev_size"),
             )
-        if self.dev is not None and self.held_out > 0:
+        if self.dev is not None and self.dev_size > 0:
             raise ConfigError(
-                f"data.held_out must be 0 where data.dev names files ({self.dev}), but is {self.held_out} instead. "
+                f"data.dev_size must be 0 where data.dev names files ({self.dev}), but is {self.dev_size} instead. "
                 "Set data.dev to null to hold pairs out of training.",
-                self.key("held_out"),
+                self.key("dev_size"),
             )
 
 
@@ -573,9 +575,9 @@ class Training(Section):
     """What the attention that goes where it has been counts for in the loss of training, against repetitions."""
     ema: Fraction = 0.0
     """Decay of the moving average of the weights, which is what gets evaluated and saved; 0: off."""
-    start_from: str | None = None
+    init_from: str | None = None
     """Fine-tuning: a model file whose weights and tokenizer the run starts from; null: random weights."""
-    start_anew: tuple[str, ...] = ()
+    reinitialize: tuple[str, ...] = ()
     """Layers or weights that start at random all the same, such as decoder/readout: those that the other model has not,
     or in another shape, must be named here."""
     precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
@@ -597,12 +599,12 @@ class Training(Section):
     save_every: NonNegative = 1_000
     """Updates after which the state is saved between evaluations too, for --resume after a crash; 0: at evaluations
     only."""
-    max_skips: Positive = 10
+    max_skipped_steps: Positive = 10
     """Steps in a row whose loss or gradient is infinite or no number, and which are skipped, until the run goes back to
     its last good state."""
-    max_returns: NonNegative = 3
+    max_rollbacks: NonNegative = 3
     """Times that a run may go back so, until it stops; 0: it stops at once."""
-    return_factor: Share = 0.5
+    rollback_lr_factor: Share = 0.5
     """What the learning rate is multiplied by each time that a run goes back so."""
     dev_sentences: NonNegative = 500
     """Dev sentences that an evaluation translates for its scores; 0: all."""
@@ -628,11 +630,11 @@ class Training(Section):
             )
         if self.average_checkpoints == 1:
             raise must_be(self.key("average_checkpoints"), "0 or at least 2", 1)
-        if self.start_anew and self.start_from is None:
+        if self.reinitialize and self.init_from is None:
             raise must_be(
-                self.key("start_anew"),
-                "empty where training.start_from is null",
-                list(self.start_anew),
+                self.key("reinitialize"),
+                "empty where training.init_from is null",
+                list(self.reinitialize),
                 "Everything starts anew.",
             )
 
@@ -707,11 +709,11 @@ class Config(Section):
                 f"one of {', '.join(SCORES[self.task])} where task is {self.task}",
                 self.training.monitor,
             )
-        if self.model.tie in ("source_target", "all") and not self.tokenizer.shared:
+        if self.model.tie_embeddings in ("source_target", "all") and not self.tokenizer.shared:
             raise must_be(
-                self.model.key("tie"),
+                self.model.key("tie_embeddings"),
                 "none or output where tokenizer.shared is false",
-                self.model.tie,
+                self.model.tie_embeddings,
                 "One table for both sides needs one vocabulary.",
             )
         if self.training.coverage_loss and self.model.context != "attention":
@@ -733,8 +735,13 @@ class Config(Section):
         if self.model.context == "attention":
             advice = "Only what is written step by step reads the source anew at each."
             raise must_be(self.model.key("context"), f"other than attention {where}", self.model.context, advice)
-        if self.model.tie != "none":
-            raise must_be(self.model.key("tie"), f"none {where}", self.model.tie, "Labels have no embeddings.")
+        if self.model.tie_embeddings != "none":
+            raise must_be(
+                self.model.key("tie_embeddings"),
+                f"none {where}",
+                self.model.tie_embeddings,
+                "Labels have no embeddings.",
+            )
         if not self.tokenizer.shared:
             raise must_be(self.tokenizer.key("shared"), f"true {where}", False, "Labels are not cut into pieces.")
         if self.model.copy.mode != "none":
@@ -745,7 +752,7 @@ class Config(Section):
             raise must_be(self.tokenizer.key("sampling_alpha"), f"0 {where}", self.tokenizer.sampling_alpha)
         if self.model.encoder.reduction > 1:
             advice = "Each word needs a step of its own."
-            key = "stride" if self.model.encoder.stride > 1 else "pyramid"
+            key = "stride" if self.model.encoder.stride > 1 else "subsample"
             raise must_be(self.model.encoder.key(key), f"1 {where}", getattr(self.model.encoder, key), advice)
         if self.data.truncate != "none":
             advice = "Each word has its label."

@@ -65,7 +65,7 @@ def plan_comparison(
     Args:
         recipe: A YAML file of sections and settings; None takes the defaults.
         vary: An axis each: `KEY=VALUE,VALUE`, or `KEY,KEY=VALUE,VALUE` for settings that always take the same value. A
-            list is written with plus signs: `model.feeds=state,state+readout`.
+            list is written with plus signs: `model.context_inputs=state,state+readout`.
         flags: Texts of flags, which hold for all runs.
         name: Name of the comparison; None: `compare-` and the run's own.
 

@@ -19,7 +19,7 @@ from seq2seq.models.archive import load
 from seq2seq.models.generation import Hypothesis
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.progress import say
-from seq2seq.threads import beside_each_other, count_workers, give_each_operation_one_thread
+from seq2seq.threads import count_workers, map_parallel, use_single_threaded_ops
 from seq2seq.training.data import Corpus
 
 PRODUCT_ROWS = 1024
@@ -116,7 +116,7 @@ def benchmark_decoding(
         ConfigError: There is nothing to translate, or an option has a bad value.
         ModelFileError: The model cannot be read.
     """
-    give_each_operation_one_thread()
+    use_single_threaded_ops()
     began = time.perf_counter()
     model = load(path, Seq2Seq)
     load_seconds = time.perf_counter() - began
@@ -214,7 +214,7 @@ def product_on_all_cores(product: Product, dtype: str) -> Callable[[], float]:
 
     def run() -> float:
         began = time.perf_counter()
-        for one in beside_each_other(compiled, [rows] * workers):
+        for one in map_parallel(compiled, [rows] * workers):
             float(one)
         return (time.perf_counter() - began) / workers
 

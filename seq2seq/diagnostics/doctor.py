@@ -8,13 +8,13 @@ import tensorflow as tf
 from seq2seq.config.sections import Config
 from seq2seq.diagnostics import machine
 from seq2seq.diagnostics.corpus_audit import Finding, Readers, examine_texts, examine_tokens
-from seq2seq.diagnostics.machine import available_memory, peak_memory, rehearse
+from seq2seq.diagnostics.machine import available_memory, dry_run, peak_memory
 from seq2seq.errors import ConfigError, Seq2SeqError
 from seq2seq.text.corpus import CorpusReport
 from seq2seq.text.ids import FIRST_LABEL_ID
 from seq2seq.text.tokenizer import Tokenizer
 from seq2seq.training.data import Corpus, Texts, create_batches, create_tokenizer
-from seq2seq.training.fine_tuning import read_start, start_from
+from seq2seq.training.fine_tuning import init_from, read_start
 from seq2seq.training.optimizers import fastest_precision
 from seq2seq.training.run_folder import check_folder
 from seq2seq.training.step import choose_workers
@@ -96,7 +96,7 @@ def diagnose(config: Config, timed: bool, say: Callable[[str], None]) -> Iterato
         )
         trainer = Trainer(config, tokenizer, batches, Texts([], []), workers=workers)
         if start:
-            say(start_from(trainer.step, start, config))
+            say(init_from(trainer.step, start, config))
     except Seq2SeqError as error:
         yield _failure("training.start", error)
         return
@@ -116,7 +116,7 @@ def machine_findings(
     """
     config, model = trainer.config, trainer.step.model
     settings, vocabulary = config.training, model.target_vocabulary_size
-    step_by_step = model.runs_step_by_step
+    step_by_step = model.is_sequential
     kernels = machine.kernels_finding(model.kernel_choices(), settings.implementation, step_by_step)
     yield kernels
     yield machine.precision_finding(settings.precision, fastest_precision())
@@ -133,7 +133,7 @@ def machine_findings(
     if timed and kernels.verdict != "problem" and memory.verdict != "problem":
         say("taking a few steps ...")
         try:
-            rehearsal = rehearse(trainer, largest)
+            rehearsal = dry_run(trainer, largest)
             memory = machine.memory_finding(rehearsal.peak_bytes, available_memory(), shape, measured=True)
         except tf.errors.ResourceExhaustedError:
             memory = machine.exhausted_finding(shape)
@@ -186,8 +186,8 @@ def _agreement_findings(corpus: Corpus) -> Iterator[Finding]:
 
 def _tokenizer_finding(config: Config, tokenizer: Tokenizer) -> Finding:
     origin = "trained on the training pairs"
-    if config.training.start_from is not None:
-        origin = f"that of {config.training.start_from}"
+    if config.training.init_from is not None:
+        origin = f"that of {config.training.init_from}"
     numbers = {"source": tokenizer.source_vocabulary_size, "target": tokenizer.target_vocabulary_size}
     sizes = f"{numbers['source']:,} tokens"
     if config.gives_labels:

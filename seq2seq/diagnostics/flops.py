@@ -66,7 +66,7 @@ def step_flops(model: Seq2Seq, source_lengths: Lengths, target_lengths: Lengths)
         Operations by part.
 
     >>> from seq2seq.layers import Decoder, Encoder, PooledContext
-    >>> decoder = Decoder(9, embedding_size=2, units=3, cell="rnn", context=PooledContext("mean"), feeds=("readout",))
+    >>> decoder = Decoder(9, embedding_size=2, units=3, cell="rnn", context=PooledContext("mean"), context_inputs=("readout",))
     >>> model = Seq2Seq(Encoder(units=3, cell="rnn", bidirectional=False), decoder)
     >>> step_flops(model, source_lengths=[5], target_lengths=[4])
     StepFlops(encoder=450, decoder=648, attention=0, readout_and_loss=432)

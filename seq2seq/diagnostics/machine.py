@@ -100,7 +100,7 @@ class Rehearsal:
     peak_bytes: int
 
 
-def rehearse(trainer: Trainer, largest: int) -> Rehearsal:
+def dry_run(trainer: Trainer, largest: int) -> Rehearsal:
     """Take a few steps on the first batches of a run, and one on the largest batch of its first epoch.
 
     The learning rate is 0, so that no setting of it can make the loss anything but a number, and the weights stay.
@@ -286,7 +286,7 @@ def loss_finding(rehearsal: Rehearsal, vocabulary: int) -> Finding:
     text = f"{rehearsal.loss:.2f} nats a token before training; a blind guess has {math.log(vocabulary):.2f}"
     if math.isfinite(rehearsal.loss):
         return Finding("training.loss", "ok", text, {"loss": rehearsal.loss})
-    advice = "Set training.precision to float32, and check training.start_from."
+    advice = "Set training.precision to float32, and check training.init_from."
     return Finding("training.loss", "problem", f"{text}. It must be a number. {advice}", {"loss": None})
 
 

@@ -33,7 +33,7 @@ def check_plain_keras(config: Config) -> None:
         if part.cell not in LAYERS:
             raise must_be(part.key("cell"), f"one of {', '.join(LAYERS)} to compare with Keras", part.cell, reason)
     if model.encoder.reduction > 1:
-        name = "front_end" if model.encoder.front_end != "none" else "pyramid"
+        name = "front_end" if model.encoder.front_end != "none" else "subsample"
         expected = "none" if name == "front_end" else "1"
         value = getattr(model.encoder, name)
         raise must_be(model.encoder.key(name), f"{expected} to compare with Keras", value, reason)
@@ -49,8 +49,10 @@ def check_plain_keras(config: Config) -> None:
     if config.training.coverage_loss:
         key = config.training.key("coverage_loss")
         raise must_be(key, "0 to compare with Keras", config.training.coverage_loss, reason)
-    if "input" in model.feeds:
-        raise must_be(model.key("feeds"), "without input to compare with Keras", list(model.feeds), reason)
+    if "input" in model.context_inputs:
+        raise must_be(
+            model.key("context_inputs"), "without input to compare with Keras", list(model.context_inputs), reason
+        )
     if model.decoder.input_feeding:
         raise must_be(model.decoder.key("input_feeding"), "false to compare with Keras", True, reason)
 
@@ -93,7 +95,7 @@ def plain_keras_model(
         target_vocabulary_size, settings.embedding_size, name="embedding", **policy
     )
     source_embedding = embedding
-    if settings.tie not in ("source_target", "all"):
+    if settings.tie_embeddings not in ("source_target", "all"):
         source_embedding = keras.layers.Embedding(
             source_vocabulary_size, settings.embedding_size, name="source_embedding", **policy
         )
@@ -119,22 +121,22 @@ def plain_keras_model(
     outputs, context = dropped(embedding(written_ids), settings.dropout.embedding), None
     for index in range(decoder.num_layers):
         inputs = outputs
-        if index == 1 and decoder.attend == "between":
+        if index == 1 and decoder.attention_position == "between":
             context = attended(outputs)
             inputs = joined(outputs, context)
         states = None
-        if "state" in settings.feeds:
+        if "state" in settings.context_inputs:
             count = 2 if decoder.cell == "lstm" else 1
             states = [dense(decoder.units, f"bridge_{index}_{part}", "tanh")(summary) for part in range(count)]
         new_outputs = recurrent(decoder.cell, decoder.units, f"decoder_{index}")(inputs, initial_state=states)
         outputs = new_outputs + outputs if decoder.residual and index > 0 else new_outputs
         outputs = dropped(outputs, settings.dropout.recurrent)
-    if "readout" in settings.feeds:
+    if "readout" in settings.context_inputs:
         outputs = joined(outputs, attended(outputs) if context is None else context)
     features = dense(settings.readout_size or settings.embedding_size, "readout", "tanh")(outputs)
     if settings.dropout.readout:
         features = keras.layers.Dropout(settings.dropout.readout, **policy)(features)
-    if settings.tie in ("output", "all"):
+    if settings.tie_embeddings in ("output", "all"):
         logits = embedding(features, reverse=True)
     else:
         logits = dense(target_vocabulary_size, "output")(features)

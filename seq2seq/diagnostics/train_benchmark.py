@@ -112,7 +112,7 @@ class ModelParts:
         # Which tokens could be copied takes no time here.
         tokens = tf.repeat(mask, self._model.encoder.reduction, axis=1)
         prepared = decoder.prepare(memory, mask, tf.zeros(tf.shape(tokens), tf.int32), tokens)
-        return decoder.read_out(written, prepared, training=True).features
+        return decoder.decode_teacher_forced(written, prepared, training=True).features
 
     def _loss(self, features: Any, target_ids: Any) -> Any:
         decoder = self._model.decoder

@@ -57,8 +57,8 @@ def check_export(export_format: str, model: "Seq2Seq", options: Decoding, whole_
     if export_format in WITH_RUNNER:
         if model.decoder.copy != "none":
             reasons.append("model.copy.mode must be none, since the sums over places of the source have no like there")
-        if model.encoder.pyramid > 1:
-            reasons.append("model.encoder.pyramid must be 1, since no converter follows layers that join steps")
+        if model.encoder.subsample > 1:
+            reasons.append("model.encoder.subsample must be 1, since no converter follows layers that join steps")
         if model.compute_dtype != "float32":
             reasons.append(f"the model must compute in float32, but computes in {model.compute_dtype}")
     if reasons:

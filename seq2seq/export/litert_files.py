@@ -10,7 +10,7 @@ from seq2seq.config.sections import Decoding
 from seq2seq.errors import MissingDependencyError
 from seq2seq.export.runner import largest_count
 from seq2seq.export.steps import Steps, describe, write_beside
-from seq2seq.models.base import twin_of
+from seq2seq.models.base import clone_with_implementation
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.ids import END_ID
 
@@ -41,7 +41,7 @@ def write_litert(model: Seq2Seq, options: Decoding, folder: pathlib.Path, source
         raise MissingDependencyError(
             "Running LiteRT needs ai-edge-litert. Install it with pip install 'seq2seq[litert]'."
         ) from error
-    twin = twin_of(model, "raw")
+    twin = clone_with_implementation(model, "raw")
     steps = Steps(twin)
     folder.mkdir(parents=True)
     count = largest_count(options.to_dict())

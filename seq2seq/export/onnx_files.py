@@ -12,7 +12,7 @@ from seq2seq.errors import MissingDependencyError
 from seq2seq.export.runner import onnx_session
 from seq2seq.export.search_graph import SearchGraph, translate_in_batches
 from seq2seq.export.steps import Steps, describe, write_beside
-from seq2seq.models.base import twin_of
+from seq2seq.models.base import clone_with_implementation
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.dataset import pad
 
@@ -48,7 +48,7 @@ def write_onnx(model: Seq2Seq, options: Decoding, folder: pathlib.Path, whole_se
     """
     convert = _converter(options.precision == "int8")
     # Step by step: what a kernel does with whole sequences no converter understands.
-    twin = twin_of(model, "raw")
+    twin = clone_with_implementation(model, "raw")
     steps = Steps(twin)
     folder.mkdir(parents=True)
     tensors = {name: spec for name, spec in steps.step_specs.items() if name != "token_ids"}

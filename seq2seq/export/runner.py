@@ -186,8 +186,8 @@ class Translator:
         next_states = [f"next_{name}" for name in self._states]
         outputs = ["best_ids", "best_log_probs", *next_states, *(["attention_weights"] * search.needs_attention)]
         while len(search.sentences):
-            feeds = {"token_ids": search.last_ids.reshape(-1), "count": np.array(search.count, np.int32)}
-            best_ids, log_probs, *rest = self._decoder.run(outputs, feeds | states | context)
+            context_inputs = {"token_ids": search.last_ids.reshape(-1), "count": np.array(search.count, np.int32)}
+            best_ids, log_probs, *rest = self._decoder.run(outputs, context_inputs | states | context)
             rows, stay = search.advance(best_ids, log_probs, rest[-1] if search.needs_attention else None)
             states = {name: values[rows] for name, values in zip(self._states, rest, strict=False)}
             if stay is not None:
@@ -450,12 +450,12 @@ class LiteSession:
         self._graph = self._interpreter.get_signature_runner()
         self._shapes = {name: details["shape"] for name, details in self._graph.get_input_details().items()}
 
-    def run(self, names: Sequence[str], feeds: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def run(self, names: Sequence[str], context_inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
         """Outputs by name; inputs are filled up with zeros at the ends, and those that the graph lacks left out."""
         inputs = {}
         for name, shape in self._shapes.items():
-            missing = [(0, most - count) for most, count in zip(shape, feeds[name].shape, strict=True)]
-            inputs[name] = np.pad(feeds[name], missing)
+            missing = [(0, most - count) for most, count in zip(shape, context_inputs[name].shape, strict=True)]
+            inputs[name] = np.pad(context_inputs[name], missing)
         outputs = self._graph(**inputs)
         return [outputs[name] for name in names]
 

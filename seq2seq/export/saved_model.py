@@ -14,7 +14,7 @@ from seq2seq.config.sections import Decoding
 from seq2seq.errors import MissingDependencyError
 from seq2seq.export.search_graph import SearchGraph, translate_in_batches
 from seq2seq.export.steps import Steps
-from seq2seq.models.base import twin_of
+from seq2seq.models.base import clone_with_implementation
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.dataset import pad
 from seq2seq.text.ids import END_ID, PAD_ID
@@ -45,7 +45,7 @@ def write_saved_model(
     Raises:
         MissingDependencyError: There is no tensorflow-text.
     """
-    twin = twin_of(model, "scan")
+    twin = clone_with_implementation(model, "scan")
     steps = Steps(twin)
     translator = SearchGraph(twin, options, attention)
     specs = steps.step_specs

@@ -26,9 +26,9 @@ class SearchGraph:
 
     def __init__(self, model: Seq2Seq, options: Decoding, attention: bool, sentences_leave: bool = True) -> None:
         self._options = options
-        has_attention = attention and model.decoder.context.reads_every_step
+        has_attention = attention and model.decoder.context.is_attention
         plan = Plan.of(options, prefix=False, required=False, banned=False, attention=has_attention, unknown=False)
-        parts = Packing([model]).parts(options.precision, plan.is_packed)
+        parts = Packing([model]).parts(options.precision, plan.uses_fused_weights)
         vocabulary = Vocabulary(model.require_tokenizer())
         inputs = self._inputs(tf.zeros([1, 1], tf.int32))
         self._search = compile_search(parts, "log_probs", vocabulary, plan, inputs, sentences_leave)

@@ -54,7 +54,7 @@ class Steps:
     @property
     def has_attention(self) -> bool:
         """Whether a step gives attention weights."""
-        return bool(self._model.decoder.context.reads_every_step)
+        return bool(self._model.decoder.context.is_attention)
 
     @property
     def next_state_names(self) -> list[str]:

@@ -11,7 +11,7 @@ from seq2seq.inspection.bptt import BackPropagation, back_propagate, split_weigh
 from seq2seq.inspection.recording import Recording, Sentences, encode_sentences, record
 from seq2seq.inspection.trace import layer_reductions, layer_tokens, sentence_tokens
 from seq2seq.layers import Recurrent
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 from seq2seq.text.dataset import pad
 from seq2seq.text.ids import PAD_ID
 
@@ -96,7 +96,7 @@ class _Gradients(NamedTuple):
 
 
 def gradient_flow(
-    model: SourceReader, source: str, target: str | None = None, clip_norm: float | None = None
+    model: TextModel, source: str, target: str | None = None, clip_norm: float | None = None
 ) -> GradientFlow:
     """|dL/dh_t| of every recurrent layer of a trained model, with the rate at which the recurrence loses or gains it.
 
@@ -135,7 +135,7 @@ def gradient_flow(
     return GradientFlow(source, found.sentences.targets[0], found.loss, layers, norm, clip_norm, found.evidence)
 
 
-def back_propagate_layer(model: SourceReader, layer: str, source: str, target: str | None = None) -> BackPropagation:
+def back_propagate_layer(model: TextModel, layer: str, source: str, target: str | None = None) -> BackPropagation:
     """Back-propagation through time by hand in one layer of a trained model, on one sentence.
 
     What reaches each state from outside the recurrence (from the layer above, from attention, from the loss) comes
@@ -173,7 +173,7 @@ def back_propagate_layer(model: SourceReader, layer: str, source: str, target: s
     )
 
 
-def _back_through(raw: SourceReader, sentences: Sentences) -> _Gradients:
+def _back_through(raw: TextModel, sentences: Sentences) -> _Gradients:
     """The gradients of one sentence's loss to every state, to every state as the next step read it, and to weights."""
     variables = [variable.value for variable in raw.trainable_variables]
     target_ids = pad(sentences.target_ids)

@@ -11,7 +11,7 @@ from seq2seq.errors import DataError
 from seq2seq.layers.cells import StepRecord
 from seq2seq.layers.copying import Copies
 from seq2seq.layers.masking import LARGE_NEGATIVE
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.ids import FIRST_LABEL_ID, PAD_ID, START_ID
 
@@ -25,7 +25,7 @@ class Sentences(NamedTuple):
     target_ids: list[list[int]]
 
 
-def encode_sentences(model: SourceReader, sources: Sequence[str], targets: Sequence[str] | None = None) -> Sentences:
+def encode_sentences(model: TextModel, sources: Sequence[str], targets: Sequence[str] | None = None) -> Sentences:
     """Sources and targets as the model reads them; without targets, the model's own translations.
 
     Raises:
@@ -51,13 +51,13 @@ def encode_sentences(model: SourceReader, sources: Sequence[str], targets: Seque
     return Sentences(sources, targets, [model.truncation.cut(ids) for ids in whole], target_ids)
 
 
-def any_targets(model: SourceReader, count: int) -> list[str] | None:
+def placeholder_targets(model: TextModel, count: int) -> list[str] | None:
     """Targets for those who look at the encoder alone: it has nothing to do with them, and to be given one saves the
     search for a translation."""
     return ["."] * count if isinstance(model, Seq2Seq) else None
 
 
-class Held(NamedTuple):
+class Intervention(NamedTuple):
     """A unit that is held at a value, to see what depends on it: an intervention, where a probe only correlates.
 
     Attributes:
@@ -92,7 +92,9 @@ class Recording(NamedTuple):
     copies: Copies | None = None
 
 
-def record(model: SourceReader, source_ids: np.ndarray, target_ids: np.ndarray, held: Sequence[Held] = ()) -> Recording:
+def record(
+    model: TextModel, source_ids: np.ndarray, target_ids: np.ndarray, held: Sequence[Intervention] = ()
+) -> Recording:
     """Runs a model over known targets, where it has a decoder through `Decoder.step`, which search runs too.
 
     Args:
@@ -134,7 +136,7 @@ def record(model: SourceReader, source_ids: np.ndarray, target_ids: np.ndarray, 
 
 @contextlib.contextmanager
 def _recorded_steps(
-    model: SourceReader, held: Sequence[Held], backward_steps: Mapping[str, int]
+    model: TextModel, held: Sequence[Intervention], backward_steps: Mapping[str, int]
 ) -> Iterator[dict[str, list[StepRecord]]]:
     steps: dict[str, list[StepRecord]] = {name: [] for name in model.recurrent_layers}
 
@@ -158,7 +160,7 @@ def _recorded_steps(
             layer.cell.on_step = None
 
 
-def _with_held(step: Any, held: Sequence[Held]) -> Any:
+def _with_held(step: Any, held: Sequence[Intervention]) -> Any:
     state = step.state
     for unit in held:
         is_unit = ops.arange(state.shape[-1]) == unit.unit
@@ -166,7 +168,7 @@ def _with_held(step: Any, held: Sequence[Held]) -> Any:
     return step._replace(state=state)
 
 
-def _check(held: Held, model: SourceReader) -> None:
+def _check(held: Intervention, model: TextModel) -> None:
     layers = model.recurrent_layers
     if held.layer not in layers:
         raise ValueError(f"The layer of a held unit must be one of {', '.join(layers)}, but is {held.layer!r} instead.")

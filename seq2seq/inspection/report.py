@@ -19,7 +19,7 @@ from seq2seq.inspection.units import (
     units_across,
     with_matches,
 )
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 from seq2seq.text.ids import END_PIECE
 
 DECIMALS = 6
@@ -49,7 +49,7 @@ class Inspection:
 
 
 def inspect_sentence(
-    model: SourceReader,
+    model: TextModel,
     source: str,
     target: str | None = None,
     span: str | None = None,
@@ -171,11 +171,11 @@ def _span_numbers(span: SpanUnits) -> dict[str, Any]:
 def _label_numbers(found: LabelUnits) -> dict[str, Any]:
     return {
         "units": [
-            dataclasses.asdict(unit) | {"throughout": throughout}
-            for unit, throughout in zip(found.probes, found.carried.throughout.tolist(), strict=True)
+            dataclasses.asdict(unit) | {"always_correct": always_correct}
+            for unit, always_correct in zip(found.probes, found.persistence.always_correct.tolist(), strict=True)
         ],
-        "sentences_by_step": found.carried.sentences.tolist(),
-        "accuracy_by_step": found.carried.accuracy,
+        "sentences_by_step": found.persistence.sentences.tolist(),
+        "accuracy_by_step": found.persistence.accuracy,
     }
 
 

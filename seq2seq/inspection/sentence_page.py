@@ -74,12 +74,12 @@ def label_parts(found: Inspection) -> Iterator[Part]:
     # The half by which units were chosen ranks them, so that the other half's percent stay a fair test.
     ranked = sorted(
         (
-            (layer.layer, unit, *throughout)
+            (layer.layer, unit, *always_correct)
             for layer in found.label_units
-            for unit, *throughout in zip(
+            for unit, *always_correct in zip(
                 layer.probes,
-                layer.carried.throughout.tolist(),
-                layer.carried.training_throughout.tolist(),
+                layer.persistence.always_correct.tolist(),
+                layer.persistence.training_throughout.tolist(),
                 strict=True,
             )
         ),
@@ -102,9 +102,9 @@ def label_parts(found: Inspection) -> Iterator[Part]:
                     unit.label,
                     unit.accuracy,
                     unit.baseline,
-                    throughout,
+                    always_correct,
                 ]
-                for layer, unit, throughout, _ in ranked
+                for layer, unit, always_correct, _ in ranked
             ],
         ),
     )
@@ -116,10 +116,10 @@ def label_parts(found: Inspection) -> Iterator[Part]:
             {
                 f"{layer.layer}, unit {layer.probes[0].unit}": (
                     np.flatnonzero(enough).tolist(),
-                    layer.carried.accuracy[enough, 0].tolist(),
+                    layer.persistence.accuracy[enough, 0].tolist(),
                 )
                 for layer in found.label_units
-                for enough in [layer.carried.sentences >= min(FEWEST_SENTENCES, layer.carried.sentences[0])]
+                for enough in [layer.persistence.sentences >= min(FEWEST_SENTENCES, layer.persistence.sentences[0])]
             },
             x_title="steps after the word that shows the label",
             y_title="percent right",

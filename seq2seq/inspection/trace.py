@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from seq2seq.inspection.recording import Held, Recording, Sentences, encode_sentences, record
+from seq2seq.inspection.recording import Intervention, Recording, Sentences, encode_sentences, record
 from seq2seq.layers import Recurrent
 from seq2seq.layers.cells import StepRecord
 from seq2seq.layers.copying import Copies
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 from seq2seq.text.dataset import pad
 from seq2seq.text.ids import PAD_ID, START_PIECE
 from seq2seq.text.tokenizer import joined_pieces
@@ -143,7 +143,7 @@ class Trace:
         return "\n".join(lines)
 
 
-def trace(model: SourceReader, source: str, target: str | None = None, held: Sequence[Held] = ()) -> Trace:
+def trace(model: TextModel, source: str, target: str | None = None, held: Sequence[Intervention] = ()) -> Trace:
     """Runs a trained model over one source and one target, and keeps every gate and state of every step.
 
     Args:
@@ -161,7 +161,7 @@ def trace(model: SourceReader, source: str, target: str | None = None, held: Seq
 
 
 def traces(
-    model: SourceReader, sources: Sequence[str], targets: Sequence[str] | None = None, held: Sequence[Held] = ()
+    model: TextModel, sources: Sequence[str], targets: Sequence[str] | None = None, held: Sequence[Intervention] = ()
 ) -> Iterator[Trace]:
     """`trace` for the sentences of a corpus, several at once; padding leaves no mark on what is kept.
 
@@ -184,7 +184,7 @@ def traces(
         yield from _unpacked(raw, sentences, recording)
 
 
-def layer_reductions(model: SourceReader) -> dict[str, int]:
+def layer_reductions(model: TextModel) -> dict[str, int]:
     """How many pieces a step of each recurrent layer reads joined, by its name."""
     encoder = model.encoder
     of_encoder = [*encoder.reductions, *encoder.reductions[: len(encoder.backward_layers)]]
@@ -210,14 +210,14 @@ def by_tokens(layers: Mapping[str, Any], side: str) -> list[list[str]]:
     return list(found.values())
 
 
-def sentence_tokens(model: SourceReader, sentences: Sentences, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
+def sentence_tokens(model: TextModel, sentences: Sentences, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """The pieces of one source and of its target."""
     tokenizer = model.require_tokenizer()
     source_tokens = tuple(model.source_pieces(sentences.sources[row]))
     return source_tokens, tuple(tokenizer.target_pieces(sentences.target_ids[row]))
 
 
-def _unpacked(model: SourceReader, sentences: Sentences, recording: Recording) -> Iterator[Trace]:
+def _unpacked(model: TextModel, sentences: Sentences, recording: Recording) -> Iterator[Trace]:
     values = {name: _values(layer, recording.steps[name]) for name, layer in model.recurrent_layers.items()}
     reductions = layer_reductions(model)
     attention = None if recording.attention is None else ops.convert_to_numpy(recording.attention)

@@ -9,10 +9,10 @@ from tqdm import tqdm
 
 from seq2seq.config.sections import LABEL_TASKS
 from seq2seq.errors import DataError
-from seq2seq.inspection.recording import any_targets
+from seq2seq.inspection.recording import placeholder_targets
 from seq2seq.inspection.trace import Trace, traces
 from seq2seq.inspection.units import LabelledSentence, UnitThreshold, steps_between
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +43,7 @@ class Carried:
         units: The units, `(units,)`.
         sentences: How many sentences go on for 0, 1, ... steps, `(steps,)`.
         accuracy: Percent of these in which the rule of the unit is right at that step, `(steps, units)`.
-        throughout: Percent of all held-out sentences in which it is right at every step, `(units,)`.
+        always_correct: Percent of all held-out sentences in which it is right at every step, `(units,)`.
         training_throughout: The same percent of the training half: of units that are equally right there at the last
             step, the one that carries the property is the better.
     """
@@ -51,7 +51,7 @@ class Carried:
     units: np.ndarray
     sentences: np.ndarray
     accuracy: np.ndarray
-    throughout: np.ndarray
+    always_correct: np.ndarray
     training_throughout: np.ndarray
 
 
@@ -179,7 +179,9 @@ def probe(values: np.ndarray, labels: Sequence[str], seed: int = 0) -> list[Unit
     return probes
 
 
-def carried(values: Sequence[np.ndarray], labels: Sequence[str], probes: Sequence[UnitProbe], seed: int = 0) -> Carried:
+def persistence(
+    values: Sequence[np.ndarray], labels: Sequence[str], probes: Sequence[UnitProbe], seed: int = 0
+) -> Carried:
     """Whether units tell the property all the way from the word that shows it to the last at which it must be known.
 
     A unit's threshold is the one that `probe` found for the last step. A unit that is right with it at every step
@@ -213,7 +215,7 @@ def carried(values: Sequence[np.ndarray], labels: Sequence[str], probes: Sequenc
         units=np.array([rule.unit for rule in probes]),
         sentences=np.array([len(is_right) for is_right in reaching]),
         accuracy=100 * np.array([is_right.mean(axis=0) for is_right in reaching]),
-        throughout=100 * np.mean([is_right.all(axis=0) for is_right in kept], axis=0),
+        always_correct=100 * np.mean([is_right.all(axis=0) for is_right in kept], axis=0),
         training_throughout=100 * np.mean([is_right.all(axis=0) for is_right in kept_in_training], axis=0),
     )
 
@@ -257,15 +259,15 @@ class LabelUnits:
         layer: Name of the layer.
         probes: The five best, best first; fewer where fewer units ever change. Of units that are equally right in the
             training half, the one comes first that is right at every step of more of its sentences.
-        carried: How long these keep it, in the order of `probes`.
+        persistence: How long these keep it, in the order of `probes`.
     """
 
     layer: str
     probes: Sequence[UnitProbe]
-    carried: Carried
+    persistence: Carried
 
 
-def label_units(model: SourceReader, sentences: Sequence[LabelledSentence]) -> list[LabelUnits]:
+def label_units(model: TextModel, sentences: Sequence[LabelledSentence]) -> list[LabelUnits]:
     """For each layer the units whose state after the last marked word tells the label best, on held-out sentences.
 
     Args:
@@ -280,7 +282,7 @@ def label_units(model: SourceReader, sentences: Sequence[LabelledSentence]) -> l
     sources, labels = [sentence.source.text for sentence in sentences], [sentence.label for sentence in sentences]
     texts = [sentence.target.text for sentence in sentences if sentence.target]
     has_targets = len(texts) == len(sentences) and model.task not in LABEL_TASKS
-    targets = texts if has_targets else any_targets(model, len(sentences))
+    targets = texts if has_targets else placeholder_targets(model, len(sentences))
     names = [name for name in model.recurrent_layers if has_targets or name.startswith("encoder")]
     progress = tqdm(traces(model, sources, targets), "labels", len(sources), unit="sentence", disable=None)
     values = values_across(progress, names, sentences)
@@ -288,13 +290,13 @@ def label_units(model: SourceReader, sentences: Sequence[LabelledSentence]) -> l
     for name in names:
         if probes := probe(np.stack([steps[-1] for steps in values[name]]), labels):
             best = _best(values[name], labels, probes)
-            found.append(LabelUnits(name, best, carried(values[name], labels, best)))
+            found.append(LabelUnits(name, best, persistence(values[name], labels, best)))
     return found
 
 
 def _best(values: Sequence[np.ndarray], labels: Sequence[str], probes: Sequence[UnitProbe]) -> list[UnitProbe]:
     least = probes[:BEST_UNITS][-1].training_gain
     candidates = [unit for unit in probes if unit.training_gain >= least]
-    throughout = carried(values, labels, candidates).training_throughout
+    always_correct = persistence(values, labels, candidates).training_throughout
     gains = np.array([unit.training_gain for unit in candidates])
-    return [candidates[place] for place in np.lexsort((-throughout, -gains))[:BEST_UNITS]]
+    return [candidates[place] for place in np.lexsort((-always_correct, -gains))[:BEST_UNITS]]

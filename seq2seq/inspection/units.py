@@ -10,9 +10,9 @@ import numpy as np
 from tqdm import tqdm
 
 from seq2seq.errors import DataError
-from seq2seq.inspection.recording import any_targets
+from seq2seq.inspection.recording import placeholder_targets
 from seq2seq.inspection.trace import LayerTrace, Trace, traces
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 from seq2seq.text.ids import END_PIECE, START_PIECE
 from seq2seq.text.lines import scan_lines
 
@@ -468,7 +468,7 @@ def _text_of_one(token: str) -> str:
     return token.removeprefix(START_PIECE).removesuffix(END_PIECE).replace(WORD_START, " ")
 
 
-def with_matches(model: SourceReader, spans: Sequence[SpanUnits], corpus: Sequence[str]) -> list[SpanUnits]:
+def with_matches(model: TextModel, spans: Sequence[SpanUnits], corpus: Sequence[str]) -> list[SpanUnits]:
     """The same with the places of a corpus where the first three units of a layer's span are on together.
 
     Args:
@@ -481,7 +481,9 @@ def with_matches(model: SourceReader, spans: Sequence[SpanUnits], corpus: Sequen
         return list(spans)
     lines = [number for number, sentence in enumerate(corpus, 1) if sentence.strip()]
     sources = [corpus[number - 1] for number in lines]
-    targets = any_targets(model, len(sources)) if all(span.layer.startswith("encoder") for span in searched) else None
+    targets = (
+        placeholder_targets(model, len(sources)) if all(span.layer.startswith("encoder") for span in searched) else None
+    )
     found: dict[str, list[CorpusMatch]] = {span.layer: [] for span in spans}
     progress = tqdm(traces(model, sources, targets), "corpus", len(lines), unit="sentence", disable=None)
     for line, traced in zip(lines, progress, strict=True):

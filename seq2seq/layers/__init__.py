@@ -9,7 +9,7 @@ from seq2seq.layers.context import (
     ProjectedContext,
     create_context,
 )
-from seq2seq.layers.decoder import Decoder, Readout
+from seq2seq.layers.decoder import Decoder, OutputProjection
 from seq2seq.layers.encoder import Encoder, FrontEnd
 from seq2seq.layers.interchange import FinalStateDecoder, FinalStateEncoder, from_keras, from_torch, to_keras, to_torch
 from seq2seq.layers.recurrent import Recurrent
@@ -27,10 +27,10 @@ __all__ = [
     "GRUSimplifiedCell",
     "LSTMCell",
     "LastContext",
+    "OutputProjection",
     "PooledContext",
     "ProjectedContext",
     "RNNCell",
-    "Readout",
     "Recurrent",
     "create_context",
     "from_keras",

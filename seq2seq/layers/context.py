@@ -59,7 +59,7 @@ class Context(ExplicitMaskLayer):
         C, `(rows, queries, units)`; `AttentionContext` also returns its weights, `(rows, queries, source_steps)`.
     """
 
-    reads_every_step = False
+    is_attention = False
     coverage = False
 
     def prepare(self, memory: Any, mask: Any) -> PreparedContext:
@@ -265,7 +265,7 @@ class AttentionContext(Context):
     ([[[1.0, 0.0]]], [[[1.0, 0.0]]])
     """
 
-    reads_every_step = True
+    is_attention = True
 
     def __init__(
         self,

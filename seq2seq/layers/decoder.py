@@ -20,7 +20,7 @@ from seq2seq.layers.scan import scan
 
 
 @keras.saving.register_keras_serializable(package="seq2seq")
-class Readout(keras.Layer):
+class OutputProjection(keras.Layer):
     """logits = E tanh(W [s ; C] + b) + c, with an output matrix E of its own or that of the embedding.
 
     The hidden layer is the attentional vector of Luong et al. 2015. Sharing E with the embedding (Press and Wolf 2017,
@@ -103,7 +103,7 @@ class DecoderStep(NamedTuple):
     copies: Copies | None = None
 
 
-class Readouts(NamedTuple):
+class TeacherForcedOutputs(NamedTuple):
     """All steps of a known target: readout vectors `(batch, target_steps, readout_size)`, how the steps copy, or None,
     and attention weights `(batch, target_steps, source_steps)`, where there are any and they were asked for."""
 
@@ -116,10 +116,10 @@ class Readouts(NamedTuple):
 class Decoder(ExplicitMaskLayer):
     """Recurrent decoder over a context.
 
-    Where C enters is any subset of `feeds`: `state` (the first state of each layer is tanh(W summary + b), the
+    Where C enters is any subset of `context_inputs`: `state` (the first state of each layer is tanh(W summary + b), the
     bridge), `input` (joined to the embedding at every step) and `readout` (joined to the output before the logits).
-    With attention, the query is the output of the last layer (`attend="after"`, Luong et al. 2015) or of the first
-    layer, and then the next layer reads [s_t ; c_t] (`attend="between"`); both keep all target steps in one kernel
+    With attention, the query is the output of the last layer (`attention_position="after"`, Luong et al. 2015) or of the first
+    layer, and then the next layer reads [s_t ; c_t] (`attention_position="between"`); both keep all target steps in one kernel
     call. `input` with attention is the order of Bahdanau et al. 2015: the previous state of the last layer asks, and
     c_t enters the same step; that and `input_feeding` (the last readout vector joins the next input, Luong et al.
     2015) run step by step.
@@ -131,8 +131,8 @@ class Decoder(ExplicitMaskLayer):
         context: A context layer; None: `AttentionContext("dot")`.
         num_layers: Number of recurrent layers.
         cell: Name of the cell, one of `cells.CELLS`.
-        feeds: Where C enters: any of `state`, `input`, `readout`.
-        attend: `after` the last layer or `between` the first layer and the second.
+        context_inputs: Where C enters: any of `state`, `input`, `readout`.
+        attention_position: `after` the last layer or `between` the first layer and the second.
         input_feeding: Whether the last readout vector joins the next input.
         residual: Whether each layer above the first adds its input to its output.
         readout_size: Size of the readout vector; None: `embedding_size`.
@@ -172,8 +172,8 @@ class Decoder(ExplicitMaskLayer):
         context: Context | None = None,
         num_layers: int = 1,
         cell: str = "gru",
-        feeds: tuple[str, ...] = ("state", "readout"),
-        attend: str = "after",
+        context_inputs: tuple[str, ...] = ("state", "readout"),
+        attention_position: str = "after",
         input_feeding: bool = False,
         residual: bool = False,
         readout_size: int | None = None,
@@ -194,8 +194,8 @@ class Decoder(ExplicitMaskLayer):
         self.context = AttentionContext("dot", dtype=self.dtype_policy) if context is None else context
         self.num_layers = num_layers
         self.cell = cell
-        self.feeds = tuple(feeds)
-        self.attend = attend
+        self.context_inputs = tuple(context_inputs)
+        self.attention_position = attention_position
         self.input_feeding = input_feeding
         self.residual = residual
         self.readout_size = readout_size or embedding_size
@@ -233,33 +233,41 @@ class Decoder(ExplicitMaskLayer):
             keras.layers.Dense(self.units, activation="tanh", name=f"bridge_{index}_{part}", dtype=self.dtype_policy)
             for index, layer in enumerate(self.recurrent_layers)
             for part in range(layer.cell.num_states)
-            if "state" in self.feeds
+            if "state" in self.context_inputs
         ]
 
-    def _create_readout(self) -> Readout:
-        return Readout(
+    def _create_readout(self) -> OutputProjection:
+        return OutputProjection(
             self.vocabulary_size, self.readout_size, tied=self.tie_output, name="readout", dtype=self.dtype_policy
         )
 
     def _check_choices(self) -> None:
         if not isinstance(self.num_layers, int) or self.num_layers < 1:
             raise ValueError(f"num_layers must be a positive whole number, but is {self.num_layers!r} instead.")
-        unknown = [feed for feed in self.feeds if feed not in FEEDS]
-        if unknown or not self.feeds:
-            raise ValueError(f"feeds must hold some of {', '.join(FEEDS)}, but is {self.feeds!r} instead.")
-        if self.attend not in ATTEND:
-            raise ValueError(f"attend must be one of {', '.join(ATTEND)}, but is {self.attend!r} instead.")
-        if self.attend == "between" and self.num_layers < 2:
+        unknown = [feed for feed in self.context_inputs if feed not in FEEDS]
+        if unknown or not self.context_inputs:
             raise ValueError(
-                f"attend='between' needs at least two layers, but num_layers is {self.num_layers} instead."
+                f"context_inputs must hold some of {', '.join(FEEDS)}, but is {self.context_inputs!r} instead."
             )
-        if self.attend == "between" and not self.context.reads_every_step:
-            raise ValueError("attend='between' needs an attention context. Use attend='after', or attention.")
-        if self.attend == "between" and "input" in self.feeds:
-            raise ValueError("attend='between' and feeds with 'input' both say when attention reads. Choose one.")
-        if self.context.reads_every_step and self.feeds == ("state",) and self.attend == "after":
+        if self.attention_position not in ATTEND:
             raise ValueError(
-                "feeds must hold 'input' or 'readout' with attention, but is ('state',) instead: c_t is never read."
+                f"attention_position must be one of {', '.join(ATTEND)}, but is {self.attention_position!r} instead."
+            )
+        if self.attention_position == "between" and self.num_layers < 2:
+            raise ValueError(
+                f"attention_position='between' needs at least two layers, but num_layers is {self.num_layers} instead."
+            )
+        if self.attention_position == "between" and not self.context.is_attention:
+            raise ValueError(
+                "attention_position='between' needs an attention context. Use attention_position='after', or attention."
+            )
+        if self.attention_position == "between" and "input" in self.context_inputs:
+            raise ValueError(
+                "attention_position='between' and feeds with 'input' both say when attention reads. Choose one."
+            )
+        if self.context.is_attention and self.context_inputs == ("state",) and self.attention_position == "after":
+            raise ValueError(
+                "context_inputs must hold 'input' or 'readout' with attention, but is ('state',) instead: c_t is never read."
             )
         if self.copy not in COPY:
             raise ValueError(f"copy must be one of {', '.join(COPY)}, but is {self.copy!r} instead.")
@@ -267,7 +275,7 @@ class Decoder(ExplicitMaskLayer):
             raise ValueError(
                 f"copy_window must be 1 for a decoder that does not copy, but is {self.copy_window!r} instead."
             )
-        if self.copy == "reuse" and not self.context.reads_every_step:
+        if self.copy == "reuse" and not self.context.is_attention:
             raise ValueError("copy='reuse' needs an attention context. Use copy='separate', or attention.")
         if self.tie_output and self.readout_size != self.embedding_size:
             raise ValueError(
@@ -276,19 +284,19 @@ class Decoder(ExplicitMaskLayer):
             )
 
     @property
-    def attends_before(self) -> bool:
+    def attends_before_recurrence(self) -> bool:
         """Whether the previous state asks and c_t enters the same step (Bahdanau's order)."""
-        return self.context.reads_every_step and "input" in self.feeds
+        return self.context.is_attention and "input" in self.context_inputs
 
     @property
-    def runs_step_by_step(self) -> bool:
+    def is_sequential(self) -> bool:
         """Whether a step needs more of the one before than the recurrent state, so that steps cannot run together."""
-        return self.attends_before or self.input_feeding
+        return self.attends_before_recurrence or self.input_feeding
 
     @property
-    def reads_context(self) -> bool:
+    def uses_context_per_step(self) -> bool:
         """Whether a step knows C: not where only the first state is made from it."""
-        return self.attend == "between" or self.feeds != ("state",)
+        return self.attention_position == "between" or self.context_inputs != ("state",)
 
     def build(
         self,
@@ -304,20 +312,20 @@ class Decoder(ExplicitMaskLayer):
         if not self.context.built:
             self.context.build((None, None, memory_units), (None, None, self.units))
         context_units = self.context.context_units(memory_units)
-        summary_units = memory_units if self.context.reads_every_step else context_units
+        summary_units = memory_units if self.context.is_attention else context_units
         for bridge in self.bridges:
             bridge.build((None, summary_units))
         for index, layer in enumerate(self.recurrent_layers):
             features = self.units
             if index == 0:
-                features = self.embedding_size + context_units * ("input" in self.feeds)
+                features = self.embedding_size + context_units * ("input" in self.context_inputs)
                 features += self.readout_size * self.input_feeding
-            elif index == 1 and self.attend == "between":
+            elif index == 1 and self.attention_position == "between":
                 features += context_units
             layer.build((None, None, features))
-        self.readout.build((None, None, self.units + context_units * ("readout" in self.feeds)))
+        self.readout.build((None, None, self.units + context_units * ("readout" in self.context_inputs)))
         if self.copying is not None:
-            sizes = [self.units, *[context_units] * self.reads_context, self.embedding_size]
+            sizes = [self.units, *[context_units] * self.uses_context_per_step, self.embedding_size]
             self.copying.build([(None, None, size) for size in sizes], (None, None, memory_units))
 
     def prepare(
@@ -345,7 +353,7 @@ class Decoder(ExplicitMaskLayer):
         return prepared._replace(source=self.copying.source(source_ids, embedded, source_mask, memory, mask))
 
     def start(self, prepared: PreparedContext) -> DecoderState:
-        """The state before the first token: from the bridge, or zeros where `feeds` has no `state`."""
+        """The state before the first token: from the bridge, or zeros where `context_inputs` has no `state`."""
         batch = ops.shape(prepared.summary)[0]
         made = iter([bridge(prepared.summary) for bridge in self.bridges])
         states = tuple([next(made, zeros) for zeros in layer.initial_state(batch)] for layer in self.recurrent_layers)
@@ -380,9 +388,9 @@ class Decoder(ExplicitMaskLayer):
         context, weights, covered = self.context.read_in_turn(prepared, query, coverage[0])
         return context, weights, (covered,)
 
-    def read_out(
+    def decode_teacher_forced(
         self, token_ids: Any, prepared: PreparedContext, training: bool | None = None, attention: bool = False
-    ) -> Readouts:
+    ) -> TeacherForcedOutputs:
         """All steps of a known target up to the output product, and how they copy.
 
         Args:
@@ -396,7 +404,7 @@ class Decoder(ExplicitMaskLayer):
         # One mask for all steps, also when the steps run one by one.
         ones = ops.ones((ops.shape(embedded)[0], 1, self.units), dtype=self.compute_dtype)
         dropout_masks = [layer(ones, training=training) for layer in self.dropout_layers]
-        if self.runs_step_by_step:
+        if self.is_sequential:
 
             def one_step(embedded: Any, state: DecoderState) -> tuple[list[Any], DecoderState]:
                 readouts, state = self._advance(embedded[:, None], state, prepared, dropout_masks)
@@ -409,12 +417,12 @@ class Decoder(ExplicitMaskLayer):
                 specs[1:1] = Copies(tf.TensorSpec([None]), of_weights)
             (features, *parts), _ = scan(one_step, state, embedded, specs)
             copies = None if self.copying is None else Copies(*parts[:2])
-            readouts = Readouts(features, copies, parts[-1] if attention else None)
+            readouts = TeacherForcedOutputs(features, copies, parts[-1] if attention else None)
         else:
             readouts, _ = self._advance(embedded, state, prepared, dropout_masks, training)
         return readouts._replace(features=self.readout_dropout_layer(readouts.features, training=training))
 
-    def scores(self, readouts: Readouts, source_ids: Any = None) -> Any:
+    def scores(self, readouts: TeacherForcedOutputs, source_ids: Any = None) -> Any:
         """Logits of all tokens at all steps, or their log-probabilities where the decoder copies from `source_ids`."""
         logits = self.logits(readouts.features)
         return logits if readouts.copies is None else mixture(logits, readouts.copies, source_ids)
@@ -438,7 +446,7 @@ class Decoder(ExplicitMaskLayer):
         training: bool | None = None,
     ) -> Any:
         prepared = self.prepare(memory, memory_mask, source_ids, source_mask)
-        return self.scores(self.read_out(token_ids, prepared, training), source_ids)
+        return self.scores(self.decode_teacher_forced(token_ids, prepared, training), source_ids)
 
     def _embedded(self, token_ids: Any) -> Any:
         return ops.cast(self.embedding(token_ids), self.compute_dtype)
@@ -450,20 +458,20 @@ class Decoder(ExplicitMaskLayer):
         prepared: PreparedContext,
         dropout_masks: list[Any] | None = None,
         training: bool | None = None,
-    ) -> tuple[Readouts, DecoderState]:
+    ) -> tuple[TeacherForcedOutputs, DecoderState]:
         """All steps of `embedded`, `(rows, steps, embedding_size)`, from `state` on: one step or a whole target."""
         context, weights, coverage = None, None, state.coverage
         inputs = [embedded, *(ops.expand_dims(fed, 1) for fed in state.fed)]
-        if "input" in self.feeds:
+        if "input" in self.context_inputs:
             last_state = ops.expand_dims(state.layers[-1][0], 1)
-            query = last_state if self.attends_before else embedded
+            query = last_state if self.attends_before_recurrence else embedded
             context, weights, coverage = self.read(prepared, query, coverage)
             inputs.append(context)
         outputs = ops.concatenate(inputs, axis=-1) if len(inputs) > 1 else embedded
         new_states = []
         for index, layer in enumerate(self.recurrent_layers):
             layer_inputs = outputs
-            if index == 1 and self.attend == "between":
+            if index == 1 and self.attention_position == "between":
                 context, weights, coverage = self.read(prepared, outputs, coverage)
                 layer_inputs = ops.concatenate([outputs, context], axis=-1)
             new_outputs, new_state = layer(layer_inputs, initial_state=state.layers[index], training=training)
@@ -471,17 +479,17 @@ class Decoder(ExplicitMaskLayer):
             if dropout_masks is not None:
                 outputs *= dropout_masks[index]
             new_states.append(new_state)
-        if context is None and "readout" in self.feeds:
+        if context is None and "readout" in self.context_inputs:
             context, weights, coverage = self.read(prepared, outputs, coverage)
         features = self.readout.features(
-            ops.concatenate([outputs, context], axis=-1) if "readout" in self.feeds else outputs
+            ops.concatenate([outputs, context], axis=-1) if "readout" in self.context_inputs else outputs
         )
         fed = (features[:, -1],) if self.input_feeding else ()
         copies = None
         if self.copying is not None:
-            known = [outputs, *[context] * self.reads_context, embedded]
+            known = [outputs, *[context] * self.uses_context_per_step, embedded]
             copies = self.copying(known, weights, source=prepared.source)
-        return Readouts(features, copies, weights), DecoderState(tuple(new_states), fed, coverage)
+        return TeacherForcedOutputs(features, copies, weights), DecoderState(tuple(new_states), fed, coverage)
 
     def get_config(self) -> dict[str, Any]:
         names = (

@@ -114,7 +114,7 @@ class Encoder(ExplicitMaskLayer):
     a step of the memory then knows what stands before it and behind it.
 
     A long source can be read in fewer steps than it has: a front end makes one step of `stride` neighbouring
-    embeddings, and in a pyramid every layer above the first reads `pyramid` neighbouring steps of the layer below
+    embeddings, and in a pyramid every layer above the first reads `subsample` neighbouring steps of the layer below
     joined to one (Chan et al. 2016, arXiv 1508.01211). Step s of the memory then stands for the source steps from
     `s * reduction` to `s * reduction + reduction - 1`, and `memory_mask` tells which of its steps are valid.
 
@@ -129,7 +129,7 @@ class Encoder(ExplicitMaskLayer):
         front_end: `none`, or one of `front_end.FRONT_ENDS`.
         stride: Source steps that the front end makes into one; 1 without one.
         kernel_size: Source steps that each output of a convolution reads; None: `stride`.
-        pyramid: Steps that each layer above the first reads as one.
+        subsample: Steps that each layer above the first reads as one.
 
     Call arguments:
         inputs: Embedded tokens, `(batch, source_steps, features)`.
@@ -144,7 +144,7 @@ class Encoder(ExplicitMaskLayer):
     >>> import numpy as np
     >>> Encoder(units=4, num_layers=2)(np.ones((2, 3, 5), "float32")).shape.as_list()
     [2, 3, 8]
-    >>> encoder = Encoder(units=4, num_layers=2, front_end="mean", stride=2, pyramid=2)
+    >>> encoder = Encoder(units=4, num_layers=2, front_end="mean", stride=2, subsample=2)
     >>> encoder(np.ones((2, 9, 5), "float32")).shape.as_list(), encoder.reduction
     ([2, 3, 8], 4)
     """
@@ -162,11 +162,11 @@ class Encoder(ExplicitMaskLayer):
         front_end: str = "none",
         stride: int = 1,
         kernel_size: int | None = None,
-        pyramid: int = 1,
+        subsample: int = 1,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        for name, value in (("num_layers", num_layers), ("pyramid", pyramid)):
+        for name, value in (("num_layers", num_layers), ("subsample", subsample)):
             if not isinstance(value, int) or value < 1:
                 raise ValueError(f"{name} must be a positive whole number, but is {value!r} instead.")
         if front_end == "none" and (stride, kernel_size) != (1, None):
@@ -174,9 +174,9 @@ class Encoder(ExplicitMaskLayer):
                 f"stride must be 1 and kernel_size None without a front end, but are {stride!r} and {kernel_size!r} "
                 "instead. Choose a front_end, or leave them out."
             )
-        if pyramid > 1 and (num_layers == 1 or residual):
+        if subsample > 1 and (num_layers == 1 or residual):
             raise ValueError(
-                f"pyramid must be 1 with one layer, or with residual, but is {pyramid} instead: it joins what a layer "
+                f"subsample must be 1 with one layer, or with residual, but is {subsample} instead: it joins what a layer "
                 "above the first reads, which is then no longer as wide as what the layer writes."
             )
         self.units = units
@@ -190,7 +190,7 @@ class Encoder(ExplicitMaskLayer):
         self.front_end = front_end
         self.stride = stride
         self.kernel_size = kernel_size
-        self.pyramid = pyramid
+        self.subsample = subsample
         self.front_end_layer = (
             None
             if front_end == "none"
@@ -226,7 +226,7 @@ class Encoder(ExplicitMaskLayer):
     @property
     def reductions(self) -> list[int]:
         """Source steps that a step of each layer stands for."""
-        return [self.stride * self.pyramid**index for index in range(self.num_layers)]
+        return [self.stride * self.subsample**index for index in range(self.num_layers)]
 
     def memory_mask(self, mask: Any) -> Any:
         """Which steps of the memory are valid, `(batch, memory_steps)`: those that hold any valid step of the source.
@@ -240,7 +240,7 @@ class Encoder(ExplicitMaskLayer):
         if self.front_end_layer is not None:
             self.front_end_layer.build(input_shape)
         for index in range(self.num_layers):
-            features = input_shape[-1] if index == 0 else self.pyramid * self.memory_units
+            features = input_shape[-1] if index == 0 else self.subsample * self.memory_units
             for directions in (self.forward_layers, self.backward_layers)[: 1 + self.bidirectional]:
                 directions[index].build((None, None, features))
 
@@ -250,9 +250,9 @@ class Encoder(ExplicitMaskLayer):
             outputs = self.front_end_layer(inputs, mask=mask)
             mask = None if mask is None else reduced_mask(mask, self.stride)
         for index in range(self.num_layers):
-            if self.pyramid > 1 and index > 0:
+            if self.subsample > 1 and index > 0:
                 outputs = self._joined(outputs)
-                mask = None if mask is None else reduced_mask(mask, self.pyramid)
+                mask = None if mask is None else reduced_mask(mask, self.subsample)
             layer_inputs = self.dropout_layers[index](outputs, training=training)
             outputs, _ = self.forward_layers[index](layer_inputs, mask=mask, training=training)
             if self.bidirectional:
@@ -263,9 +263,9 @@ class Encoder(ExplicitMaskLayer):
         return outputs
 
     def _joined(self, outputs: Any) -> Any:
-        windows = in_windows(outputs, self.pyramid)
+        windows = in_windows(outputs, self.subsample)
         batch, steps = ops.shape(windows)[:2]
-        return ops.reshape(windows, (batch, steps, self.pyramid * self.memory_units))
+        return ops.reshape(windows, (batch, steps, self.subsample * self.memory_units))
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         batch, steps, _ = input_shape
@@ -284,5 +284,5 @@ class Encoder(ExplicitMaskLayer):
             "front_end": self.front_end,
             "stride": self.stride,
             "kernel_size": self.kernel_size,
-            "pyramid": self.pyramid,
+            "subsample": self.subsample,
         }

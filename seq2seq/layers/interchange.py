@@ -13,7 +13,7 @@ from keras import ops
 
 from seq2seq.layers.context import LastContext, PreparedContext
 from seq2seq.layers.cudnn_kernel import BLOCK_ORDER
-from seq2seq.layers.decoder import Decoder, DecoderState, Readout
+from seq2seq.layers.decoder import Decoder, DecoderState, OutputProjection
 from seq2seq.layers.encoder import Encoder
 from seq2seq.layers.recurrent import Recurrent
 
@@ -305,7 +305,14 @@ def _reordered(array: np.ndarray, cell: str) -> np.ndarray:
     return np.concatenate([blocks[place] for place in order], axis=-1)
 
 
-PLAIN = {"bidirectional": False, "residual": False, "front_end": "none", "stride": 1, "kernel_size": None, "pyramid": 1}
+PLAIN = {
+    "bidirectional": False,
+    "residual": False,
+    "front_end": "none",
+    "stride": 1,
+    "kernel_size": None,
+    "subsample": 1,
+}
 """What else an `Encoder` can do, and this one does not."""
 
 
@@ -373,13 +380,19 @@ class FinalStateDecoder(Decoder):
 
     def __init__(self, vocabulary_size: int, embedding_size: int, units: int, **kwargs: Any) -> None:
         context = LastContext(name="context", dtype=kwargs.get("dtype"))
-        fixed = {"context": context, "feeds": ("state",), "readout_size": units, "tie_output": False, "copy": "none"}
+        fixed = {
+            "context": context,
+            "context_inputs": ("state",),
+            "readout_size": units,
+            "tie_output": False,
+            "copy": "none",
+        }
         super().__init__(vocabulary_size, embedding_size, units, **kwargs | fixed)
 
     def _create_bridges(self) -> list[keras.Layer]:
         return []
 
-    def _create_readout(self) -> Readout:
+    def _create_readout(self) -> OutputProjection:
         return DirectReadout(self.vocabulary_size, self.units, name="readout", dtype=self.dtype_policy)
 
     def start(self, prepared: PreparedContext) -> DecoderState:
@@ -391,8 +404,8 @@ class FinalStateDecoder(Decoder):
 
 
 @keras.saving.register_keras_serializable(package="seq2seq")
-class DirectReadout(Readout):
-    """logits = E s + c, without the hidden layer of `Readout`."""
+class DirectReadout(OutputProjection):
+    """logits = E s + c, without the hidden layer of `OutputProjection`."""
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.output_bias = self.add_weight(name="output_bias", shape=(self.vocabulary_size,), initializer="zeros")

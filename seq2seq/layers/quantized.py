@@ -298,7 +298,7 @@ def memory_bound(encoder: Encoder) -> float:
     return 1.0 + (encoder.num_layers - 1) * encoder.residual
 
 
-class PackedDecoder:
+class FusedDecoder:
     """A decoder of GRUs whose step runs on packed weights; they stay as they were when it was made.
 
     Args:
@@ -338,7 +338,7 @@ class PackedDecoder:
                 gates = arithmetic.product(recurrent[:, : 2 * units], np.zeros(2 * units, "float32"), state_bounds)
             else:
                 inputs = [(units, self._bounds[index - 1])]
-                if index == 1 and decoder.attend == "between":
+                if index == 1 and decoder.attention_position == "between":
                     inputs.append((kernel.shape[0] - units, memory_bound))
                 both = np.concatenate([kernel, recurrent])
                 gates = arithmetic.product(
@@ -351,7 +351,7 @@ class PackedDecoder:
             self._layers.append((gates, recurrent_candidate))
         readout = decoder.readout
         inputs = [(units, self._bounds[-1])]
-        if "readout" in decoder.feeds:
+        if "readout" in decoder.context_inputs:
             inputs.append((readout.kernel.shape[0] - units, memory_bound))
         self._features = arithmetic.product(
             ops.convert_to_numpy(readout.kernel), ops.convert_to_numpy(readout.bias), inputs
@@ -388,7 +388,7 @@ class PackedDecoder:
                 candidate = made[:, 2 * units :]
             else:
                 inputs = [coded(outputs, self._bounds[index - 1])]
-                if index == 1 and decoder.attend == "between":
+                if index == 1 and decoder.attention_position == "between":
                     read, weights, coverage = self._read(context, outputs, coverage)
                     inputs.append(coded(read, self._memory_bound))
                 gates = tf.sigmoid(gates_of(tf.concat([*inputs, coded_state], 1)))
@@ -399,7 +399,7 @@ class PackedDecoder:
             new_states.append([new_state])
             outputs = outputs + new_state if decoder.residual and index > 0 else new_state
         inputs = [coded(outputs, self._bounds[-1])]
-        if "readout" in decoder.feeds:
+        if "readout" in decoder.context_inputs:
             if read is None:
                 read, weights, coverage = self._read(context, outputs, coverage)
             inputs.append(coded(read, self._memory_bound))
@@ -408,7 +408,7 @@ class PackedDecoder:
         state = DecoderState(tuple(new_states), coverage=coverage)
         if decoder.copying is None:
             return DecoderStep(scores, state, weights)
-        known = [outputs, *[read] * decoder.reads_context, decoder.embedding(token_ids)]
+        known = [outputs, *[read] * decoder.uses_context_per_step, decoder.embedding(token_ids)]
         copies = decoder.copying(
             [part[:, None] for part in known],
             None if weights is None else weights[:, None],
@@ -431,7 +431,7 @@ def reasons_against_encoder(encoder: Encoder, precision: str) -> list[str]:
 def reasons_against_decoder(decoder: Decoder, precision: str) -> list[str]:
     """Why a decoder cannot be packed in a precision; empty where it can."""
     reasons = [] if decoder.cell == "gru" else [f"the decoder's cell is {decoder.cell!r}, not 'gru'"]
-    if decoder.input_feeding or "input" in decoder.feeds:
+    if decoder.input_feeding or "input" in decoder.context_inputs:
         reasons.append("the decoder's input is more than the last token")
     is_mean_of_states = isinstance(decoder.context, AttentionContext) and decoder.context.score != "multi_head"
     if precision == "int8" and not is_mean_of_states:

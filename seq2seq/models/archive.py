@@ -14,7 +14,7 @@ import h5py
 import keras
 
 from seq2seq.errors import ModelFileError
-from seq2seq.models.base import FORMAT_VERSION, SourceReader
+from seq2seq.models.base import FORMAT_VERSION, TextModel
 
 METADATA, CONFIG, WEIGHTS, ASSETS = "metadata.json", "config.json", "model.weights.h5", "assets/"
 PARTS = (METADATA, CONFIG, WEIGHTS)
@@ -159,7 +159,7 @@ def _sizes(path: pathlib.Path, group: h5py.Group, limit: int) -> Iterator[int]:
             yield int(entry.size or 0)
 
 
-def save(model: SourceReader, path: str | os.PathLike[str]) -> pathlib.Path:
+def save(model: TextModel, path: str | os.PathLike[str]) -> pathlib.Path:
     """Writes the model to one `.keras` file, under another name first, so that no half file ever bears the name.
 
     Raises:
@@ -178,7 +178,7 @@ def save(model: SourceReader, path: str | os.PathLike[str]) -> pathlib.Path:
     return path
 
 
-def load(path: str | os.PathLike[str], kind: type[SourceReader] = SourceReader) -> Any:
+def load(path: str | os.PathLike[str], kind: type[TextModel] = TextModel) -> Any:
     """Reads a model that `save`, its own `save` or a training run wrote: all that inference needs is in the file.
 
     `keras.saving.load_model` reads it too, once `seq2seq` is imported; this one says what is wrong with a file, and
@@ -204,7 +204,7 @@ def load(path: str | os.PathLike[str], kind: type[SourceReader] = SourceReader) 
         model = keras.saving.load_model(path, safe_mode=True)
     except Exception as error:
         raise ModelFileError(f"{path}: Keras cannot read this model: {error}") from error
-    if not isinstance(model, SourceReader):
+    if not isinstance(model, TextModel):
         raise ModelFileError(f"{path}: a Keras model of the class {type(model).__name__}, none of this package's.")
     if not isinstance(model, kind):
         raise ModelFileError(

@@ -23,7 +23,7 @@ FORMAT_VERSION = 1
 """Of model files: one more whenever an older package could not read what this one writes."""
 
 
-class SourceReader(keras.Model):
+class TextModel(keras.Model):
     """A model of sources: what training, scores, files and inspection ask of any shape of one.
 
     Args:
@@ -82,7 +82,7 @@ class SourceReader(keras.Model):
         return {f"encoder.{layer.name}": layer for layer in [*encoder.forward_layers, *encoder.backward_layers]}
 
     @property
-    def runs_step_by_step(self) -> bool:
+    def is_sequential(self) -> bool:
         """Whether a part needs more of its last step than its state, so that no kernel fits it."""
         return False
 
@@ -104,11 +104,11 @@ class SourceReader(keras.Model):
         >>> model.with_raw_cells().recurrent_layers["encoder.forward_0"].kernel_choice().implementation
         'raw'
         """
-        return twin_of(self, "raw", update_gate)
+        return clone_with_implementation(self, "raw", update_gate)
 
     def with_kernels(self) -> Self:
         """The way back from `with_raw_cells`: the same weights on the fastest kernels that this machine has."""
-        return twin_of(self, "auto")
+        return clone_with_implementation(self, "auto")
 
     def require_tokenizer(self) -> Tokenizer:
         """The tokenizer, for what cannot do without.
@@ -218,10 +218,10 @@ class SourceReader(keras.Model):
         return cls(**settings | parts)
 
 
-Model = TypeVar("Model", bound="SourceReader")
+Model = TypeVar("Model", bound="TextModel")
 
 
-def twin_of(model: Model, implementation: str, update_gate: str | None = None) -> Model:
+def clone_with_implementation(model: Model, implementation: str, update_gate: str | None = None) -> Model:
     """A model with the weights of another, whose recurrent layers run in another way.
 
     Args:

@@ -25,7 +25,7 @@ from seq2seq.errors import ConfigError, Seq2SeqError
 from seq2seq.models.constraints import Constraints, Vocabulary, Wish
 from seq2seq.models.search_graph import Packing, Plan, compile_search, numbers_of
 from seq2seq.text.ids import END_ID, PAD_ID
-from seq2seq.threads import beside_each_other, count_workers
+from seq2seq.threads import count_workers, map_parallel
 
 if TYPE_CHECKING:
     from seq2seq.models.seq2seq import Seq2Seq
@@ -51,7 +51,7 @@ class Hypothesis(NamedTuple):
         token_log_probs: The log-probability of each token, by the model itself, whatever penalties made of it.
         attention_weights: `(tokens, memory_steps)`, or None where the context has none or nobody asked. The steps are
             the source's tokens, or, where the encoder joins these, what `Seq2Seq.memory_tokens` names.
-        left_out: Tokens of the source that were not read, for it has more than the model's recipe allows.
+        num_truncated_tokens: Tokens of the source that were not read, for it has more than the model's recipe allows.
     """
 
     text: str
@@ -61,7 +61,7 @@ class Hypothesis(NamedTuple):
     pieces: list[str]
     token_log_probs: list[float]
     attention_weights: np.ndarray | None = None
-    left_out: int = 0
+    num_truncated_tokens: int = 0
 
     @property
     def alignment(self) -> list[int] | None:
@@ -110,7 +110,7 @@ class UnknownPieces:
         """What a known target copies by, `(batch, target_steps, source_steps)`."""
 
         def weights(source_ids: Any, target_ids: Any) -> Any:
-            copies: Any = self._model.read_out({"source_ids": source_ids, "target_ids": target_ids}).copies
+            copies: Any = self._model.decode_teacher_forced({"source_ids": source_ids, "target_ids": target_ids}).copies
             return copies.weights
 
         ids = tf.TensorSpec([None, None], tf.int32)
@@ -170,12 +170,12 @@ class Generator:
             prefix=any(one.prefix for one in constraints),
             required=any(one.required for one in constraints),
             banned=any(one.banned for one in constraints),
-            attention=attention and all(model.decoder.context.reads_every_step for model in self._models),
+            attention=attention and all(model.decoder.context.is_attention for model in self._models),
             unknown=self._copy and any(UNKNOWN_ID in ids for ids in source_ids[0]),
         )
-        if plan.is_packed and self._packing.is_outdated():
+        if plan.uses_fused_weights and self._packing.is_outdated():
             # What is packed is part of the compiled searches.
-            self._searches = {known: one for known, one in self._searches.items() if not known.is_packed}
+            self._searches = {known: one for known, one in self._searches.items() if not known.uses_fused_weights}
         batch_tokens = options.batch_tokens * USUAL_ROWS // max(USUAL_ROWS, plan.rows)
 
         def inputs_of(batch: list[int]) -> dict[str, Any]:
@@ -206,17 +206,19 @@ class Generator:
         batches = list(_batches(source_ids[0], _shared_out(batch_tokens, sum(map(len, source_ids[0])))))
         if batches and plan not in self._searches:
             # Here and not by each worker: a graph is traced on one thread.
-            parts = self._packing.parts(plan.precision, plan.is_packed)
+            parts = self._packing.parts(plan.precision, plan.uses_fused_weights)
             inputs = inputs_of(batches[-1])
             self._searches[plan] = compile_search(parts, self._average, self._vocabulary, plan, inputs)
         if progress is not None and len(kept) < len(texts):
             progress(len(texts) - len(kept))
-        for batch, found in zip(batches, beside_each_other(search, batches), strict=True):
+        for batch, found in zip(batches, map_parallel(search, batches), strict=True):
             for place, hypotheses in zip(batch, found, strict=True):
-                left_out = max(
+                num_truncated_tokens = max(
                     len(every[place]) - len(read[place]) for every, read in zip(whole, source_ids, strict=True)
                 )
-                found_here = [hypothesis._replace(left_out=left_out) for hypothesis in hypotheses]
+                found_here = [
+                    hypothesis._replace(num_truncated_tokens=num_truncated_tokens) for hypothesis in hypotheses
+                ]
                 results[kept[place]] = (
                     self._unknown_pieces.restored(found_here, sources_kept[place]) if plan.has_unknown else found_here
                 )
@@ -238,7 +240,7 @@ class Generator:
             self._vocabulary.check(options)
         if options.shortlist:
             self._check_shortlist(options, wishes)
-        reads = all(model.decoder.context.reads_every_step for model in self._models)
+        reads = all(model.decoder.context.is_attention for model in self._models)
         if options.coverage_penalty != "none" and not reads:
             raise ConfigError(
                 "decoding.coverage_penalty must be none for a model without attention, but is "

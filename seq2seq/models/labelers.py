@@ -13,24 +13,24 @@ from seq2seq.errors import DataError, ModelFileError
 from seq2seq.layers import Encoder
 from seq2seq.layers.context import ConstantContext
 from seq2seq.layers.dropout import SharedDropout, create_embedding
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 from seq2seq.models.scoring import PairScore
 from seq2seq.text.batching import Batch, Batches
 from seq2seq.text.dataset import EncodedCorpus
 from seq2seq.text.ids import FIRST_LABEL_ID, PAD_ID
 from seq2seq.text.tokenizer import LabelTokenizer
-from seq2seq.threads import beside_each_other
+from seq2seq.threads import map_parallel
 
 
-class Labelling(NamedTuple):
+class LabelPrediction(NamedTuple):
     """The labels of one source: the most probable ones, and how probable each is, `(places, labels)`.
 
-    `left_out` tokens of the source were not read, for it has more than the model's recipe allows.
+    `num_truncated_tokens` tokens of the source were not read, for it has more than the model's recipe allows.
     """
 
     labels: list[str]
     probabilities: np.ndarray
-    left_out: int = 0
+    num_truncated_tokens: int = 0
 
     @property
     def text(self) -> str:
@@ -38,7 +38,7 @@ class Labelling(NamedTuple):
         return " ".join(self.labels)
 
 
-class LabelModel(SourceReader):
+class LabelPredictor(TextModel):
     """What both share: the encoder, then a softmax over labels, p = softmax(W h + b).
 
     Args:
@@ -167,13 +167,13 @@ class LabelModel(SourceReader):
             return found.astype(np.float64)
 
         results = [np.empty((0, self.num_labels))] * len(texts)
-        for batch, found in zip(batches, beside_each_other(log_probs_of, batches), strict=True):
+        for batch, found in zip(batches, map_parallel(log_probs_of, batches), strict=True):
             for index, of_source in zip(batch.indices, found, strict=True):
                 results[index] = of_source[places[index]]
             if progress is not None:
                 progress(len(batch.indices))
-        left_out = [len(every) - len(read) for every, read in zip(whole, rows, strict=True)]
-        return list(zip(results, left_out, strict=True))
+        num_truncated_tokens = [len(every) - len(read) for every, read in zip(whole, rows, strict=True)]
+        return list(zip(results, num_truncated_tokens, strict=True))
 
     def require_tokenizer(self) -> LabelTokenizer:
         tokenizer = super().require_tokenizer()
@@ -181,7 +181,7 @@ class LabelModel(SourceReader):
             raise ModelFileError(f"{type(self).__name__} must have a LabelTokenizer, but has a Tokenizer instead.")
         return tokenizer
 
-    def predict_labels(self, texts: Sequence[str], **options: Any) -> list[Labelling]:
+    def predict_labels(self, texts: Sequence[str], **options: Any) -> list[LabelPrediction]:
         """The most probable labels of each source, and the probabilities of all; a blank source has none.
 
         Args:
@@ -198,10 +198,10 @@ class LabelModel(SourceReader):
         """
         labels = self.require_tokenizer().labels
         found = []
-        for text, (log_probs, left_out) in zip(texts, self._label_log_probs(texts, **options), strict=True):
+        for text, (log_probs, num_truncated_tokens) in zip(texts, self._label_log_probs(texts, **options), strict=True):
             probabilities = np.exp(log_probs[: len(log_probs) if text.strip() else 0])
             best = [labels[number] for number in probabilities.argmax(axis=-1)]
-            found.append(Labelling(best, probabilities, left_out))
+            found.append(LabelPrediction(best, probabilities, num_truncated_tokens))
         return found
 
     def answers(self, texts: Sequence[str], **options: Any) -> list[str]:
@@ -223,10 +223,16 @@ class LabelModel(SourceReader):
         tokenizer = self.require_tokenizer()
         _, target_ids = tokenizer.encode_pairs(sources, targets)
         scores = []
-        for ids, (log_probs, left_out) in zip(target_ids, self._label_log_probs(sources, batch_tokens), strict=True):
+        for ids, (log_probs, num_truncated_tokens) in zip(
+            target_ids, self._label_log_probs(sources, batch_tokens), strict=True
+        ):
             numbers = [number - FIRST_LABEL_ID for number in ids if number != PAD_ID]
             of_labels = log_probs[np.arange(len(numbers)), numbers]
-            scores.append(PairScore(float(of_labels.sum()), of_labels.tolist(), tokenizer.target_pieces(ids), left_out))
+            scores.append(
+                PairScore(
+                    float(of_labels.sum()), of_labels.tolist(), tokenizer.target_pieces(ids), num_truncated_tokens
+                )
+            )
         return scores
 
     def get_config(self) -> dict[str, Any]:
@@ -240,7 +246,7 @@ class LabelModel(SourceReader):
 
 
 @keras.saving.register_keras_serializable(package="seq2seq")
-class SequenceClassifier(LabelModel):
+class SequenceClassifier(LabelPredictor):
     """Many to one: a label for a source, p = softmax(W C + b), with any context C that is built once a source.
 
     An ordinary Keras model, as `Seq2Seq` is; a batch's `target_ids` are `(batch, 1)`, from `FIRST_LABEL_ID`.
@@ -248,7 +254,7 @@ class SequenceClassifier(LabelModel):
     Args:
         encoder: Turns embedded source tokens into the memory.
         context: Makes C of the memory: `LastContext`, `PooledContext`, `AttentiveContext`, ...
-        **options: As in `LabelModel`.
+        **options: As in `LabelPredictor`.
 
     Returns:
         Logits, `(batch, 1, labels)`, float32.
@@ -275,7 +281,7 @@ class SequenceClassifier(LabelModel):
 
 
 @keras.saving.register_keras_serializable(package="seq2seq")
-class SequenceTagger(LabelModel):
+class SequenceTagger(LabelPredictor):
     """Many to many in step: a label for each word of a source, p_t = softmax(W h_t + b), read at its first piece.
 
     An ordinary Keras model, as `Seq2Seq` is; a batch's `target_ids` are `(batch, source_steps)`, from
@@ -283,7 +289,7 @@ class SequenceTagger(LabelModel):
 
     Args:
         encoder: Turns embedded source tokens into the memory.
-        **options: As in `LabelModel`.
+        **options: As in `LabelPredictor`.
 
     Returns:
         Logits, `(batch, source_steps, labels)`, float32.

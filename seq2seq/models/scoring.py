@@ -11,7 +11,7 @@ from seq2seq.layers.copying import label_shares, logaddexp
 from seq2seq.text.batching import Batch, Batches
 from seq2seq.text.dataset import EncodedCorpus
 from seq2seq.text.ids import PAD_ID
-from seq2seq.threads import beside_each_other
+from seq2seq.threads import map_parallel
 
 if TYPE_CHECKING:
     from seq2seq.models.seq2seq import Seq2Seq
@@ -24,7 +24,7 @@ class PairScore(NamedTuple):
     """How probable a target is, given its source, in nats.
 
     `pieces` are the target's tokens, the end token last, and `token_log_probs` the log-probability of each after those
-    before it; `log_prob` is their sum. `left_out` tokens of the source were not read, for it has more than the model's
+    before it; `log_prob` is their sum. `num_truncated_tokens` tokens of the source were not read, for it has more than the model's
     recipe allows.
 
     >>> score = PairScore(log_prob=-3.0, token_log_probs=[-2.0, -1.0], pieces=["▁chat", "</s>"])
@@ -35,7 +35,7 @@ class PairScore(NamedTuple):
     log_prob: float
     token_log_probs: list[float]
     pieces: list[str]
-    left_out: int = 0
+    num_truncated_tokens: int = 0
 
     @property
     def perplexity(self) -> float:
@@ -65,7 +65,7 @@ class Scorer:
             found: np.ndarray = compiled(tf.constant(batch.source_ids), tf.constant(batch.target_ids)).numpy()
             return found.astype(np.float64)
 
-        for batch, of_tokens in zip(batches, beside_each_other(log_probs_of, batches), strict=True):
+        for batch, of_tokens in zip(batches, map_parallel(log_probs_of, batches), strict=True):
             ends = np.cumsum([len(target_ids[index]) for index in batch.indices])
             for index, of_target in zip(batch.indices, np.split(of_tokens, ends[:-1]), strict=True):
                 log_probs[index] = of_target
@@ -82,7 +82,7 @@ class Scorer:
 
         def log_probs(source_ids: Any, target_ids: Any) -> Any:
             mask = tf.not_equal(target_ids, PAD_ID)
-            readouts = model.read_out({"source_ids": source_ids, "target_ids": target_ids}, training=False)
+            readouts = model.decode_teacher_forced({"source_ids": source_ids, "target_ids": target_ids}, training=False)
             features, labels = tf.boolean_mask(readouts.features, mask), tf.boolean_mask(target_ids, mask)
             tokens = tf.shape(labels)[0]
 

@@ -10,7 +10,7 @@ from keras import ops
 from seq2seq.errors import ConfigError
 from seq2seq.layers import Decoder
 from seq2seq.layers.quantized import (
-    PackedDecoder,
+    FusedDecoder,
     PackedEncoder,
     memory_bound,
     reasons_against_decoder,
@@ -54,7 +54,7 @@ class Parts(NamedTuple):
     """
 
     encode: Any
-    decoder: Decoder | PackedDecoder
+    decoder: Decoder | FusedDecoder
     plain: Decoder
 
 
@@ -70,13 +70,13 @@ class Packing:
         self._fingerprint: int | None = None
         self._fingerprint_now = tf.function(functools.partial(_fingerprint, models), autograph=False)
 
-    def parts(self, precision: str, is_packed: bool) -> list[Parts]:
+    def parts(self, precision: str, uses_fused_weights: bool) -> list[Parts]:
         """The parts of each model, packed in a precision or as they are, on the weights themselves.
 
         Raises:
             ConfigError: A model cannot be packed, with every reason.
         """
-        return [_packed(model, precision) if is_packed else _plain(model) for model in self._models]
+        return [_packed(model, precision) if uses_fused_weights else _plain(model) for model in self._models]
 
     def is_outdated(self) -> bool:
         """Whether any weight has changed since this was last asked."""
@@ -97,7 +97,7 @@ def _packed(model: "Seq2Seq", precision: str) -> Parts:
             "decoding.precision",
         )
     bound = memory_bound(model.encoder)
-    decoder = PackedDecoder(model.decoder, precision, bound)
+    decoder = FusedDecoder(model.decoder, precision, bound)
     if model.encoder.reduction > 1:
         # It has few steps as it is, and there is one reading for the many steps of writing.
         return _plain(model)._replace(decoder=decoder)
@@ -170,7 +170,7 @@ class Plan(NamedTuple):
         )
 
     @property
-    def is_packed(self) -> bool:
+    def uses_fused_weights(self) -> bool:
         """Whether the search runs on copies of the weights."""
         return self.precision != "float32" or self.has_shortlist
 
@@ -275,7 +275,7 @@ def compile_search(
 class DecoderStep:
     """The step function of a decoder, for sentences whose sources are prepared."""
 
-    decoder: Decoder | PackedDecoder
+    decoder: Decoder | FusedDecoder
     prepared: PreparedContext
 
     def __call__(self, token_ids: Any, state: Any) -> tuple[Any, Any, Any]:

@@ -11,11 +11,11 @@ from seq2seq.config.sections import Decoding
 from seq2seq.errors import DataError
 from seq2seq.layers import Decoder, Encoder, Recurrent
 from seq2seq.layers.copying import LabelShares, label_shares
-from seq2seq.layers.decoder import Readouts
+from seq2seq.layers.decoder import TeacherForcedOutputs
 from seq2seq.layers.dropout import create_embedding
 from seq2seq.layers.masking import LARGE_NEGATIVE
 from seq2seq.layers.recurrent import KernelChoice
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 from seq2seq.models.generation import Generator, Translator
 from seq2seq.models.losses import repeated_attention, token_cross_entropy
 from seq2seq.models.scoring import PairScore, Scorer
@@ -27,7 +27,7 @@ LEXICON = "lexicon.npz"
 
 
 @keras.saving.register_keras_serializable(package="seq2seq")
-class Seq2Seq(SourceReader, Translator):
+class Seq2Seq(TextModel, Translator):
     """An encoder-decoder that holds its tokenizer: what one `.keras` file carries.
 
     It is an ordinary Keras model: `compile` and `fit` work on it, with batches of the dictionary below and no separate
@@ -98,7 +98,7 @@ class Seq2Seq(SourceReader, Translator):
         self.force_copy = force_copy
         self.decoding = decoding or Decoding()
         self._check_copying()
-        if coverage_loss and not decoder.context.reads_every_step:
+        if coverage_loss and not decoder.context.is_attention:
             raise ValueError(
                 f"coverage_loss must be 0 for a decoder without attention, but is {coverage_loss} instead."
             )
@@ -159,12 +159,12 @@ class Seq2Seq(SourceReader, Translator):
         return super().recurrent_layers | {f"decoder.{layer.name}": layer for layer in self.decoder.recurrent_layers}
 
     @property
-    def runs_step_by_step(self) -> bool:
-        return bool(self.decoder.runs_step_by_step)
+    def is_sequential(self) -> bool:
+        return bool(self.decoder.is_sequential)
 
     def kernel_choices(self) -> dict[str, KernelChoice]:
         choices = super().kernel_choices()
-        if not self.runs_step_by_step:
+        if not self.is_sequential:
             return choices
         reason = "the decoder runs step by step, since each step reads the last one's context or readout"
         return {
@@ -175,7 +175,9 @@ class Seq2Seq(SourceReader, Translator):
     def answers(self, texts: Sequence[str], **options: Any) -> list[str]:
         return self.translate(texts, **options)
 
-    def read_out(self, inputs: dict[str, Any], training: bool | None = None, attention: bool = False) -> Readouts:
+    def decode_teacher_forced(
+        self, inputs: dict[str, Any], training: bool | None = None, attention: bool = False
+    ) -> TeacherForcedOutputs:
         """All but the output product for a known target; see `Decoder.read_out`."""
         source_ids = inputs["source_ids"]
         memory, mask = self.encode(source_ids, training)
@@ -184,12 +186,16 @@ class Seq2Seq(SourceReader, Translator):
         start = ops.full_like(targets[:, :1], START_ID)
         written = ops.concatenate([start, targets[:, :-1]], axis=1)
         written = self.target_word_dropout_layer(written, training=training)
-        return self.decoder.read_out(written, prepared, training, attention)
+        return self.decoder.decode_teacher_forced(written, prepared, training, attention)
 
     def call(self, inputs: dict[str, Any], training: bool | None = None) -> Any:
-        return ops.cast(self.decoder.scores(self.read_out(inputs, training), inputs["source_ids"]), "float32")
+        return ops.cast(
+            self.decoder.scores(self.decode_teacher_forced(inputs, training), inputs["source_ids"]), "float32"
+        )
 
-    def _label_shares(self, readouts: Readouts, inputs: dict[str, Any], training: bool | None) -> LabelShares | None:
+    def _label_shares(
+        self, readouts: TeacherForcedOutputs, inputs: dict[str, Any], training: bool | None
+    ) -> LabelShares | None:
         if readouts.copies is None:
             return None
         shares = label_shares(readouts.copies, inputs["source_ids"], inputs["target_ids"])
@@ -213,7 +219,7 @@ class Seq2Seq(SourceReader, Translator):
         # The mixed precision of the layers is theirs alone: here the weights are wanted whole.
         mask = ops.not_equal(inputs["target_ids"], PAD_ID)
         has_coverage_loss = bool(training and self.coverage_loss)
-        readouts = self.read_out(inputs, training, attention=has_coverage_loss)
+        readouts = self.decode_teacher_forced(inputs, training, attention=has_coverage_loss)
         loss = token_cross_entropy(
             readouts.features,
             inputs["target_ids"],

@@ -15,7 +15,7 @@ from seq2seq.text.ids import END_ID
 from seq2seq.text.lines import TOO_LONG, Line, Problem
 
 if TYPE_CHECKING:
-    from seq2seq.models.labelers import LabelModel
+    from seq2seq.models.labelers import LabelPredictor
     from seq2seq.models.seq2seq import Seq2Seq
 import os
 import stat
@@ -202,7 +202,7 @@ BLANK, STOPPED, CUT = "blank", "stopped at the longest length", "with a source t
 
 
 class Answer(NamedTuple):
-    """What became of a request: its `Hypothesis`es, best first, or its one `Labelling`, or why there is none."""
+    """What became of a request: its `Hypothesis`es, best first, or its one `LabelPrediction`, or why there is none."""
 
     request: Request
     hypotheses: Sequence[Any]
@@ -294,13 +294,13 @@ def answer_stream(
 
 
 def label_stream(
-    model: "LabelModel",
+    model: "LabelPredictor",
     request_windows: Iterable[Sequence[Request]],
     report: StreamReport,
     say: Callable[[str], None],
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Answer]:
-    """The labels of requests, as `answer_stream` gives translations: one `Labelling` each.
+    """The labels of requests, as `answer_stream` gives translations: one `LabelPrediction` each.
 
     Args:
         model: What labels.
@@ -381,7 +381,7 @@ def _answer(
     elif has_stopped(result):
         report.note(STOPPED, request.where)
     if result:
-        report.note_cut(result[0].left_out, request.where)
+        report.note_cut(result[0].num_truncated_tokens, request.where)
     return Answer(request, result, None if request.problem is None else request.problem.message)
 
 
@@ -533,6 +533,6 @@ def score_stream(
                 say(f"{pair.where}: {pair.problem.message}")
             score = next(scores) if pair.problem is None else None
             if score is not None:
-                report.note_cut(score.left_out, pair.where)
+                report.note_cut(score.num_truncated_tokens, pair.where)
             report.lines += 1
             yield ScoredPair(pair, score)

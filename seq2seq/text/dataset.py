@@ -100,7 +100,7 @@ class Rows(abc.ABC):
         """Length of every row, `(rows,)` int32, in memory."""
 
     @abc.abstractmethod
-    def take(self, indices: np.ndarray) -> "Ragged":
+    def take(self, indices: np.ndarray) -> "RaggedArray":
         """The rows at `indices`, `(rows,)`, in that order, in memory."""
 
     def padded(self, indices: np.ndarray, multiple: int = 1) -> np.ndarray:
@@ -122,7 +122,7 @@ class Rows(abc.ABC):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Ragged(Rows):
+class RaggedArray(Rows):
     """Rows of unequal length, end to end: row i is `values[offsets[i]:offsets[i + 1]]`.
 
     Two arrays hold ten million rows as well as ten, and a memory map serves as well as memory.
@@ -141,13 +141,13 @@ class Ragged(Rows):
     offsets: np.ndarray
 
     @classmethod
-    def from_lists(cls, rows: Sequence[Sequence[int]]) -> "Ragged":
+    def from_lists(cls, rows: Sequence[Sequence[int]]) -> "RaggedArray":
         """The same rows in memory."""
         offsets = _offsets(np.fromiter(map(len, rows), np.int64, len(rows)))
         return cls(np.fromiter(itertools.chain.from_iterable(rows), np.int32, offsets[-1]), offsets)
 
     @classmethod
-    def from_texts(cls, texts: Sequence[str]) -> "Ragged":
+    def from_texts(cls, texts: Sequence[str]) -> "RaggedArray":
         """The UTF-8 bytes of texts, a row each."""
         rows = [text.encode() for text in texts]
         offsets = _offsets(np.fromiter(map(len, rows), np.int64, len(rows)))
@@ -159,15 +159,15 @@ class Ragged(Rows):
     def lengths(self) -> np.ndarray:
         return np.diff(self.offsets).astype(np.int32)
 
-    def take(self, indices: np.ndarray) -> "Ragged":
+    def take(self, indices: np.ndarray) -> "RaggedArray":
         starts = np.asarray(self.offsets[indices])
         lengths = np.asarray(self.offsets[indices + 1]) - starts
         offsets = _offsets(lengths)
         places = np.arange(offsets[-1]) + np.repeat(starts - offsets[:-1], lengths)
-        return Ragged(np.asarray(self.values[places]), offsets)
+        return RaggedArray(np.asarray(self.values[places]), offsets)
 
 
-class Joined(Rows):
+class ConcatenatedArrays(Rows):
     """The rows of one part after those of another, while each part stays where it lies.
 
     Args:
@@ -189,12 +189,12 @@ class Joined(Rows):
     def lengths(self) -> np.ndarray:
         return np.concatenate([part.lengths() for part in self._parts])
 
-    def take(self, indices: np.ndarray) -> Ragged:
+    def take(self, indices: np.ndarray) -> RaggedArray:
         numbers = np.searchsorted(self._starts, indices, side="right") - 1
         taken = [
             part.take(indices[numbers == number] - self._starts[number]) for number, part in enumerate(self._parts)
         ]
-        by_part = Ragged(
+        by_part = RaggedArray(
             np.concatenate([rows.values for rows in taken]),
             _offsets(np.concatenate([rows.lengths() for rows in taken])),
         )
@@ -221,7 +221,7 @@ def pad(rows: Sequence[Sequence[int]], multiple: int = 1) -> np.ndarray:
         >>> pad([[5, 3], [6, 7, 3]], multiple=2)
         array([[5, 3, 0, 0], [6, 7, 3, 0]], dtype=int32)
     """
-    return Ragged.from_lists(rows).padded(np.arange(len(rows)), multiple)
+    return RaggedArray.from_lists(rows).padded(np.arange(len(rows)), multiple)
 
 
 def rounded_up(widths: np.ndarray, multiple: int) -> np.ndarray:
@@ -265,7 +265,9 @@ class EncodedCorpus:
     @classmethod
     def from_lists(cls, source: Sequence[Sequence[int]], target: Sequence[Sequence[int]]) -> "EncodedCorpus":
         """A corpus in memory, from ids that already stand in lists."""
-        return cls(Ragged.from_lists(source), Ragged.from_lists(target), report=CorpusReport(pairs=len(source)))
+        return cls(
+            RaggedArray.from_lists(source), RaggedArray.from_lists(target), report=CorpusReport(pairs=len(source))
+        )
 
     @classmethod
     def mixed(cls, corpora: Mapping[str, "EncodedCorpus"], weights: Mapping[str, float]) -> "EncodedCorpus":
@@ -299,8 +301,8 @@ class EncodedCorpus:
                 )
         every = corpora.values()
         return cls(
-            Joined([corpus.source for corpus in every]),
-            Joined([corpus.target for corpus in every]),
+            ConcatenatedArrays([corpus.source for corpus in every]),
+            ConcatenatedArrays([corpus.target for corpus in every]),
             _joined_texts([corpus.source_text for corpus in every]),
             _joined_texts([corpus.target_text for corpus in every]),
             CorpusReport.total(corpus.report for corpus in every),
@@ -328,9 +330,9 @@ class EncodedCorpus:
         return _texts(self.target_text, indices)
 
 
-def _joined_texts(parts: Sequence[Rows | None]) -> Joined | None:
+def _joined_texts(parts: Sequence[Rows | None]) -> ConcatenatedArrays | None:
     kept = [part for part in parts if part is not None]
-    return Joined(kept) if len(kept) == len(parts) else None
+    return ConcatenatedArrays(kept) if len(kept) == len(parts) else None
 
 
 def _texts(store: Rows | None, indices: Sequence[int] | np.ndarray) -> list[str]:
@@ -355,10 +357,10 @@ class DamagedCacheError(Exception):
 class Chunk:
     """Some pairs, side by side: ids of the sources and targets, and their texts where these are kept."""
 
-    source: Ragged
-    target: Ragged
-    source_text: Ragged | None = None
-    target_text: Ragged | None = None
+    source: RaggedArray
+    target: RaggedArray
+    source_text: RaggedArray | None = None
+    target_text: RaggedArray | None = None
 
     def take(self, places: np.ndarray) -> "Chunk":
         """Some of the pairs."""
@@ -367,7 +369,7 @@ class Chunk:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _Mapped(Ragged):
+class _Mapped(RaggedArray):
     """Rows on disk. What has been read of them stays in the system's cache and not in the memory of the process, which
     would hold the whole corpus after an epoch."""
 
@@ -376,7 +378,7 @@ class _Mapped(Ragged):
         self._let_go()
         return lengths
 
-    def take(self, indices: np.ndarray) -> Ragged:
+    def take(self, indices: np.ndarray) -> RaggedArray:
         taken = super().take(indices)
         self._let_go()
         return taken
@@ -387,7 +389,7 @@ class _Mapped(Ragged):
 
 
 class _RaggedWriter:
-    """Writes a `Ragged` piece by piece: one file of values, one of offsets."""
+    """Writes a `RaggedArray` piece by piece: one file of values, one of offsets."""
 
     def __init__(self, folder: Path, name: str, dtype: type[np.generic], files: contextlib.ExitStack) -> None:
         self._dtype = dtype
@@ -396,7 +398,7 @@ class _RaggedWriter:
         self._offsets.write(np.zeros(1, np.int64).tobytes())
         self._length = 0
 
-    def extend(self, rows: Ragged) -> None:
+    def extend(self, rows: RaggedArray) -> None:
         self._values.write(rows.values.astype(self._dtype).tobytes())
         self._offsets.write((self._length + rows.offsets[1:]).tobytes())
         self._length += int(rows.offsets[-1])
@@ -689,19 +691,19 @@ def _chunks(
         sources, targets = [pair.source for pair in group], [pair.target for pair in group]
         whole, target_ids = tokenizer.encode_pairs(sources, targets)
         source_ids = [truncation.cut(ids) for ids in whole]
-        left_out = [len(ids) - len(cut) for ids, cut in zip(whole, source_ids, strict=True)]
-        chunk = Chunk(Ragged.from_lists(source_ids), Ragged.from_lists(target_ids))
+        num_truncated_tokens = [len(ids) - len(cut) for ids, cut in zip(whole, source_ids, strict=True)]
+        chunk = Chunk(RaggedArray.from_lists(source_ids), RaggedArray.from_lists(target_ids))
         if keep_text:
-            chunk.source_text, chunk.target_text = Ragged.from_texts(sources), Ragged.from_texts(targets)
-        return group, chunk, left_out
+            chunk.source_text, chunk.target_text = RaggedArray.from_texts(sources), RaggedArray.from_texts(targets)
+        return group, chunk, num_truncated_tokens
 
     kept = 0
     with contextlib.closing(parallel_map(encoded, _groups(pairs))) as groups:
-        for group, chunk, left_out in groups:
+        for group, chunk, num_truncated_tokens in groups:
             usable = _usable(group, chunk, limits, on_bad_line, report)
             for place in usable:
-                if left_out[place]:
-                    report.cut(group[place].where, left_out[place])
+                if num_truncated_tokens[place]:
+                    report.cut(group[place].where, num_truncated_tokens[place])
             if len(usable) < len(group):
                 chunk = chunk.take(usable)
             kept += len(usable)

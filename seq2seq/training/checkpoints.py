@@ -27,7 +27,7 @@ from seq2seq.files import (
     write_with_checksum,
 )
 from seq2seq.models.archive import save
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 from seq2seq.training.step import TrainingStep
 
 KEPT = 2
@@ -54,7 +54,7 @@ class Checkpoints:
         """The files of the best models that the states may speak of, oldest first."""
         return sorted(self.folder.glob("model-*.keras"))
 
-    def save_model(self, model: SourceReader) -> str:
+    def save_model(self, model: TextModel) -> str:
         """Writes a model that the next state may speak of, and returns the name of its file.
 
         It becomes `model.keras` with that state, not before: a run that is killed between the two goes on from the
@@ -208,7 +208,7 @@ class Snapshots:
         self.count = count
         self._sign = 1 if lower_is_better else -1
 
-    def keep(self, model: SourceReader, updates: int, score: float) -> None:
+    def keep(self, model: TextModel, updates: int, score: float) -> None:
         """Writes the weights down if no `count` earlier evaluations are at least as good, and their score is a number.
 
         Args:
@@ -235,7 +235,7 @@ class Snapshots:
             self.folder / str(updates), ".npz", lambda path: np.savez(path, score=np.array(score), **arrays)
         )
 
-    def assign_mean(self, model: SourceReader) -> int:
+    def assign_mean(self, model: TextModel) -> int:
         """Puts the mean of the kept weights into a model of the same shapes; where none are kept, it stays as it is.
 
         Returns:

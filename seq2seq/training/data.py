@@ -79,13 +79,13 @@ class Corpus:
     def train_fingerprint(self, name: str) -> str:
         """Stands for the training pairs of one corpus: what its files hold, how they are read, what is held out."""
         data = self._data
-        held_out: list[object] = [] if data.dev else [data.held_out, self._seed]
-        if held_out and len(self.train_paths) > 1:
+        dev_size: list[object] = [] if data.dev else [data.dev_size, self._seed]
+        if dev_size and len(self.train_paths) > 1:
             # Which of its pairs are taken depends on the other corpora.
-            held_out += [list(self.train_paths).index(name), *map(self._content, self.train_paths)]
+            dev_size += [list(self.train_paths).index(name), *map(self._content, self.train_paths)]
         reading = [data.format, data.source, data.target, data.columns, data.max_line_characters]
         reading += [self._task] if self._task else []
-        return fingerprint_files([], *self._content(name), *reading, *held_out)
+        return fingerprint_files([], *self._content(name), *reading, *dev_size)
 
     def _content(self, name: str) -> list[str]:
         return [self.fingerprints[path.as_posix()] for path in self.train_paths[name]]
@@ -147,9 +147,9 @@ class Corpus:
             name: Of one corpus; None: those of all, each once.
         """
         for one in self.train_paths if name is None else [name]:
-            held_out = frozenset() if self._dev_paths else self._held_out.places[one]
+            dev_size = frozenset() if self._dev_paths else self._held_out.places[one]
             pairs = self._read(self.train_paths[one], report)
-            yield from (pair for place, pair in enumerate(pairs) if place not in held_out)
+            yield from (pair for place, pair in enumerate(pairs) if place not in dev_size)
 
     def dev_pairs(self, report: CorpusReport | None = None) -> Iterator[Pair]:
         """The dev pairs: those of its own files, or those held out of training."""
@@ -186,13 +186,13 @@ class Corpus:
         """Places of the pairs that are held out of each corpus, and these pairs."""
         say("holding pairs out of training ...")
         counts = [sum(1 for _ in self._read(paths)) for paths in self.train_paths.values()]
-        if sum(counts) <= self._data.held_out:
+        if sum(counts) <= self._data.dev_size:
             first = next(iter(self.train_paths.values()))[0]
             raise DataError(
-                f"{first}: data.held_out must be less than the number of pairs ({sum(counts)}), but is "
-                f"{self._data.held_out} instead."
+                f"{first}: data.dev_size must be less than the number of pairs ({sum(counts)}), but is "
+                f"{self._data.dev_size} instead."
             )
-        drawn = np.sort(random.Random(self._seed).sample(range(sum(counts)), self._data.held_out))
+        drawn = np.sort(random.Random(self._seed).sample(range(sum(counts)), self._data.dev_size))
         starts = np.cumsum([0, *counts])
         places = [
             (drawn[(start <= drawn) & (drawn < start + count)] - start).tolist()

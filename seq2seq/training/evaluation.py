@@ -18,7 +18,7 @@ from seq2seq.metrics.translation import (
     exact_match,
     score_by_length,
 )
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 from seq2seq.models.scoring import perplexity
 from seq2seq.text.tokenizer import split_labels
 
@@ -26,7 +26,7 @@ SUMMARY_EDGES = (25, 50, 100, 200, 400, 800, 1600)
 """What is summarised has more words than what is translated."""
 
 
-def corpus_loss(model: SourceReader, sources: Sequence[str], references: Sequence[str]) -> float:
+def corpus_loss(model: TextModel, sources: Sequence[str], references: Sequence[str]) -> float:
     """Mean cross entropy a target token, the end token counted, in nats; `exp` of it is the perplexity.
 
     Args:
@@ -39,7 +39,7 @@ def corpus_loss(model: SourceReader, sources: Sequence[str], references: Sequenc
 
 
 def evaluate(
-    model: SourceReader, sources: Sequence[str], references: Sequence[str], **decoding: Any
+    model: TextModel, sources: Sequence[str], references: Sequence[str], **decoding: Any
 ) -> tuple[dict[str, Any], list[str]]:
     """All scores of a model on a set of pairs.
 
@@ -105,7 +105,7 @@ def by_source_length(
     ]
 
 
-def evaluate_agreement(model: SourceReader, items: Sequence[AgreementItem], **decoding: Any) -> dict[str, float]:
+def evaluate_agreement(model: TextModel, items: Sequence[AgreementItem], **decoding: Any) -> dict[str, float]:
     """Share of right verb forms, in percent, by the number of distracting nouns.
 
     Args:
@@ -133,7 +133,7 @@ class System(NamedTuple):
 
     @classmethod
     def of(
-        cls, model: SourceReader, name: str, sources: Sequence[str], references: Sequence[str], **options: Any
+        cls, model: TextModel, name: str, sources: Sequence[str], references: Sequence[str], **options: Any
     ) -> "System":
         """Let a model translate a test set and score its right translations.
 
@@ -148,7 +148,7 @@ class System(NamedTuple):
         return cls(name, model.answers(sources, **options), scores)
 
 
-def side_by_side(
+def score_systems(
     systems: Sequence[System],
     sources: Sequence[str],
     references: Sequence[str],

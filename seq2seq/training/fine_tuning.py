@@ -8,7 +8,7 @@ from seq2seq.config.base import suggestion
 from seq2seq.config.sections import LABEL_TASKS, Config
 from seq2seq.errors import ConfigError, ModelFileError
 from seq2seq.models.archive import load
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 from seq2seq.training.step import TrainingStep
 
 DRAWN_IN_TRAINING = ("sampling_alpha", "sampling_nbest")
@@ -20,22 +20,22 @@ ADDED = ("decoder/context/coverage_kernel", "decoder/copying")
 next to nothing in the case of copying."""
 
 
-def read_start(config: Config) -> SourceReader | None:
-    """The model of `training.start_from`, or None where the recipe names none.
+def read_start(config: Config) -> TextModel | None:
+    """The model of `training.init_from`, or None where the recipe names none.
 
     Raises:
         ModelFileError: It cannot be read, or has no tokenizer.
         ConfigError: It lies in the folder that the run will replace, has another task, or the recipe wants another
             tokenizer than its.
     """
-    if config.training.start_from is None:
+    if config.training.init_from is None:
         return None
-    path = pathlib.Path(config.training.start_from)
+    path = pathlib.Path(config.training.init_from)
     if path.resolve().is_relative_to(config.run.path.resolve()):
         raise ConfigError(
-            f"training.start_from must be a model outside the run's own folder, but is {str(path)!r} instead. The run "
+            f"training.init_from must be a model outside the run's own folder, but is {str(path)!r} instead. The run "
             "would replace it: set run.name to another name.",
-            "training.start_from",
+            "training.init_from",
         )
     start = load(path)
     if start.tokenizer is None:
@@ -43,26 +43,26 @@ def read_start(config: Config) -> SourceReader | None:
     if (start.task in LABEL_TASKS or config.gives_labels) and start.task != config.task:
         raise ConfigError(
             f"{path}: a run must start from a model of its own task, {config.task}, but this one's is {start.task} "
-            "instead. Name another model, or train from the beginning with training.start_from null.",
-            "training.start_from",
+            "instead. Name another model, or train from the beginning with training.init_from null.",
+            "training.init_from",
         )
     before = start.recipe.get("tokenizer", {"shared": start.tokenizer.is_joint})
     if changes := list(_changes(before, config.tokenizer.to_dict(), "tokenizer", DRAWN_IN_TRAINING)):
         raise ConfigError(
             f"{path}: a run that starts from a model must have that model's tokenizer, but {'; '.join(changes)}. "
-            "Set it as it was there, or train from the beginning with training.start_from null.",
-            "training.start_from",
+            "Set it as it was there, or train from the beginning with training.init_from null.",
+            "training.init_from",
         )
     return start
 
 
-def start_from(step: TrainingStep, start: SourceReader, config: Config) -> str:
+def init_from(step: TrainingStep, start: TextModel, config: Config) -> str:
     """Gives the weights of another model to a run that has not begun, by their names.
 
     Args:
         step: The run's; its model and moving average take the weights, its optimizer starts anew.
         start: From `read_start`.
-        config: The run; `training.start_anew` names what may differ.
+        config: The run; `training.reinitialize` names what may differ.
 
     Returns:
         What was done, for the first lines of the run.
@@ -71,16 +71,16 @@ def start_from(step: TrainingStep, start: SourceReader, config: Config) -> str:
         ConfigError: A weight is missing and not of those that coverage and copying add, has another shape or would go
             unused, and is not named in the recipe; or what is named there is in neither model.
     """
-    anew = config.training.start_anew
+    anew = config.training.reinitialize
     own, given = named_weights(step.model), named_weights(start)
     _check_names(anew, own | given)
     added = [name for name in own if name not in given and _is_listed(name, ADDED) and not _is_listed(name, anew)]
     obstacles = [*_obstacles(own, given, [*anew, *added]), *_turned_gates(step.model, start, anew)]
     if obstacles:
         raise ConfigError(
-            f"{config.training.start_from}: the weights must be those of this recipe, but {'; '.join(obstacles)}. "
-            "Take that model's settings, or name in training.start_anew the layers that shall start at random.",
-            "training.start_from",
+            f"{config.training.init_from}: the weights must be those of this recipe, but {'; '.join(obstacles)}. "
+            "Take that model's settings, or name in training.reinitialize the layers that shall start at random.",
+            "training.init_from",
         )
     taken = [name for name in own if not _is_listed(name, [*anew, *added])]
     for name in taken:
@@ -88,7 +88,7 @@ def start_from(step: TrainingStep, start: SourceReader, config: Config) -> str:
     if "decoder/copying/kernel" in added:
         step.model.decoder.copying.begin_generating()
     step.synchronise(force=True)
-    lines = [f"starting from {config.training.start_from}: its tokenizer and {len(taken)} of {len(own)} weights"]
+    lines = [f"starting from {config.training.init_from}: its tokenizer and {len(taken)} of {len(own)} weights"]
     if random := [name for name in own if _is_listed(name, anew)]:
         lines.append(f"starting at random: {', '.join(random)}")
     if added:
@@ -101,7 +101,7 @@ def start_from(step: TrainingStep, start: SourceReader, config: Config) -> str:
     return "\n".join(lines)
 
 
-def named_weights(model: SourceReader) -> dict[str, Any]:
+def named_weights(model: TextModel) -> dict[str, Any]:
     """Weights by their place in the model: `decoder/recurrent_0/cell/kernel`, `source_embedding/embeddings`, ...
 
     Keras' own paths will not do: they differ between a model that was built and the same model read from a file.
@@ -123,9 +123,9 @@ def _check_names(anew: Sequence[str], names: dict[str, Any]) -> None:
         if not any(_is_listed(name, [entry]) for name in names):
             layers = {name.rpartition("/")[0] for name in names}
             raise ConfigError(
-                "training.start_anew must hold layers or weights of this recipe's model or of the one it starts from, "
+                "training.reinitialize must hold layers or weights of this recipe's model or of the one it starts from, "
                 f"but {entry!r} is neither. {suggestion(entry, [*layers, *names])}".rstrip(),
-                "training.start_anew",
+                "training.reinitialize",
             )
 
 
@@ -141,7 +141,7 @@ def _obstacles(own: dict[str, Any], given: dict[str, Any], anew: Sequence[str]) 
             yield f"{name} has the shape {_shape(given[name])} there and {_shape(own[name])} here"
 
 
-def _turned_gates(model: SourceReader, start: SourceReader, anew: Sequence[str]) -> Iterator[str]:
+def _turned_gates(model: TextModel, start: TextModel, anew: Sequence[str]) -> Iterator[str]:
     """Layers whose weights fit and mean the opposite."""
     for name, layer in model.recurrent_layers.items():
         other = start.recurrent_layers.get(name)

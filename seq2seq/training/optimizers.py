@@ -8,10 +8,10 @@ import keras
 import tensorflow as tf
 
 from seq2seq.config.sections import Training
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 
 
-def create_optimizer(settings: Training, model: SourceReader) -> keras.Optimizer:
+def create_optimizer(settings: Training, model: TextModel) -> keras.Optimizer:
     """The optimizer of a recipe for a model, whose biases and embeddings it never decays.
 
     Args:
@@ -26,7 +26,7 @@ def create_optimizer(settings: Training, model: SourceReader) -> keras.Optimizer
     return optimizer
 
 
-def decayed_variables(model: SourceReader) -> list[Any]:
+def decayed_variables(model: TextModel) -> list[Any]:
     """The trainable weights that weight decay and `training.l2` draw towards zero: all but biases and embeddings.
 
     A bias multiplies nothing, and the embedding of a rare word would fade between the few steps that meet it. An output

@@ -10,11 +10,11 @@ from seq2seq.config.sections import Config
 from seq2seq.files import write_whole
 from seq2seq.metrics.agreement import AgreementItem
 from seq2seq.models.archive import load
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 from seq2seq.progress import say
 from seq2seq.training.data import Corpus, Texts, create_batches, create_tokenizer
 from seq2seq.training.evaluation import by_source_length, evaluate, evaluate_agreement
-from seq2seq.training.fine_tuning import read_start, start_from
+from seq2seq.training.fine_tuning import init_from, read_start
 from seq2seq.training.run_folder import check_data, check_folder, create_folder, read_tokenizer
 from seq2seq.training.step import choose_workers
 from seq2seq.training.trainer import Trainer, recurrent_kernels, recurrent_parameters
@@ -29,7 +29,7 @@ class TrainingResult:
 
     folder: pathlib.Path
     model_path: pathlib.Path
-    model: SourceReader
+    model: TextModel
     scores: dict[str, Any]
     samples: list[tuple[str, str, str]]
 
@@ -76,7 +76,7 @@ def train(config: Config, resume: bool = False, label: str = "") -> TrainingResu
         if texts is not None and (note := trainer.step.model.truncation.note(tokenizer, texts.sources)):
             say(f"{name}: {note}", label)
     if start:
-        say(start_from(trainer.step, start, config), label)
+        say(init_from(trainer.step, start, config), label)
     if resume:
         trainer.resume()
     else:

@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from seq2seq.models.base import SourceReader
-from seq2seq.threads import count_cores, give_each_operation_threads
+from seq2seq.models.base import TextModel
+from seq2seq.threads import count_cores, set_op_threads
 from seq2seq.training.optimizers import LOWEST, LossScale, decayed_variables
 
 MOST_WORKERS = 4
@@ -31,7 +31,7 @@ def choose_workers(asked: int) -> int:
     if not asked and tf.config.list_physical_devices("GPU"):
         return 1
     workers = asked or min(count_cores(), MOST_WORKERS)
-    if workers > 1 and not give_each_operation_threads(max(1, count_cores() // workers)):
+    if workers > 1 and not set_op_threads(max(1, count_cores() // workers)):
         return asked or 1
     return workers
 
@@ -103,8 +103,8 @@ class TrainingStep:
 
     def __init__(
         self,
-        model: SourceReader,
-        averaged: SourceReader,
+        model: TextModel,
+        averaged: TextModel,
         optimizer: keras.Optimizer,
         clip_norm: float,
         ema: float,

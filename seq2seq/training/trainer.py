@@ -15,7 +15,7 @@ import keras
 
 from seq2seq.config.sections import SCORES, Config
 from seq2seq.errors import Seq2SeqError
-from seq2seq.models.base import SourceReader
+from seq2seq.models.base import TextModel
 from seq2seq.models.build import build_model
 from seq2seq.progress import Progress, say
 from seq2seq.text.batching import Batch, Batches
@@ -50,7 +50,7 @@ def interrupts() -> Iterator[Callable[[], bool]]:
 
 
 @dataclasses.dataclass
-class Standing:
+class TrainerState:
     """Counts of a run, and what it has found so far.
 
     Args:
@@ -104,7 +104,7 @@ class Standing:
         """
         return self.timed_tokens / self.timed_seconds if self.timed_seconds else None
 
-    def gone_back(self, to: "Standing", factor: float) -> "Standing":
+    def rolled_back_to(self, to: "TrainerState", factor: float) -> "TrainerState":
         """The standing of a state to which a run returns: time and what went wrong count on.
 
         Args:
@@ -151,7 +151,7 @@ class Trainer:
         self.batches = batches
         self.dev = dev
         self.label = label
-        self.standing = Standing(workers=workers)
+        self.standing = TrainerState(workers=workers)
         model = build_model(config, tokenizer, dtype=self.precision.policy)
         self.step = TrainingStep(
             model=model,
@@ -208,12 +208,12 @@ class Trainer:
         self._load(functools.partial(say, label=self.label))
 
     def _load(self, tell: Callable[[str], None]) -> None:
-        self.standing = Standing(**self.checkpoints.load(self.step, tell))
+        self.standing = TrainerState(**self.checkpoints.load(self.step, tell))
         self.step.workers = self.standing.workers
         self._updates_saved = self.standing.updates
         cut_history(self.history_path, self.standing.evaluated)
 
-    def run(self) -> SourceReader:
+    def run(self) -> TextModel:
         """Trains until the last epoch, the time limit, the patience or Ctrl-C ends it.
 
         Returns:
@@ -270,7 +270,7 @@ class Trainer:
                     )
                 elif not result.is_finite:
                     self._tell_of_skipping(result, progress)
-                    if standing.skipped_in_a_row >= settings.max_skips:
+                    if standing.skipped_in_a_row >= settings.max_skipped_steps:
                         return False
                 elif standing.updates % self.evaluation_interval == 0:
                     self._evaluate(progress, write_summary)
@@ -289,7 +289,7 @@ class Trainer:
         """Returns to the last good state, with a lower learning rate, because too many steps in a row were skipped."""
         standing, settings = self.standing, self.config.training
         trouble = f"The loss or gradient of {standing.skipped_in_a_row} steps in a row was no finite number"
-        if standing.returns >= settings.max_returns:
+        if standing.returns >= settings.max_rollbacks:
             raise Seq2SeqError(
                 f"{trouble}, the last at step {standing.updates} (epoch {standing.epoch}, batch {standing.batch}), "
                 f"after {standing.returns} returns to a state before. Start a run with a lower training.learning_rate "
@@ -299,7 +299,7 @@ class Trainer:
             # Nothing but trouble has come from that state: the one before it may be better.
             self.checkpoints.drop_newest()
         self._load(progress.say)
-        self.standing = standing.gone_back(self.standing, settings.return_factor)
+        self.standing = standing.rolled_back_to(self.standing, settings.rollback_lr_factor)
         progress.go_back(self.standing.updates)
         progress.say(
             f"{trouble}: back to the state of step {self.standing.updates}, with "
@@ -436,12 +436,12 @@ def _shown(scores: dict[str, float], gained: bool) -> str:
     return "dev: " + "  ".join(f"{name} {value:.2f}" for name, value in scores.items()) + "  (best)" * gained
 
 
-def recurrent_parameters(model: SourceReader) -> int:
+def recurrent_parameters(model: TextModel) -> int:
     """Numbers in the weights of the recurrent layers, encoder and decoder together."""
     return sum(layer.count_params() for layer in model.recurrent_layers.values())
 
 
-def recurrent_kernels(model: SourceReader) -> str:
+def recurrent_kernels(model: TextModel) -> str:
     """What the recurrent layers run on, on this machine: a speed says nothing of a cell without it."""
     kernels = dict.fromkeys(choice.implementation for choice in model.kernel_choices().values())
     return " and ".join(kernels)

@@ -32,7 +32,7 @@ data: {source: en, target: fr}
 tokenizer: {kind: unigram, vocabulary_size: 800}
 model:
   embedding_size: 64
-  tie: all
+  tie_embeddings: all
   encoder: {units: 64}
   decoder: {units: 128, num_layers: 2, attend: between}
   dropout: {embedding: 0.1, readout: 0.1, source_word: 0.1, target_word: 0.1}

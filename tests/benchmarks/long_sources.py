@@ -21,7 +21,7 @@ LENGTHS = (100, 500, 1_000, 2_000)
 ENCODERS = {
     "every token": (),
     "convolution, stride 4": ("--model.encoder.front_end", "convolution", "--model.encoder.stride", "4"),
-    "pyramid of 3 layers": ("--model.encoder.num_layers", "3", "--model.encoder.pyramid", "2"),
+    "pyramid of 3 layers": ("--model.encoder.num_layers", "3", "--model.encoder.subsample", "2"),
     "3 layers": ("--model.encoder.num_layers", "3"),
 }
 VOCABULARY = 8_000

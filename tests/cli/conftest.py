@@ -22,14 +22,14 @@ class FakeHypothesis(NamedTuple):
     token_log_probs: tuple[float, ...] = (-1.5, -0.5)
     attention_weights: np.ndarray = np.array([[0.75, 0.25], [0.0, 1.0]])
     alignment: tuple[int, ...] | None = (0, 1)
-    left_out: int = 0
+    num_truncated_tokens: int = 0
 
 
 class FakeScore(NamedTuple):
     log_prob: float
     token_log_probs: list[float]
     pieces: list[str]
-    left_out: int = 0
+    num_truncated_tokens: int = 0
 
     @property
     def perplexity(self):

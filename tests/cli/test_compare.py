@@ -46,12 +46,12 @@ def comparisons(monkeypatch):
     return seen
 
 
-VARY = ["--vary", "model.context=last,mean", "--vary", "model.feeds=state,state+readout"]
+VARY = ["--vary", "model.context=last,mean", "--vary", "model.context_inputs=state,state+readout"]
 NAMES = [
-    "context=last, feeds=state",
-    "context=last, feeds=state+readout",
-    "context=mean, feeds=state",
-    "context=mean, feeds=state+readout",
+    "context=last, context_inputs=state",
+    "context=last, context_inputs=state+readout",
+    "context=mean, context_inputs=state",
+    "context=mean, context_inputs=state+readout",
 ]
 
 

@@ -276,13 +276,13 @@ def test_sources_that_were_cut_are_counted(model, typed, monkeypatch, capsys):
     monkeypatch.setattr(
         model,
         "found",
-        lambda text: [FakeHypothesis(text, 0.0, left_out=1200 * (len(text) > 2)), FakeHypothesis("", 0.0)],
+        lambda text: [FakeHypothesis(text, 0.0, num_truncated_tokens=1200 * (len(text) > 2)), FakeHypothesis("", 0.0)],
     )
     typed(b"ab\nabc\nabcd\n")
     assert main(["translate", "model.keras", "--format", "jsonl", "--input-format", "text"]) == 0
     captured = capsys.readouterr()
-    left_out = [json.loads(line).get("source_tokens_left_out") for line in captured.out.splitlines()]
-    assert left_out == [None, 1200, 1200]
+    num_truncated_tokens = [json.loads(line).get("source_tokens_left_out") for line in captured.out.splitlines()]
+    assert num_truncated_tokens == [None, 1200, 1200]
     assert "3 lines: 2 with a source that was cut (first: <stdin>:2); 2,400 source tokens left out" in captured.err
 
 

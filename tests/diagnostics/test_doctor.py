@@ -139,7 +139,7 @@ def test_agreement_items(recipe, tmp_path):
 
 
 def test_held_out_pairs(recipe, toy_pairs):
-    changes = {"data__dev": None, "data__held_out": 30, "data__on_bad_line": "skip"}
+    changes = {"data__dev": None, "data__dev_size": 30, "data__on_bad_line": "skip"}
     found = diagnosed(recipe(train=[*toy_pairs[:100], ("", "x")], **changes))
     assert (found["train.pairs"].numbers["pairs"], found["dev.pairs"].numbers["pairs"]) == (70, 30)
     # The bad line is told once.
@@ -212,11 +212,11 @@ def test_memory(recipe, monkeypatch, available):
     monkeypatch.setattr(doctor, "available_memory", lambda: available)
     calls = []
 
-    def rehearse(trainer, largest):
+    def dry_run(trainer, largest):
         calls.append(trainer)
         raise tf.errors.ResourceExhaustedError(None, None, "no memory")
 
-    monkeypatch.setattr(doctor, "rehearse", rehearse)
+    monkeypatch.setattr(doctor, "dry_run", dry_run)
     found = diagnosed(recipe(), timed=True)
     assert problems(found) == ["machine.memory"]
     assert len(calls) == (available == 10**15)
@@ -229,12 +229,12 @@ def test_another_model_to_start_from(recipe, make_model, tmp_path, toy_tokenizer
 
     path = tmp_path / "start.keras"
     save(make_model(), path)
-    found = diagnosed(recipe(training__start_from=str(path)))
+    found = diagnosed(recipe(training__init_from=str(path)))
     assert problems(found) == []
     assert found["tokens.tokenizer"].text == f"word, {toy_tokenizer.source_vocabulary_size} tokens, that of {path}"
-    found = diagnosed(recipe(training__start_from=str(path), model__embedding_size=8))
+    found = diagnosed(recipe(training__init_from=str(path), model__embedding_size=8))
     assert problems(found) == ["training.start"]
     assert "has the shape" in found["training.start"].text
-    found = diagnosed(recipe(training__start_from=str(tmp_path / "absent.keras")))
+    found = diagnosed(recipe(training__init_from=str(tmp_path / "absent.keras")))
     assert problems(found) == ["tokens.tokenizer"]
     assert toy_tokenizer.encode_source(["the cat"])[0][-1] == END_ID

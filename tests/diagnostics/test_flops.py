@@ -17,7 +17,7 @@ S, T, B, P = 6, 8, 2, 4 * 3 + 2 * 5  # source and target tokens, pairs, places t
 
 
 def tiny(context="attention", cell="gru", vocabulary=V, options=None, encoder=None, **changes):
-    settings = {"feeds": ("state", "readout"), "context": create_context(context, True, **(options or {}))}
+    settings = {"context_inputs": ("state", "readout"), "context": create_context(context, True, **(options or {}))}
     decoder = Decoder(vocabulary, E, U, cell=cell, **settings | changes)
     return Seq2Seq(Encoder(H, cell=cell, **(encoder or {})), decoder)
 
@@ -63,7 +63,9 @@ def test_every_context_by_hand(context, options, attention):
 
 def test_layers_and_what_they_are_fed_by_hand():
     # The first layer reads embedding, context and the last readout vector; the second reads the first.
-    decoder = Decoder(V, E, U, num_layers=2, feeds=("input", "readout"), input_feeding=True, readout_size=4, cell="rnn")
+    decoder = Decoder(
+        V, E, U, num_layers=2, context_inputs=("input", "readout"), input_feeding=True, readout_size=4, cell="rnn"
+    )
     encoder = Encoder(H, num_layers=2, cell="rnn")
     assert step_flops(Seq2Seq(encoder, decoder, source_vocabulary_size=9), *LENGTHS) == StepFlops(
         encoder=6 * S * 2 * ((E + H) * H + (2 * H + H) * H),
@@ -74,7 +76,7 @@ def test_layers_and_what_they_are_fed_by_hand():
 
 
 def test_attention_between_layers_by_hand():
-    decoder = Decoder(V, E, U, num_layers=2, attend="between", feeds=("state",), cell="rnn")
+    decoder = Decoder(V, E, U, num_layers=2, attention_position="between", context_inputs=("state",), cell="rnn")
     found = step_flops(Seq2Seq(Encoder(H, cell="rnn"), decoder), *LENGTHS)
     assert found.decoder == 6 * (T * ((E + U) * U + (U + 2 * H + U) * U) + B * 2 * H * 2 * U + T * U * E)
 
@@ -90,7 +92,7 @@ def test_copying_by_hand(copy):
 
 def test_an_encoder_that_joins_steps_by_hand():
     """Sources of 4 and 2 tokens are 2 and 1 steps after a stride of 2, and 1 and 1 where the next layer joins two."""
-    encoder = Encoder(H, 2, cell="rnn", front_end="convolution", stride=2, kernel_size=3, pyramid=2)
+    encoder = Encoder(H, 2, cell="rnn", front_end="convolution", stride=2, kernel_size=3, subsample=2)
     found = step_flops(Seq2Seq(encoder, Decoder(V, E, U, cell="rnn")), *LENGTHS)
     assert found.encoder == 6 * (3 * 3 * E * E + 2 * (3 * (E + H) * H + 2 * (2 * 2 * H + H) * H))
     assert found.attention == 6 * (1 * 3 + 1 * 5) * (U + 2 * H)
@@ -154,18 +156,18 @@ def executed_flops(model, source_ids, target_ids):
 @pytest.mark.parametrize(
     ("context", "cell", "options", "changes"),
     [
-        ("attention", "gru", {"score": "dot"}, {"num_layers": 2, "attend": "between"}),
+        ("attention", "gru", {"score": "dot"}, {"num_layers": 2, "attention_position": "between"}),
         ("attention", "lstm", {"score": "additive", "units": 7}, {}),
         ("attention", "rnn", {"score": "multi_head", "units": 8, "num_heads": 2}, {}),
-        ("attention", "gru_simplified", {"score": "location", "units": 8}, {"feeds": ("readout",)}),
+        ("attention", "gru_simplified", {"score": "location", "units": 8}, {"context_inputs": ("readout",)}),
         ("attention", "gru", {"score": "local"}, {}),
-        ("attentive", "gru", {"units": 7}, {"feeds": ("state", "input", "readout")}),
-        ("projected", "gru", {}, {"feeds": ("input",)}),
+        ("attentive", "gru", {"units": 7}, {"context_inputs": ("state", "input", "readout")}),
+        ("projected", "gru", {}, {"context_inputs": ("input",)}),
         (
             "attention",
             "gru",
             {"score": "dot"},
-            {"encoder": {"front_end": "convolution", "stride": 2, "kernel_size": 3}, "feeds": ("readout",)},
+            {"encoder": {"front_end": "convolution", "stride": 2, "kernel_size": 3}, "context_inputs": ("readout",)},
         ),
     ],
 )

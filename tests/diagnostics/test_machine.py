@@ -178,7 +178,7 @@ def test_loss_that_is_no_number(loss):
         "training.loss",
         "problem",
         f"{loss:.2f} nats a token before training; a blind guess has 2.30. It must be a number. Set training.precision "
-        "to float32, and check training.start_from.",
+        "to float32, and check training.init_from.",
     )
     assert finding.numbers == {"loss": None}
 
@@ -238,7 +238,7 @@ def test_estimated_memory(toy_config):
     for changed, changes in [
         (toy_config(model__encoder__num_layers=2), {}),
         (toy_config(model__attention__score="multi_head"), {}),
-        (toy_config(model__tie="none", model__readout_size=32), {}),
+        (toy_config(model__tie_embeddings="none", model__readout_size=32), {}),
         (config, {"parameters": 2_000}),
         (config, {"vocabulary": 101}),
         (config, {"batch": (3, 5, 7)}),
@@ -266,7 +266,7 @@ def test_labels_need_no_decoder(toy_config):
 def test_joined_steps_need_less_memory(toy_config):
     """By hand: 5 source steps are 3 windows, and 2 steps of the second layer, which is all that attention reads."""
     front_end = {"model__encoder__front_end": "mean", "model__encoder__stride": 2}
-    joined = toy_config(**front_end, model__encoder__num_layers=2, model__encoder__pyramid=2)
+    joined = toy_config(**front_end, model__encoder__num_layers=2, model__encoder__subsample=2)
     found = machine.estimated_memory(joined, 1_000, vocabulary=100, batch=(2, 5, 7))
     source = 3 * 16 * 5 + 2 * 16 * (5 + 3) + 12 * 32 * (3 + 2)
     target = 7 * (3 * 16 + 12 * 32 + 3 * 2)

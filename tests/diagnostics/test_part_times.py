@@ -15,8 +15,15 @@ IDS = Batch(np.array([[4, 5, 3], [6, 3, 0]], np.int32), np.array([[7, 3], [8, 3]
 @pytest.mark.parametrize(
     ("workers", "changes"),
     [
-        (1, {"model__decoder__num_layers": 2, "model__decoder__attend": "between", "model__tie": "all"}),
-        (2, {"model__context": "max", "model__feeds": ["state", "input"]}),
+        (
+            1,
+            {
+                "model__decoder__num_layers": 2,
+                "model__decoder__attention_position": "between",
+                "model__tie_embeddings": "all",
+            },
+        ),
+        (2, {"model__context": "max", "model__context_inputs": ["state", "input"]}),
     ],
 )
 def test_every_part_runs_forwards_and_backwards(make_model, monkeypatch, workers, changes):

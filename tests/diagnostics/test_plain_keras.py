@@ -9,7 +9,7 @@ from seq2seq.diagnostics.plain_keras import PlainKeras, check_plain_keras
 from seq2seq.errors import ConfigError
 
 SHIPPED = {
-    "model__tie": "all", "model__decoder__num_layers": 2, "model__decoder__attend": "between",
+    "model__tie_embeddings": "all", "model__decoder__num_layers": 2, "model__decoder__attention_position": "between",
     "training__label_smoothing": 0.1,
 }  # fmt: skip
 OTHER = {
@@ -19,7 +19,7 @@ OTHER = {
 }  # fmt: skip
 ONE_WAY = {
     "model__encoder__cell": "gru_reset_before", "model__encoder__bidirectional": False, "model__decoder__cell": "rnn",
-    "model__decoder__units": 16, "model__feeds": ["readout"], "model__tie": "output",
+    "model__decoder__units": 16, "model__context_inputs": ["readout"], "model__tie_embeddings": "output",
 }  # fmt: skip
 
 
@@ -99,15 +99,18 @@ def test_a_step_learns(toy_config, toy_tokenizer, toy_batches):
             "model.encoder.front_end must be none to compare with Keras, but is 'max' instead.",
         ),
         (
-            {"model__encoder__num_layers": 2, "model__encoder__pyramid": 2},
-            "model.encoder.pyramid must be 1 to compare with Keras, but is 2 instead.",
+            {"model__encoder__num_layers": 2, "model__encoder__subsample": 2},
+            "model.encoder.subsample must be 1 to compare with Keras, but is 2 instead.",
         ),
         ({"model__context": "mean"}, "model.context must be attention to compare with Keras, but is 'mean' instead."),
         ({"model__attention__score": "local"}, "model.attention.score must be one of dot, general to compare"),
         ({"model__attention__coverage": True}, "model.attention.coverage must be false to compare with Keras"),
         ({"model__copy__mode": "reuse"}, "model.copy.mode must be none to compare with Keras, but is 'reuse' instead."),
         ({"training__coverage_loss": 1.0}, "training.coverage_loss must be 0 to compare with Keras, but is 1.0"),
-        ({"model__feeds": ["state", "input"]}, "model.feeds must be without input to compare with Keras, but is ['s"),
+        (
+            {"model__context_inputs": ["state", "input"]},
+            "model.context_inputs must be without input to compare with Keras, but is ['s",
+        ),
         ({"model__decoder__input_feeding": True}, "model.decoder.input_feeding must be false to compare with Keras"),
     ],
 )

@@ -37,7 +37,7 @@ def steps(trainer, monkeypatch):
 
 
 def test_takes_the_largest_batch_twice_and_then_those_of_the_run(trainer, steps):
-    found = rehearsal.rehearse(trainer, 3)
+    found = rehearsal.dry_run(trainer, 3)
     largest = list(trainer.batches.epoch(0))[3]
     expected = [largest, largest, *list(trainer.batches.epoch(0))[: rehearsal.UNTIMED + rehearsal.TIMED]]
     assert len(steps) == len(expected)
@@ -60,10 +60,10 @@ def test_takes_the_largest_batch_twice_and_then_those_of_the_run(trainer, steps)
 
 def test_stops_when_it_has_taken_long_enough(trainer, steps, monkeypatch):
     monkeypatch.setattr(rehearsal, "ENOUGH_SECONDS", 0)
-    assert rehearsal.rehearse(trainer, 3).timed == rehearsal.FEWEST_TIMED
+    assert rehearsal.dry_run(trainer, 3).timed == rehearsal.FEWEST_TIMED
 
 
 def test_of_an_epoch_of_few_batches(trainer, steps, monkeypatch):
     monkeypatch.setattr(rehearsal, "UNTIMED", 10_000)
-    found = rehearsal.rehearse(trainer, 3)
+    found = rehearsal.dry_run(trainer, 3)
     assert (found.timed, found.seconds) == (1, 2 + trainer.batches_per_epoch)

@@ -51,14 +51,14 @@ def test_what_a_format_cannot_hold_is_refused_before_work_starts(make_model, tmp
 
 
 def test_layers_that_no_converter_knows_are_refused(make_model, tmp_path):
-    model = make_model(model__copy__mode="reuse", model__tie="all")
+    model = make_model(model__copy__mode="reuse", model__tie_embeddings="all")
     with pytest.raises(
         ConfigError, match=r"litert cannot hold this: model\.copy\.mode must be none, since the sums over"
     ):
         exporting.export_model(model, tmp_path / "out", "litert", ["the cat"])
-    model = make_model(model__encoder__pyramid=2, model__encoder__num_layers=2)
+    model = make_model(model__encoder__subsample=2, model__encoder__num_layers=2)
     with pytest.raises(
-        ConfigError, match=r"onnx cannot hold this: model\.encoder\.pyramid must be 1, since no converter"
+        ConfigError, match=r"onnx cannot hold this: model\.encoder\.subsample must be 1, since no converter"
     ):
         exporting.export_model(model, tmp_path / "out", "onnx", ["the cat"])
 

@@ -23,7 +23,7 @@ SENTENCES = ["the cat sees the dog", "the big king"]
 def model(make_model):
     """Large enough for matrices whose channels are worth a scale, with weights of all sizes."""
     sizes = {"model__embedding_size": 16, "model__encoder__units": 16, "model__decoder__units": 32}
-    model = make_model(model__tie="all", decoding__max_length=5, decoding__beam_size=1, **sizes)
+    model = make_model(model__tie_embeddings="all", decoding__max_length=5, decoding__beam_size=1, **sizes)
     random = np.random.default_rng(1)
     model.set_weights([random.normal(size=weight.shape) * random.uniform(0, 3) for weight in model.get_weights()])
     model.set_weights([np.where(random.random(weight.shape) < 0.1, 0, weight) for weight in model.get_weights()])

@@ -125,8 +125,8 @@ def test_without_tf2onnx_it_says_what_to_install(trained, tmp_path, monkeypatch)
         export_model(trained, tmp_path / "out", "onnx", ["the cat"])
 
 
-def outputs_of(session, feeds):
-    return dict(zip([output.name for output in session.get_outputs()], session.run(None, feeds), strict=True))
+def outputs_of(session, context_inputs):
+    return dict(zip([output.name for output in session.get_outputs()], session.run(None, context_inputs), strict=True))
 
 
 @pytest.mark.slow
@@ -142,8 +142,8 @@ def outputs_of(session, feeds):
         for cell in ("rnn", "lstm", "gru_simplified", "gru_reset_before")
     ]
     + [
-        {"model__decoder__attend": "between", "model__decoder__num_layers": 2},
-        {"model__feeds": ["input", "state"], "model__decoder__input_feeding": True},
+        {"model__decoder__attention_position": "between", "model__decoder__num_layers": 2},
+        {"model__context_inputs": ["input", "state"], "model__decoder__input_feeding": True},
         {"model__attention__coverage": True},
         {"model__encoder__front_end": "mean", "model__encoder__stride": 2},
     ],
@@ -162,13 +162,15 @@ def test_every_architecture(make_model, settings, tmp_path):
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-5)
     beams = {name: np.repeat(expected[name], 3, axis=0) for name in steps.state_names}
-    feeds = {name: expected[name] for name in steps.context_names} | beams
-    feeds["token_ids"] = random.integers(2, model.target_vocabulary_size, 6).astype(np.int32)
-    right = steps.step(**{name: tf.constant(value) for name, value in feeds.items()})
+    context_inputs = {name: expected[name] for name in steps.context_names} | beams
+    context_inputs["token_ids"] = random.integers(2, model.target_vocabulary_size, 6).astype(np.int32)
+    right = steps.step(**{name: tf.constant(value) for name, value in context_inputs.items()})
     names = [value.name for value in decoder.get_inputs()]
     # A context that is read once has no mask that a step would need.
-    feeds = {name: value for name, value in (feeds | {"count": np.array(4, np.int32)}).items() if name in names}
-    found = outputs_of(decoder, feeds)
+    context_inputs = {
+        name: value for name, value in (context_inputs | {"count": np.array(4, np.int32)}).items() if name in names
+    }
+    found = outputs_of(decoder, context_inputs)
     for name, value in right.items():
         np.testing.assert_allclose(found[name], np.array(value), atol=1e-5)
 

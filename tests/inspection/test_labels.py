@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seq2seq.inspection.trace import traces
-from seq2seq.inspection.unit_probes import BEST_UNITS, carried, label_units, probe
+from seq2seq.inspection.unit_probes import BEST_UNITS, label_units, persistence, probe
 from seq2seq.inspection.units import LabelledSentence, MarkedText
 
 SENTENCES = 12
@@ -40,10 +40,12 @@ def test_each_layer_that_can_be_read_has_its_units(make_random_model, toy_pairs,
             state = traced.layers[of_layer.layer].values["state"]
             values.append(state[marked.first + reads_target : marked.last + reads_target + 1])
         probes = probe(np.stack([steps[-1] for steps in values]), labels)
-        throughout = dict(zip(probes, carried(values, labels, probes).training_throughout, strict=True))
-        expected = sorted(probes, key=lambda unit: (-unit.training_gain, -throughout[unit]))[:BEST_UNITS]
+        always_correct = dict(zip(probes, persistence(values, labels, probes).training_throughout, strict=True))
+        expected = sorted(probes, key=lambda unit: (-unit.training_gain, -always_correct[unit]))[:BEST_UNITS]
         assert list(of_layer.probes) == expected
-        np.testing.assert_array_equal(of_layer.carried.throughout, carried(values, labels, of_layer.probes).throughout)
+        np.testing.assert_array_equal(
+            of_layer.persistence.always_correct, persistence(values, labels, of_layer.probes).always_correct
+        )
 
 
 def test_one_label_tells_nothing(make_random_model, toy_pairs):
@@ -68,6 +70,6 @@ def test_of_units_that_are_equally_right_at_the_end_the_one_that_carries_the_lab
     model = make_random_model("rnn")
     monkeypatch.setattr(type(model), "recurrent_layers", {"encoder.forward_0": None})
     (found,) = label_units(model, sentences)
-    assert (found.probes[0].unit, found.carried.throughout[0]) == (BEST_UNITS + 1, 100)
-    assert BEST_UNITS + 2 not in found.carried.units
+    assert (found.probes[0].unit, found.persistence.always_correct[0]) == (BEST_UNITS + 1, 100)
+    assert BEST_UNITS + 2 not in found.persistence.units
     assert len(found.probes) == BEST_UNITS

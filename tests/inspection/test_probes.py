@@ -7,7 +7,7 @@ import pytest
 
 from seq2seq.errors import DataError
 from seq2seq.inspection.trace import LayerTrace, Trace
-from seq2seq.inspection.unit_probes import UnitProbe, carried, held_out, probe, values_across
+from seq2seq.inspection.unit_probes import UnitProbe, held_out, persistence, probe, values_across
 from seq2seq.inspection.units import LabelledSentence, MarkedText
 
 
@@ -130,7 +130,7 @@ def test_carried_counts_every_step():
     labels = draw_labels(generator, {"a": 15, "b": 16})
     values = [generator.normal(size=(steps, 3)) for steps in generator.integers(1, 7, 31)]
     rules = [UnitProbe(2, 1, 0.1, "a", 0, 0, 0, 0), UnitProbe(0, -1, -0.2, "b", 0, 0, 0, 0)]
-    result = carried(values, labels, rules, seed=3)
+    result = persistence(values, labels, rules, seed=3)
     kept, training = ([place for place in range(31) if held_out(labels, 3)[place] == half] for half in (True, False))
     assert result.units.tolist() == [2, 0]
     assert len(result.sentences) == max(len(values[place]) for place in kept)
@@ -145,7 +145,7 @@ def test_carried_counts_every_step():
             )
             for half in (kept, training)
         )
-        assert result.throughout[column] == pytest.approx(100 * always / len(kept))
+        assert result.always_correct[column] == pytest.approx(100 * always / len(kept))
         assert result.training_throughout[column] == pytest.approx(100 * always_in_training / len(training))
         for step, count in enumerate(result.sentences):
             reaching = [place for place in kept if len(values[place]) > step]
@@ -166,9 +166,9 @@ def test_carried_tells_a_unit_that_holds_from_one_that_is_told_at_the_end():
         state[-1, 1] += 0.7 if label == "plural" else -0.7
     rules = probe(np.stack([state[-1] for state in values]), labels)
     assert [rule.accuracy for rule in rules] == [100, 100]
-    result = carried(values, labels, rules)
-    assert result.throughout[0] == 100
-    assert result.throughout[1] < 30
+    result = persistence(values, labels, rules)
+    assert result.always_correct[0] == 100
+    assert result.always_correct[1] < 30
     assert result.accuracy[-1].tolist() == [100, 100]
 
 
@@ -176,7 +176,7 @@ def test_carried_tells_a_unit_that_holds_from_one_that_is_told_at_the_end():
 def test_messages_of_carried(count, rules):
     message = f"for each of 2 labels, but there are {len(rules)} probes and {count} values instead.$"
     with pytest.raises(ValueError, match=message):
-        carried([np.zeros((2, 1))] * count, ["a", "b"], rules)
+        persistence([np.zeros((2, 1))] * count, ["a", "b"], rules)
 
 
 def trace_of(source, target):

@@ -91,9 +91,9 @@ def test_labels_in_numbers(model, labelled, found):
         assert [(unit["unit"], unit["accuracy"]) for unit in ours["units"]] == [
             (unit.unit, unit.accuracy) for unit in of_layer.probes
         ]
-        assert [unit["throughout"] for unit in ours["units"]] == of_layer.carried.throughout.tolist()
-        assert ours["sentences_by_step"] == of_layer.carried.sentences.tolist()
-        np.testing.assert_allclose(ours["accuracy_by_step"], of_layer.carried.accuracy, atol=1e-6)
+        assert [unit["always_correct"] for unit in ours["units"]] == of_layer.persistence.always_correct.tolist()
+        assert ours["sentences_by_step"] == of_layer.persistence.sentences.tolist()
+        np.testing.assert_allclose(ours["accuracy_by_step"], of_layer.persistence.accuracy, atol=1e-6)
 
 
 def test_json_knows_nothing_that_is_not_a_number(found):

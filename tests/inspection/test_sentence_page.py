@@ -225,6 +225,6 @@ def test_units_that_tell_a_label():
     drawn = titled(found, "Units that tell the label, along the target").content.data[0]
     np.testing.assert_allclose(drawn.z[0], found.trace.layers["decoder.recurrent_0"].values["state"][:, 6], rtol=1e-6)
     # With few labelled sentences all steps are shown that any of them reaches as far as most do.
-    few = dataclasses.replace(label_units[0].carried, sentences=np.array([5, 5, 4, 3]))
-    found = inspection(label_units=[dataclasses.replace(label_units[0], carried=few)])
+    few = dataclasses.replace(label_units[0].persistence, sentences=np.array([5, 5, 4, 3]))
+    found = inspection(label_units=[dataclasses.replace(label_units[0], persistence=few)])
     assert tuple(titled(found, "Which layers").content.data[0].x) == (0, 1)

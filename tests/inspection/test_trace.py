@@ -7,7 +7,7 @@ import pytest
 
 from seq2seq.errors import DataError, ModelFileError
 from seq2seq.inspection.gradient_flow import gradient_flow
-from seq2seq.inspection.recording import Held
+from seq2seq.inspection.recording import Intervention
 from seq2seq.inspection.report import inspect_sentence
 from seq2seq.inspection.sentence_page import sentence_parts
 from seq2seq.inspection.trace import trace, traces
@@ -183,9 +183,13 @@ def test_a_context_that_is_read_once_has_no_weights(make_model, context):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model__feeds": ["state", "input", "readout"]},
+        {"model__context_inputs": ["state", "input", "readout"]},
         {"model__decoder__input_feeding": True},
-        {"model__decoder__num_layers": 2, "model__decoder__attend": "between", "model__decoder__residual": True},
+        {
+            "model__decoder__num_layers": 2,
+            "model__decoder__attention_position": "between",
+            "model__decoder__residual": True,
+        },
         {"model__encoder__bidirectional": False, "model__attention__score": "general"},
     ],
 )
@@ -210,7 +214,7 @@ def test_every_way_of_the_decoder_is_traced_as_it_runs(make_model, changes):
 def test_a_held_unit_is_at_its_value_and_the_rest_follows_from_it(make_random_model, layer, start, stop):
     """What comes before in reading order is as it was; the steps after are those of a loop from the changed state."""
     model = make_random_model("gru")
-    found = trace(model, SOURCES[0], TARGETS[0], held=[Held(layer, unit=3, value=0.9, start=start, stop=stop)])
+    found = trace(model, SOURCES[0], TARGETS[0], held=[Intervention(layer, unit=3, value=0.9, start=start, stop=stop)])
     free = trace(model, SOURCES[0], TARGETS[0])
     states, before = found.layers[layer].values["state"], free.layers[layer].values["state"]
     np.testing.assert_array_equal(states[start:stop, 3], np.float32(0.9))
@@ -232,13 +236,16 @@ def test_a_held_unit_is_at_its_value_and_the_rest_follows_from_it(make_random_mo
 @pytest.mark.parametrize(
     ("held", "message"),
     [
-        (Held("encoder", 0, 1.0), "The layer of a held unit must be one of encoder.forward_0, encoder.backward_0, dec"),
         (
-            Held("encoder.forward_0", 16, 1.0),
+            Intervention("encoder", 0, 1.0),
+            "The layer of a held unit must be one of encoder.forward_0, encoder.backward_0, dec",
+        ),
+        (
+            Intervention("encoder.forward_0", 16, 1.0),
             "A held unit of encoder.forward_0 must be from 0 to 15, but is 16 instead.",
         ),
         (
-            Held("encoder.forward_0", -1, 1.0),
+            Intervention("encoder.forward_0", -1, 1.0),
             "A held unit of encoder.forward_0 must be from 0 to 15, but is -1 instead.",
         ),
     ],
@@ -310,7 +317,7 @@ def test_copies_are_those_of_the_parallel_pass(make_model):
         "source_ids": pad(model.tokenizer.encode_source([source])),
         "target_ids": pad(model.tokenizer.encode_target([target])),
     }
-    copies, found = model.read_out(ids).copies, trace(model, source, target).copying
+    copies, found = model.decode_teacher_forced(ids).copies, trace(model, source, target).copying
     gate, weights = sigmoid(np.array(copies.gate)[0]), np.array(copies.weights)[0]
     np.testing.assert_allclose(found.gate, gate, atol=1e-5)
     np.testing.assert_allclose(found.weights, weights, atol=1e-5)
@@ -325,7 +332,7 @@ def test_copies_are_those_of_the_parallel_pass(make_model):
 def joining(make_model):
     """An encoder that joins source steps: two by its front end, and two more by its second layer."""
     front_end = {"model__encoder__front_end": "mean", "model__encoder__stride": 2}
-    return make_model(**front_end, model__encoder__num_layers=2, model__encoder__pyramid=2)
+    return make_model(**front_end, model__encoder__num_layers=2, model__encoder__subsample=2)
 
 
 class TestJoinedSteps:
@@ -354,7 +361,7 @@ class TestJoinedSteps:
 
     def test_a_unit_is_held_at_the_layers_own_steps(self, joining):
         for name, steps in (("encoder.forward_0", 4), ("encoder.backward_1", 2)):
-            held = Held(name, 3, 0.625, start=1, stop=2)
+            held = Intervention(name, 3, 0.625, start=1, stop=2)
             values = trace(joining, SOURCES[0], TARGETS[0], [held]).layers[name].values["state"][:, 3]
             assert (values == 0.625).tolist() == [step == 1 for step in range(steps)]
 

@@ -250,7 +250,7 @@ def window_factor(query, step, number_of_valid, kernel, vector, window):
     return np.exp(-((step - centre) ** 2) / (2 * deviation**2))
 
 
-def attend(score, memory, mask, query, values=None, factor=None):
+def attention_position(score, memory, mask, query, values=None, factor=None):
     """One query, one sentence: the context and the weights over all places."""
     values = memory if values is None else values
     weights = np.zeros(len(memory))
@@ -270,7 +270,7 @@ def multi_head(memory, mask, query, query_kernel, key_kernel, value_kernel, outp
     contexts, all_weights = [], []
     for head in range(query_kernel.shape[1]):
         keys, values = memory @ key_kernel[:, head], memory @ value_kernel[:, head]
-        context, weights = attend(scaled_dot, keys, mask, query @ query_kernel[:, head], values=values)
+        context, weights = attention_position(scaled_dot, keys, mask, query @ query_kernel[:, head], values=values)
         contexts.append(context)
         all_weights.append(weights)
     return np.concatenate(contexts) @ output_kernel, np.mean(all_weights, axis=0)
@@ -307,7 +307,7 @@ def _decode_sentence(parts, token_ids, memory, mask, row):
     states = []
     for weights in parts["layers"]:
         zeros = [np.zeros(len(weights[1]))] * number_of_states(parts["cell"])
-        states.append([bridged.pop(0) for _ in zeros] if "state" in parts["feeds"] else zeros)
+        states.append([bridged.pop(0) for _ in zeros] if "state" in parts["context_inputs"] else zeros)
     fed = np.zeros(len(parts["readout"][1]))
     all_logits, all_weights = [], []
     for place, token in enumerate(token_ids):
@@ -316,13 +316,13 @@ def _decode_sentence(parts, token_ids, memory, mask, row):
         inputs = [embedded]
         if parts["input_feeding"]:
             inputs.append(fed)
-        if "input" in parts["feeds"]:
+        if "input" in parts["context_inputs"]:
             context, weights = parts["read"](memory, mask, states[-1][0])
             inputs.append(context)
         outputs = np.concatenate(inputs)
         for index, layer_weights in enumerate(parts["layers"]):
             layer_inputs = outputs
-            if index == 1 and parts["attend"] == "between":
+            if index == 1 and parts["attention_position"] == "between":
                 context, weights = parts["read"](memory, mask, outputs)
                 layer_inputs = np.concatenate([outputs, context])
             values = cell_step(parts["cell"], layer_inputs, states[index], layer_weights, parts["update_gate"])
@@ -330,7 +330,7 @@ def _decode_sentence(parts, token_ids, memory, mask, row):
             outputs = values["state"] + (outputs if parts["residual"] and index > 0 else 0.0)
             outputs = outputs * parts["dropout"]["outputs"][index][row]
         state = outputs
-        if "readout" in parts["feeds"]:
+        if "readout" in parts["context_inputs"]:
             if context is None:
                 context, weights = parts["read"](memory, mask, outputs)
             outputs = np.concatenate([outputs, context])

@@ -57,7 +57,7 @@ def expected_of(context, memory, mask, queries):
             if score is None:
                 results.append(oracles.multi_head(place, mask[row], query, **weights))
             else:
-                results.append(oracles.attend(score, place, mask[row], query, factor=factor))
+                results.append(oracles.attention_position(score, place, mask[row], query, factor=factor))
     shape = queries.shape[:2]
     contexts, alphas = (np.stack(parts) for parts in zip(*results, strict=True))
     return contexts.reshape(*shape, -1), alphas.reshape(*shape, -1)

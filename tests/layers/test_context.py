@@ -124,7 +124,7 @@ def test_contexts_have_the_names_of_recipes(name):
     }
     context = create_context(name, bidirectional=True)
     assert type(context) is kinds.get(name, PooledContext)
-    assert context.reads_every_step == (name == "attention")
+    assert context.is_attention == (name == "attention")
     if name in ("last", "projected"):
         assert context.bidirectional
         assert not create_context(name).bidirectional

@@ -18,40 +18,43 @@ from tests.layers.samples import CELLS, GATED, close, normal, randomize, weights
 BATCH, TARGET_STEPS, SOURCE_STEPS, MEMORY_UNITS, UNITS, EMBEDDING, VOCABULARY = 3, 3, 4, 6, 4, 5, 7
 MASK = np.arange(SOURCE_STEPS) < np.array([[4], [2], [1]])
 SOURCE_IDS = np.array([[4, 5, 4, 3], [6, 3, 0, 0], [3, 0, 0, 0]], "int32")
-ALL_FEEDS = [feeds for size in range(4) for feeds in itertools.combinations(FEEDS, size)]
+ALL_FEEDS = [context_inputs for size in range(4) for context_inputs in itertools.combinations(FEEDS, size)]
 ALL_CHOICES = list(itertools.product(CONTEXTS, ALL_FEEDS, ("after", "between"), (False, True)))
 
 
-def refusal(context, feeds, attend):
+def refusal(context, context_inputs, attention_position):
     """What is wrong with a choice, from the table of the design; None where nothing is."""
-    if not feeds:
-        return "feeds must hold some of state, input, readout, but is () instead."
-    if attend == "between" and context != "attention":
-        return "attend='between' needs an attention context. Use attend='after', or attention."
-    if attend == "between" and "input" in feeds:
-        return "attend='between' and feeds with 'input' both say when attention reads. Choose one."
-    if attend == "after" and context == "attention" and feeds == ("state",):
-        return "feeds must hold 'input' or 'readout' with attention, but is ('state',) instead: c_t is never read."
+    if not context_inputs:
+        return "context_inputs must hold some of state, input, readout, but is () instead."
+    if attention_position == "between" and context != "attention":
+        return "attention_position='between' needs an attention context. Use attention_position='after', or attention."
+    if attention_position == "between" and "input" in context_inputs:
+        return "attention_position='between' and feeds with 'input' both say when attention reads. Choose one."
+    if attention_position == "after" and context == "attention" and context_inputs == ("state",):
+        return "context_inputs must hold 'input' or 'readout' with attention, but is ('state',) instead: c_t is never read."
     return None
 
 
-def named(context, feeds, attend, input_feeding):
-    return "-".join([context, "+".join(feeds) or "nothing", attend, *["fed"] * input_feeding])
+def named(context, context_inputs, attention_position, input_feeding):
+    return "-".join([context, "+".join(context_inputs) or "nothing", attention_position, *["fed"] * input_feeding])
 
 
 ACCEPTED = [choice for choice in ALL_CHOICES if refusal(*choice[:3]) is None]
 REFUSED = [choice for choice in ALL_CHOICES if refusal(*choice[:3]) is not None]
 TRIED = [
-    (context, feeds, attend, input_feeding)
-    for context, feeds, attend, input_feeding in ACCEPTED
-    if context in ("attention", "mean") or (ALL_FEEDS.index(feeds) + list(CONTEXTS).index(context)) % 2 == input_feeding
+    (context, context_inputs, attention_position, input_feeding)
+    for context, context_inputs, attention_position, input_feeding in ACCEPTED
+    if context in ("attention", "mean")
+    or (ALL_FEEDS.index(context_inputs) + list(CONTEXTS).index(context)) % 2 == input_feeding
 ]
 """All of attention and of one summary. The other summaries, which are read at the same place, with all feeds, and fed
 every other time."""
 EACH_CHOICE = pytest.mark.parametrize("choice", TRIED, ids=[named(*choice) for choice in TRIED])
 
 
-def unbuilt(context="attention", feeds=("state", "readout"), attend="after", input_feeding=False, **options):
+def unbuilt(
+    context="attention", context_inputs=("state", "readout"), attention_position="after", input_feeding=False, **options
+):
     defaults = {"num_layers": 2, "residual": True, "readout_size": 6, "dtype": "float32"}
     if isinstance(context, str):
         score = {"score": "general"} if context == "attention" else {}
@@ -61,8 +64,8 @@ def unbuilt(context="attention", feeds=("state", "readout"), attend="after", inp
         EMBEDDING,
         UNITS,
         context=context,
-        feeds=feeds,
-        attend=attend,
+        context_inputs=context_inputs,
+        attention_position=attention_position,
         input_feeding=input_feeding,
         **defaults | options,
     )
@@ -84,7 +87,7 @@ def parts_of(decoder, dropout=None):
     context, weights = decoder.context, weights_of(decoder.context)
 
     def summary(memory, mask):
-        if context.reads_every_step or getattr(context, "pooling", None) == "mean":
+        if context.is_attention or getattr(context, "pooling", None) == "mean":
             return oracles.masked_pool("mean", memory, mask)
         if hasattr(context, "pooling"):
             return oracles.masked_pool(context.pooling, memory, mask)
@@ -97,16 +100,16 @@ def parts_of(decoder, dropout=None):
         if decoder.copy == "reuse":
             return weights
         score = oracles.general(weights_of(decoder.copying.score)["kernel"])
-        return oracles.attend(score, memory[0], mask[0], query)[1]
+        return oracles.attention_position(score, memory[0], mask[0], query)[1]
 
     covered = {}
 
     def read(memory, mask, query):
-        if not context.reads_every_step:
+        if not context.is_attention:
             return summary(memory, mask)[0], None
         plain = oracles.general(weights["kernel"])
         if not context.coverage:
-            return oracles.attend(plain, memory[0], mask[0], query)
+            return oracles.attention_position(plain, memory[0], mask[0], query)
         # One sentence after the other: its memory is the same array at every step.
         key = memory.tobytes()
         sums = covered.get(key, np.zeros(SOURCE_STEPS))
@@ -114,7 +117,7 @@ def parts_of(decoder, dropout=None):
         def score(query, place, step):
             return plain(query, place, step) + weights["coverage_kernel"][0] * sums[step]
 
-        found, alpha = oracles.attend(score, memory[0], mask[0], query)
+        found, alpha = oracles.attention_position(score, memory[0], mask[0], query)
         covered[key] = sums + alpha
         return found, alpha
 
@@ -139,8 +142,8 @@ def parts_of(decoder, dropout=None):
         "copying": None if decoder.copying is None else (*arrays(decoder.copying)[:2], copy_weights, SOURCE_IDS),
         "cell": decoder.cell,
         "update_gate": decoder.update_gate,
-        "feeds": decoder.feeds,
-        "attend": decoder.attend,
+        "context_inputs": decoder.context_inputs,
+        "attention_position": decoder.attention_position,
         "input_feeding": decoder.input_feeding,
         "residual": decoder.residual,
         "dropout": nothing | (dropout or {}),
@@ -168,7 +171,7 @@ def agrees_with_the_loop(decoder, logits):
     close(logits, expected, 1e-5)
     logits, weights = step_by_step(decoder, token_ids, memory, MASK)
     close(logits, expected, 1e-5)
-    if decoder.context.reads_every_step:
+    if decoder.context.is_attention:
         close(weights, expected_weights.astype("float64"), 1e-5)
         assert not weights[np.broadcast_to(~MASK[:, None], weights.shape)].any()
     else:
@@ -216,9 +219,18 @@ def test_choices_that_contradict_each_other_are_refused(choice):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"feeds": ("state", "output")}, "feeds must hold some of state, input, readout, but is ('state', 'output')"),
-        ({"attend": "before"}, "attend must be one of after, between, but is 'before' instead."),
-        ({"attend": "between", "num_layers": 1}, "attend='between' needs at least two layers, but num_layers is 1"),
+        (
+            {"context_inputs": ("state", "output")},
+            "context_inputs must hold some of state, input, readout, but is ('state', 'output')",
+        ),
+        (
+            {"attention_position": "before"},
+            "attention_position must be one of after, between, but is 'before' instead.",
+        ),
+        (
+            {"attention_position": "between", "num_layers": 1},
+            "attention_position='between' needs at least two layers, but num_layers is 1",
+        ),
         ({"num_layers": 0}, "num_layers must be a positive whole number, but is 0 instead."),
         ({"num_layers": 1.0}, "num_layers must be a positive whole number, but is 1.0 instead."),
         (
@@ -253,7 +265,7 @@ def test_a_decoder_that_copies_needs_the_tokens_of_the_source():
 
 
 @pytest.mark.parametrize(
-    ("score", "attend", "feeds"),
+    ("score", "attention_position", "context_inputs"),
     [
         *((score, "after", ("readout",)) for score in SCORES),
         ("local", "between", ("state",)),
@@ -262,9 +274,17 @@ def test_a_decoder_that_copies_needs_the_tokens_of_the_source():
         ("multi_head", "after", ("state", "input")),
     ],
 )
-def test_every_score_at_once_and_step_by_step_agree(score, attend, feeds):
+def test_every_score_at_once_and_step_by_step_agree(score, attention_position, context_inputs):
     context = create_context("attention", score=score, num_heads=2, window=1)
-    decoder = Decoder(VOCABULARY, EMBEDDING, MEMORY_UNITS, context=context, num_layers=2, attend=attend, feeds=feeds)
+    decoder = Decoder(
+        VOCABULARY,
+        EMBEDDING,
+        MEMORY_UNITS,
+        context=context,
+        num_layers=2,
+        attention_position=attention_position,
+        context_inputs=context_inputs,
+    )
     decoder.build((None, None), (None, None, MEMORY_UNITS))
     randomize(decoder)
     token_ids, memory = sample()
@@ -349,7 +369,7 @@ def test_with_coverage_at_once_step_by_step_and_the_loop_agree(copy, choice):
 @pytest.mark.parametrize("score", SCORES)
 def test_every_score_with_coverage_at_once_step_by_step_and_in_beams_agree(score):
     context = create_context("attention", score=score, num_heads=2, window=1, coverage=True)
-    decoder = Decoder(VOCABULARY, EMBEDDING, MEMORY_UNITS, context=context, num_layers=2, attend="between")
+    decoder = Decoder(VOCABULARY, EMBEDDING, MEMORY_UNITS, context=context, num_layers=2, attention_position="between")
     decoder.build((None, None), (None, None, MEMORY_UNITS))
     token_ids, memory = sample()
     without = decoder(token_ids, memory=memory, memory_mask=MASK)
@@ -358,7 +378,7 @@ def test_every_score_with_coverage_at_once_step_by_step_and_in_beams_agree(score
     randomize(decoder)
     logits, weights = step_by_step(decoder, token_ids, memory, MASK)
     prepared = decoder.prepare(tf.constant(memory), tf.constant(MASK))
-    readouts = decoder.read_out(tf.constant(token_ids), prepared, attention=True)
+    readouts = decoder.decode_teacher_forced(tf.constant(token_ids), prepared, attention=True)
     close(decoder.scores(readouts), logits, 1e-5)
     close(readouts.attention_weights, weights, 1e-5)
     beams = step_by_step(decoder, np.repeat(token_ids, 2, axis=0), memory, MASK, beams=2)
@@ -512,16 +532,16 @@ def test_nothing_is_dropped_while_searching():
 
 def test_only_what_must_runs_step_by_step():
     for choice in ACCEPTED:
-        context, feeds, _, input_feeding = choice
+        context, context_inputs, _, input_feeding = choice
         decoder = unbuilt(*choice)
-        assert decoder.attends_before == (context == "attention" and "input" in feeds)
-        assert decoder.runs_step_by_step == (decoder.attends_before or input_feeding)
+        assert decoder.attends_before_recurrence == (context == "attention" and "input" in context_inputs)
+        assert decoder.is_sequential == (decoder.attends_before_recurrence or input_feeding)
 
 
 def test_the_default_context_is_dot_attention():
     decoder = Decoder(VOCABULARY, EMBEDDING, UNITS)
     assert decoder.context.score == "dot"
-    assert decoder.feeds == ("state", "readout")
+    assert decoder.context_inputs == ("state", "readout")
 
 
 def test_without_the_state_feed_the_first_state_is_zeros():

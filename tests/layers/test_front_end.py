@@ -81,8 +81,8 @@ def test_the_convolution_is_that_of_keras():
 
 ENCODERS = {
     "front end": {"front_end": "convolution", "stride": 2, "kernel_size": 3},
-    "pyramid": {"num_layers": 3, "pyramid": 2},
-    "both": {"num_layers": 2, "front_end": "max", "stride": 2, "pyramid": 2},
+    "subsample": {"num_layers": 3, "subsample": 2},
+    "both": {"num_layers": 2, "front_end": "max", "stride": 2, "subsample": 2},
     "one way": {"num_layers": 2, "front_end": "mean", "stride": 3, "residual": True, "bidirectional": False},
 }
 
@@ -96,12 +96,12 @@ def encoder_one_by_one(encoder, inputs, mask):
             masks_one_by_one(mask, encoder.stride),
         )
     for index in range(encoder.num_layers):
-        if index > 0 and encoder.pyramid > 1:
+        if index > 0 and encoder.subsample > 1:
             rows = []
             for row in outputs:
-                row = np.concatenate([row, np.zeros((-len(row) % encoder.pyramid, row.shape[1]))])
-                rows.append([np.concatenate(few) for few in np.split(row, len(row) // encoder.pyramid)])
-            outputs, mask = np.array(rows), masks_one_by_one(mask, encoder.pyramid)
+                row = np.concatenate([row, np.zeros((-len(row) % encoder.subsample, row.shape[1]))])
+                rows.append([np.concatenate(few) for few in np.split(row, len(row) // encoder.subsample)])
+            outputs, mask = np.array(rows), masks_one_by_one(mask, encoder.subsample)
         layers = [encoder.forward_layers[index], *encoder.backward_layers[index : index + 1]]
         found = [
             oracles.recurrent("gru", outputs, mask, None, layer.get_weights(), reverse=layer.reverse)[0]
@@ -129,7 +129,7 @@ def test_the_memory_is_that_of_the_loops_and_comes_with_its_mask(options):
 
 
 def test_masks_are_those_of_the_loop_also_in_a_functional_model():
-    encoder, steps = Encoder(4, 2, front_end="mean", stride=3, pyramid=2), keras.Input((None, FEATURES))
+    encoder, steps = Encoder(4, 2, front_end="mean", stride=3, subsample=2), keras.Input((None, FEATURES))
     mask = keras.Input((None,), dtype="bool")
     model = keras.Model([steps, mask], [encoder(steps, mask=mask), encoder.memory_mask(mask)])
     for number in (1, 5, 6, 7, 12, 14):
@@ -140,7 +140,7 @@ def test_masks_are_those_of_the_loop_also_in_a_functional_model():
 
 
 def test_a_step_of_the_memory_reads_its_source_steps_and_no_other():
-    encoder = Encoder(4, 3, front_end="mean", stride=2, pyramid=2, bidirectional=False)
+    encoder = Encoder(4, 3, front_end="mean", stride=2, subsample=2, bidirectional=False)
     inputs = normal(5, 1, 24, FEATURES)
     before = encoder(inputs).numpy()
     assert encoder.reduction == 8
@@ -175,11 +175,11 @@ def test_a_front_end_that_cannot_be_is_refused(arguments, message):
         ({"stride": 2}, "stride must be 1 and kernel_size None without a front end, but are 2 and None instead."),
         ({"kernel_size": 3}, "stride must be 1 and kernel_size None without a front end, but are 1 and 3 instead."),
         ({"front_end": "conv", "stride": 2}, "kind must be one of convolution, mean, max, but is 'conv' instead."),
-        ({"pyramid": 0}, "pyramid must be a positive whole number, but is 0 instead."),
-        ({"pyramid": 2}, "pyramid must be 1 with one layer, or with residual, but is 2 instead"),
+        ({"subsample": 0}, "subsample must be a positive whole number, but is 0 instead."),
+        ({"subsample": 2}, "subsample must be 1 with one layer, or with residual, but is 2 instead"),
         (
-            {"pyramid": 2, "num_layers": 2, "residual": True},
-            "pyramid must be 1 with one layer, or with residual, but is 2 instead",
+            {"subsample": 2, "num_layers": 2, "residual": True},
+            "subsample must be 1 with one layer, or with residual, but is 2 instead",
         ),
     ],
 )

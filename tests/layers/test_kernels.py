@@ -235,11 +235,13 @@ def test_a_traced_step_holds_one_kernel_each_way_and_no_loop(monkeypatch, cell, 
     assert not [name for name in found if "While" in name]
 
 
-@pytest.mark.parametrize("joining", [{}, {"front_end": "convolution", "stride": 2, "pyramid": 2}], ids=["all", "fewer"])
+@pytest.mark.parametrize(
+    "joining", [{}, {"front_end": "convolution", "stride": 2, "subsample": 2}], ids=["all", "fewer"]
+)
 def test_encoder_and_decoder_hold_one_kernel_a_layer_and_direction_and_no_loop(monkeypatch, joining):
     monkeypatch.setattr(recurrent, "gpu_is_available", lambda: True)
     encoder = Encoder(UNITS, num_layers=2, **joining)
-    decoder = Decoder(7, 4, UNITS, context=AttentionContext("general"), num_layers=2, attend="between")
+    decoder = Decoder(7, 4, UNITS, context=AttentionContext("general"), num_layers=2, attention_position="between")
     encoder.build((None, None, FEATURES))
     decoder.build((None, None), (None, None, 2 * UNITS))
     variables = encoder.trainable_variables + decoder.trainable_variables

@@ -26,9 +26,9 @@ from seq2seq.layers import (
     GRUCell,
     LastContext,
     LSTMCell,
+    OutputProjection,
     PooledContext,
     ProjectedContext,
-    Readout,
     Recurrent,
 )
 from seq2seq.layers.attention import LocalWindow
@@ -122,7 +122,7 @@ CASES = {
     ),
     "encoder_of_fewer_steps": Case(
         lambda **policy: Encoder(
-            3, 2, dropout=0.3, front_end="convolution", stride=2, kernel_size=5, pyramid=2, **policy
+            3, 2, dropout=0.3, front_end="convolution", stride=2, kernel_size=5, subsample=2, **policy
         ),
         SEQUENCES,
         (("inputs", "mask"),),
@@ -146,9 +146,14 @@ CASES = {
         lambda **policy: LocalWindow(window=2, **policy), {"query": QUERY, "mask": MASK}, (("query",), ("mask",))
     ),
     "decoder": decoder({"implementation": "scan"}),
-    "decoder_between": decoder({"num_layers": 2, "attend": "between", "residual": True, "cell": "lstm"}),
+    "decoder_between": decoder({"num_layers": 2, "attention_position": "between", "residual": True, "cell": "lstm"}),
     "decoder_bahdanau": decoder(
-        {"feeds": ("input", "state", "readout"), "readout_size": 7, "cell": "gru_reset_before", "update_gate": "write"}
+        {
+            "context_inputs": ("input", "state", "readout"),
+            "readout_size": 7,
+            "cell": "gru_reset_before",
+            "update_gate": "write",
+        }
     ),
     "decoder_input_feeding": decoder({"input_feeding": True, "tie_output": True, "cell": "gru_simplified"}),
     "encoder_final_state": Case(
@@ -164,7 +169,7 @@ CASES = {
     ),
     "decoder_covering": decoder({}, coverage=True),
     "decoder_copying": decoder({"copy": "separate"}, source_ids=SOURCE_TOKENS),
-    "readout": Case(lambda **policy: Readout(9, 4, **policy), {"inputs": SEQUENCE}, (("inputs",),)),
+    "readout": Case(lambda **policy: OutputProjection(9, 4, **policy), {"inputs": SEQUENCE}, (("inputs",),)),
     "shared_dropout": Case(
         lambda **policy: SharedDropout(0.3, seed=5, **policy), {"inputs": SEQUENCE}, (("inputs",),), drops=True
     ),

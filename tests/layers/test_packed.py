@@ -7,7 +7,7 @@ import tensorflow as tf
 
 from seq2seq.layers import Decoder, Encoder
 from seq2seq.layers.context import AttentionContext, PooledContext
-from seq2seq.layers.quantized import PackedDecoder, PackedEncoder, has_int8, memory_bound, reasons_against_decoder
+from seq2seq.layers.quantized import FusedDecoder, PackedEncoder, has_int8, memory_bound, reasons_against_decoder
 
 IDS = np.array([[4, 5, 6, 7, 3], [8, 3, 0, 0, 0], [9, 4, 3, 0, 0]])
 
@@ -67,13 +67,24 @@ def steps_of(decoder, step):
     "options",
     [
         {},
-        {"num_layers": 2, "attend": "between"},
-        {"num_layers": 3, "attend": "between", "residual": True, "update_gate": "write", "tie_output": True},
-        {"num_layers": 2, "feeds": ("state",), "attend": "between"},
-        {"context": AttentionContext("additive"), "feeds": ("readout",)},
+        {"num_layers": 2, "attention_position": "between"},
+        {
+            "num_layers": 3,
+            "attention_position": "between",
+            "residual": True,
+            "update_gate": "write",
+            "tie_output": True,
+        },
+        {"num_layers": 2, "context_inputs": ("state",), "attention_position": "between"},
+        {"context": AttentionContext("additive"), "context_inputs": ("readout",)},
         {"context": AttentionContext("multi_head")},
         {"context": PooledContext("mean"), "num_layers": 2},
-        {"context": AttentionContext("dot", coverage=True), "copy": "reuse", "num_layers": 2, "attend": "between"},
+        {
+            "context": AttentionContext("dot", coverage=True),
+            "copy": "reuse",
+            "num_layers": 2,
+            "attention_position": "between",
+        },
         {"context": AttentionContext("general", coverage=True), "copy": "separate"},
         {"context": PooledContext("mean"), "copy": "separate"},
     ],
@@ -86,7 +97,7 @@ def test_decoder(options):
         if reasons_against_decoder(decoder, precision):
             continue
         for (logits, weights), (right, right_weights) in zip(
-            steps_of(decoder, PackedDecoder(decoder, precision).step), expected, strict=True
+            steps_of(decoder, FusedDecoder(decoder, precision).step), expected, strict=True
         ):
             np.testing.assert_allclose(logits, right, atol=tolerance)
             if right_weights is None:
@@ -96,9 +107,9 @@ def test_decoder(options):
 
 
 def test_what_cannot_be_packed_is_refused_with_every_reason():
-    decoder = decoder_of(cell="lstm", feeds=("input",), context=PooledContext("mean"))
+    decoder = decoder_of(cell="lstm", context_inputs=("input",), context=PooledContext("mean"))
     with pytest.raises(ValueError, match="cell is 'lstm', not 'gru'; the decoder's input is more than the last token"):
-        PackedDecoder(decoder, "bfloat16")
+        FusedDecoder(decoder, "bfloat16")
     assert "the context is not a mean of states, whose bound is known" in reasons_against_decoder(decoder, "int8")
     with pytest.raises(ValueError, match="the encoder's cell is 'rnn', not 'gru'"):
         PackedEncoder(Encoder(units=4, cell="rnn"), np.zeros((3, 2), "float32"), "bfloat16")

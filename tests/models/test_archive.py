@@ -69,9 +69,9 @@ class TestRoundTrip:
             for name in ("scaled_dot", "general", "additive", "location", "local", "multi_head")
         ]
         + [
-            {"model__decoder__attend": "between", "model__decoder__num_layers": 2},
+            {"model__decoder__attention_position": "between", "model__decoder__num_layers": 2},
             {
-                "model__feeds": ["input", "state"],
+                "model__context_inputs": ["input", "state"],
                 "model__decoder__input_feeding": True,
                 "model__encoder__num_layers": 2,
             },

@@ -75,7 +75,7 @@ def test_loss_score_and_the_step_tell_one_probability(make, batch, changes):
 def test_a_forced_token_of_the_source_must_be_copied(make, batch):
     free, forced = make(), make(model__copy={"mode": "reuse", "force": True})
     assert float(forced.loss_and_tokens(batch)[0]) == float(free.loss_and_tokens(batch)[0])
-    readouts = free.read_out(batch)
+    readouts = free.decode_teacher_forced(batch)
     mask, log_probs = batch["target_ids"] != PAD_ID, right_log_probs(free, batch)
     for place in zip(*np.nonzero(mask), strict=True):
         here = batch["source_ids"][place[0]] == batch["target_ids"][place]
@@ -129,7 +129,7 @@ def test_an_unknown_word_is_copied_as_it_stands_in_the_source(make):
     assert {"xx", "字y"} & {word for one in found[1] for word in one.text.split()}
     one = next(one for one in found[1] if UNKNOWN_ID in one.token_ids)
     ids = {"source_ids": pad(model.encode_sources([sources[1]])), "target_ids": pad([one.token_ids])}
-    weights = np.array(model.read_out(ids).copies.weights)[0]
+    weights = np.array(model.decode_teacher_forced(ids).copies.weights)[0]
     for token, piece, row in zip(one.token_ids, one.pieces, weights, strict=True):
         if token == UNKNOWN_ID:
             assert piece == ("▁xx" if row[0] > row[2] else "▁字y")
@@ -165,7 +165,7 @@ def test_in_bfloat16_comes_close(make, batch):
 def test_attention_that_goes_where_it_has_been_is_paid_for_in_training(make, batch):
     changes = {"model__copy": {"mode": "none"}, "model__attention": {"coverage": True}}
     free, paid = make(**changes), make(training__coverage_loss=2.0, **changes)
-    weights = np.array(free.read_out(batch, attention=True).attention_weights, np.float64)
+    weights = np.array(free.decode_teacher_forced(batch, attention=True).attention_weights, np.float64)
     repeated = 0.0
     for row, ids in enumerate(batch["target_ids"]):
         covered = np.zeros(weights.shape[-1])

@@ -6,7 +6,7 @@ import pytest
 from seq2seq.errors import ConfigError
 from seq2seq.inspection.trace import trace
 from seq2seq.layers import Decoder, Encoder
-from seq2seq.layers.quantized import PackedDecoder, PackedEncoder
+from seq2seq.layers.quantized import FusedDecoder, PackedEncoder
 from seq2seq.models.archive import load
 from seq2seq.models.generation import Ensemble
 from seq2seq.models.search_graph import Packing
@@ -20,7 +20,7 @@ REDUCED = {
     "model__encoder__stride": 2,
     "model__encoder__kernel_size": 3,
     "model__encoder__num_layers": 2,
-    "model__encoder__pyramid": 2,
+    "model__encoder__subsample": 2,
 }
 
 
@@ -80,7 +80,7 @@ class TestCopying:
         ids = {"source_ids": pad(toy_tokenizer.encode_source(TEXTS)), "target_ids": pad([[5, 6, 3], [7, 3], [8, 9, 3]])}
         log_probs = np.array(copying(ids))
         np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1, atol=1e-5)
-        weights = np.array(copying.read_out(ids).copies.weights)
+        weights = np.array(copying.decode_teacher_forced(ids).copies.weights)
         assert weights.shape == (3, 3, ids["source_ids"].shape[1])
         np.testing.assert_allclose(weights.sum(axis=-1), 1, atol=1e-5)
         assert not weights[np.broadcast_to((ids["source_ids"] == PAD_ID)[:, None], weights.shape)].any()
@@ -139,8 +139,8 @@ def test_models_that_join_more_and_fewer_tokens_vote(model, make_model):
 def test_its_decoder_is_packed(make_model, toy_tokenizer):
     model = make_model(model__copy={"mode": "reuse"}, **REDUCED)
     ids = pad(toy_tokenizer.encode_source(TEXTS))
-    (parts,) = Packing([model]).parts("bfloat16", is_packed=True)
-    assert isinstance(parts.decoder, PackedDecoder)
+    (parts,) = Packing([model]).parts("bfloat16", uses_fused_weights=True)
+    assert isinstance(parts.decoder, FusedDecoder)
     memory, mask = parts.encode(ids)
     np.testing.assert_array_equal(memory, model.encode(ids)[0])
     prepared = model.decoder.prepare(memory, mask, ids, ids != PAD_ID)

@@ -150,7 +150,12 @@ def test_a_long_source_is_classified_by_what_training_read_of_it(make):
     cut.set_weights(model.get_weights())
     found, whole = cut.predict_labels([text + rest, text]), model.predict_labels([text + rest, text])
     np.testing.assert_allclose(found[0].probabilities, found[1].probabilities, rtol=1e-6)
-    assert [labelling.left_out for labelling in [*found, *whole]] == [len(model.encode_sources([rest])[0]) - 1, 0, 0, 0]
+    assert [labelling.num_truncated_tokens for labelling in [*found, *whole]] == [
+        len(model.encode_sources([rest])[0]) - 1,
+        0,
+        0,
+        0,
+    ]
     assert abs(whole[0].probabilities - whole[1].probabilities).max() > 1e-4
 
 

@@ -95,9 +95,9 @@ class TestWiring:
         assert {variable.dtype for variable in model.trainable_variables} == {"float32"}
         np.testing.assert_allclose(logits, whole(batch), atol=0.03)
 
-    @pytest.mark.parametrize("tie", ["none", "all"])
-    def test_mixed_precision_rounds_the_rows_that_are_read_and_no_whole_table(self, make_model, tie, batch):
-        model = make_model("mixed_bfloat16", model__tie=tie)
+    @pytest.mark.parametrize("tie_embeddings", ["none", "all"])
+    def test_mixed_precision_rounds_the_rows_that_are_read_and_no_whole_table(self, make_model, tie_embeddings, batch):
+        model = make_model("mixed_bfloat16", model__tie_embeddings=tie_embeddings)
         step = tf.function(functools.partial(model.loss_and_tokens, training=True), autograph=False)
         casts = [
             operation
@@ -130,8 +130,8 @@ class TestWiring:
             for variable, value in zip(model.trainable_variables, plain_model.trainable_variables, strict=True):
                 variable.assign(value)
             blank = np.where(np.isin(batch[ids], [PAD_ID, END_ID]), batch[ids], UNKNOWN_ID)
-            features = np.array(model.read_out(batch, training=True).features)
-            right = np.array(plain_model.read_out(batch | {ids: blank}).features)
+            features = np.array(model.decode_teacher_forced(batch, training=True).features)
+            right = np.array(plain_model.decode_teacher_forced(batch | {ids: blank}).features)
             same = [np.allclose(one, other, atol=1e-5) for one, other in zip(features, right, strict=True)]
             assert sum(same) >= len(same) - 3
             # The decoder still has to write every word: the loss is that of the right tokens.
@@ -145,21 +145,23 @@ class TestWiring:
 
 class TestTies:
     # Which tables are one variable: source embedding, target embedding, output matrix.
-    @pytest.mark.parametrize(("tie", "tables"), [("none", 3), ("source_target", 2), ("output", 2), ("all", 1)])
-    def test_share_the_right_tables(self, make_model, tie, tables):
-        model = make_model(model__tie=tie)
+    @pytest.mark.parametrize(
+        ("tie_embeddings", "tables"), [("none", 3), ("source_target", 2), ("output", 2), ("all", 1)]
+    )
+    def test_share_the_right_tables(self, make_model, tie_embeddings, tables):
+        model = make_model(model__tie_embeddings=tie_embeddings)
         source, target = model.embedding.embeddings, model.decoder.embedding.embeddings
         output = model.decoder.output_embeddings
-        assert (source is target) == (tie in ("source_target", "all"))
-        assert (output is target) == (tie in ("output", "all"))
-        assert (output is source) == (tie == "all")
+        assert (source is target) == (tie_embeddings in ("source_target", "all"))
+        assert (output is target) == (tie_embeddings in ("output", "all"))
+        assert (output is source) == (tie_embeddings == "all")
         shape = tuple(target.shape)
         assert sum(tuple(variable.shape) == shape for variable in model.trainable_variables) == tables
         assert len({id(variable) for variable in model.trainable_variables}) == len(model.trainable_variables)
 
-    @pytest.mark.parametrize("tie", ["none", "source_target", "output", "all"])
-    def test_are_still_there_after_loading(self, make_model, tie, batch, tmp_path):
-        model = make_model(model__tie=tie)
+    @pytest.mark.parametrize("tie_embeddings", ["none", "source_target", "output", "all"])
+    def test_are_still_there_after_loading(self, make_model, tie_embeddings, batch, tmp_path):
+        model = make_model(model__tie_embeddings=tie_embeddings)
         model.save(tmp_path / "model.keras")
         loaded = keras.saving.load_model(tmp_path / "model.keras")
         np.testing.assert_array_equal(np.array(loaded(batch)), np.array(model(batch)))
@@ -204,7 +206,7 @@ class TestConfig:
     def test_is_plain_and_makes_the_same_model(self, make_model, batch, toy_config):
         model = make_model(
             model__context="attentive",
-            model__tie="output",
+            model__tie_embeddings="output",
             model__dropout={
                 "embedding": 0.1,
                 "recurrent": 0.2,

@@ -25,7 +25,7 @@ def whole(model, make_model):
 
 def test_the_search_reads_what_is_left(model, whole):
     found = [hypotheses[0] for hypotheses in model.generate([LONG, "", SHORT, OTHER], attention=True)]
-    assert [hypothesis.left_out for hypothesis in found] == [3, 0, 0, 5]
+    assert [hypothesis.num_truncated_tokens for hypothesis in found] == [3, 0, 0, 5]
     pieces = ["▁the", "▁big", "▁cat", "▁dog", "▁today", "</s>"]
     assert model.source_pieces(LONG) == pieces
     assert model.memory_tokens(LONG) == tuple(pieces)
@@ -33,14 +33,14 @@ def test_the_search_reads_what_is_left(model, whole):
     assert found[0].token_ids == read.token_ids
     assert found[0].score == pytest.approx(read.score, abs=1e-5)
     assert found[0].attention_weights.shape == (len(found[0].token_ids), 6)
-    assert whole.generate([LONG])[0][0].left_out == 0
-    assert Ensemble([whole, model]).generate([LONG, SHORT])[0][0].left_out == 3
+    assert whole.generate([LONG])[0][0].num_truncated_tokens == 0
+    assert Ensemble([whole, model]).generate([LONG, SHORT])[0][0].num_truncated_tokens == 3
 
 
 def test_scores_and_traces_are_of_what_is_left(model, whole):
     target = "la kato vidas"
     cut, short = model.score([LONG, SHORT], [target, target])
-    assert (cut.left_out, short.left_out) == (3, 0)
+    assert (cut.num_truncated_tokens, short.num_truncated_tokens) == (3, 0)
     assert cut.log_prob == pytest.approx(whole.score(["the big cat dog today"], [target])[0].log_prob, abs=1e-4)
     assert trace(model, LONG, target).source_tokens == ("▁the", "▁big", "▁cat", "▁dog", "▁today", "</s>")
 

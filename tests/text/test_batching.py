@@ -7,7 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from seq2seq.text.batching import Batches
-from seq2seq.text.dataset import EncodedCorpus, Ragged
+from seq2seq.text.dataset import EncodedCorpus, RaggedArray
 from seq2seq.text.subword_sampling import Sampling
 from seq2seq.text.tokenizer import Tokenizer
 
@@ -112,13 +112,13 @@ def test_skipping_gives_the_tail_of_the_epoch(prefetch, shuffle):
 
 def test_what_is_skipped_is_not_made(monkeypatch):
     corpus, made = random_corpus(90), []
-    original = Ragged.padded
+    original = RaggedArray.padded
 
     def counting(self, indices, multiple=1):
         made.append(len(indices))
         return original(self, indices, multiple)
 
-    monkeypatch.setattr(Ragged, "padded", counting)
+    monkeypatch.setattr(RaggedArray, "padded", counting)
     batches = Batches(corpus, batch_tokens=80, bucket_pool=25, prefetch=0)
     last = batches.number_of_batches(0) - 1
     assert made == []
@@ -276,10 +276,10 @@ def test_sides_of_different_lengths():
 
 
 def with_texts(tokenizer: Tokenizer, pairs) -> EncodedCorpus:
-    texts = [Ragged.from_lists([list(pair[side].encode()) for pair in pairs]) for side in (0, 1)]
-    texts = [Ragged(text.values.astype(np.uint8), text.offsets) for text in texts]
-    source = Ragged.from_lists(tokenizer.encode_source([source for source, _ in pairs]))
-    target = Ragged.from_lists(tokenizer.encode_target([target for _, target in pairs]))
+    texts = [RaggedArray.from_lists([list(pair[side].encode()) for pair in pairs]) for side in (0, 1)]
+    texts = [RaggedArray(text.values.astype(np.uint8), text.offsets) for text in texts]
+    source = RaggedArray.from_lists(tokenizer.encode_source([source for source, _ in pairs]))
+    target = RaggedArray.from_lists(tokenizer.encode_target([target for _, target in pairs]))
     return EncodedCorpus(source, target, *texts)
 
 

@@ -20,7 +20,7 @@ from seq2seq.text.dataset import (
     Chunk,
     DamagedCacheError,
     EncodedCorpus,
-    Ragged,
+    RaggedArray,
     encode_corpus,
     fingerprint_files,
     open_cache,
@@ -139,7 +139,7 @@ def test_what_was_read_of_a_mapped_corpus_does_not_stay_in_memory(tmp_path):
         lines = pathlib.Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) / 1000 for line in lines if line.startswith("RssFile"))
 
-    rows = Ragged(np.ones(5_000_000, np.int32), np.arange(0, 5_000_001, 5))
+    rows = RaggedArray(np.ones(5_000_000, np.int32), np.arange(0, 5_000_001, 5))
     report = CorpusReport(pairs=len(rows))
     write_cache(tmp_path / "c", [Chunk(rows, rows)], vocabulary_sizes=(10, 10), keep_text=False, report=report)
     before = mapped_megabytes()
@@ -178,7 +178,7 @@ def test_ids_take_two_bytes_where_they_fit_and_four_where_not(tmp_path, size):
     report = CorpusReport(pairs=2)
     write_cache(
         tmp_path / "c",
-        [Chunk(Ragged.from_lists(rows), Ragged.from_lists(rows[::-1]))],
+        [Chunk(RaggedArray.from_lists(rows), RaggedArray.from_lists(rows[::-1]))],
         vocabulary_sizes=(size, 10**6),
         keep_text=False,
         report=report,
@@ -493,16 +493,16 @@ def test_long_sources_are_cut_and_counted_with_the_cache(encode, tokenizer):
         assert found.source[1].tolist() == whole[1]
         # A source that is cut saves no pair whose target is too long, and counts only where its pair is used.
         assert (len(found), found.report.skipped) == (3, {"too many tokens": 1})
-        left_out = len(whole[0]) + len(whole[2]) - 12
-        assert (found.report.cut_sources, found.report.tokens_left_out) == (2, left_out)
+        num_truncated_tokens = len(whole[0]) + len(whole[2]) - 12
+        assert (found.report.cut_sources, found.report.tokens_left_out) == (2, num_truncated_tokens)
         assert found.report.first_cut == pairs[0].where
         assert found.report.summary().splitlines() == [
             "3 pairs, 1 skipped",
             f"  1 too many tokens (first: {pairs[3].where})",
-            f"  2 with a source that was cut, {left_out} tokens left out (first: {pairs[0].where})",
+            f"  2 with a source that was cut, {num_truncated_tokens} tokens left out (first: {pairs[0].where})",
         ]
     total = CorpusReport.total([first.report, CorpusReport(pairs=1), first.report])
-    assert (total.cut_sources, total.tokens_left_out, total.first_cut) == (4, 2 * left_out, pairs[0].where)
+    assert (total.cut_sources, total.tokens_left_out, total.first_cut) == (4, 2 * num_truncated_tokens, pairs[0].where)
 
 
 def test_drawn_segmentations_are_cut_as_the_plain_ones_are(encode, tokenizer, corpus):

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from seq2seq.errors import DataError
 from seq2seq.text.batching import Batches
 from seq2seq.text.corpus import CorpusReport
-from seq2seq.text.dataset import EncodedCorpus, Ragged, Share, deal
+from seq2seq.text.dataset import EncodedCorpus, RaggedArray, Share, deal
 from seq2seq.text.subword_sampling import Sampling
 
 SHARES = st.lists(
@@ -108,10 +108,10 @@ def test_a_pair_that_comes_twice_in_an_epoch_is_cut_in_two_ways(corpus, tokenize
     tokenizer = tokenizers["unigram"]
     sources, targets = ([pair[side] for pair in corpus[:60]] for side in (0, 1))
     ids = [
-        Ragged.from_lists(encode(texts))
+        RaggedArray.from_lists(encode(texts))
         for encode, texts in ((tokenizer.encode_source, sources), (tokenizer.encode_target, targets))
     ]
-    encoded = EncodedCorpus(*ids, Ragged.from_texts(sources), Ragged.from_texts(targets))
+    encoded = EncodedCorpus(*ids, RaggedArray.from_texts(sources), RaggedArray.from_texts(targets))
     cuts = {}
     for weight in (1, 2):
         mixed = EncodedCorpus.mixed({"one": encoded}, {"one": weight})
@@ -138,7 +138,7 @@ def test_a_weight_that_leaves_nothing(sides):
 
 def test_a_mixture_has_texts_where_all_of_its_corpora_have_them(sides):
     plain = EncodedCorpus.from_lists(*sides["news"])
-    texts = Ragged.from_texts(["a"] * 30)
+    texts = RaggedArray.from_texts(["a"] * 30)
     with_texts = EncodedCorpus(plain.source, plain.target, texts, texts)
     assert not EncodedCorpus.mixed({"a": plain, "b": with_texts}, {"a": 1, "b": 1}).has_texts
     assert EncodedCorpus.mixed({"a": with_texts, "b": with_texts}, {"a": 1, "b": 1}).has_texts

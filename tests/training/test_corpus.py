@@ -88,7 +88,7 @@ class TestFiles:
 
 class TestHeldOut:
     def test_pairs_are_in_dev_and_not_in_training(self, folder, toy_pairs):
-        corpus = Corpus(config(folder, dev=None, held_out=20))
+        corpus = Corpus(config(folder, dev=None, dev_size=20))
         training, dev = [(pair.source, pair.target) for pair in corpus.train_pairs()], pairs_of(corpus.dev())
         assert len(dev) == 20
         assert sorted(training + dev) == sorted(toy_pairs[:150])
@@ -96,29 +96,29 @@ class TestHeldOut:
 
     def test_pairs_are_those_of_the_seed(self, folder):
         first, again, other = (
-            pairs_of(Corpus(config(folder, seed=seed, dev=None, held_out=20)).dev()) for seed in (3, 3, 4)
+            pairs_of(Corpus(config(folder, seed=seed, dev=None, dev_size=20)).dev()) for seed in (3, 3, 4)
         )
         assert first == again != other
 
     def test_must_leave_some(self, folder):
-        corpus = Corpus(config(folder, dev=None, held_out=150))
+        corpus = Corpus(config(folder, dev=None, dev_size=150))
         with pytest.raises(DataError, match=r"held_out must be less than the number of pairs \(150\), but is 150 ins"):
             corpus.dev()
 
     def test_pairs_are_not_in_the_tokenizer(self, folder, toy_pairs):
         marked = [(f"{source} n{place}", target) for place, (source, target) in enumerate(toy_pairs[:60])]
         write(folder, "train", marked)
-        settings = config(folder, dev=None, held_out=20, tokenizer={"kind": "word", "vocabulary_size": 500})
+        settings = config(folder, dev=None, dev_size=20, tokenizer={"kind": "word", "vocabulary_size": 500})
         corpus = Corpus(settings)
         tokenizer = create_tokenizer(settings, corpus)
-        held_out = [source.split()[-1] for source in corpus.dev().sources]
+        dev_size = [source.split()[-1] for source in corpus.dev().sources]
         kept = [pair.source.split()[-1] for pair in corpus.train_pairs()]
-        unknown = [1 in ids for ids in tokenizer.encode_source(held_out)]
+        unknown = [1 in ids for ids in tokenizer.encode_source(dev_size)]
         assert unknown == [True] * 20
         assert not any(1 in ids for ids in tokenizer.encode_source(kept))
 
     def test_pairs_are_drawn_and_read_once(self, folder, toy_pairs, monkeypatch):
-        settings = config(folder, dev=None, held_out=20)
+        settings = config(folder, dev=None, dev_size=20)
         first = Corpus(settings)
         dev = list(first.dev_pairs())
         lines = (folder / "train.en").read_text(encoding="utf-8").splitlines()
@@ -209,7 +209,7 @@ class TestSeveralCorpora:
         assert 22 <= sum(counts[pair] for pair in toy_pairs[40:120]) <= 58
 
     def test_pairs_are_held_out_of_all(self, folder, toy_tokenizer, toy_pairs):
-        settings = config(folder, train={"news": 1, "web": 1}, dev=None, held_out=30)
+        settings = config(folder, train={"news": 1, "web": 1}, dev=None, dev_size=30)
         corpus = Corpus(settings)
         dev, training = pairs_of(corpus.dev()), [(pair.source, pair.target) for pair in corpus.train_pairs()]
         assert sorted(dev + training) == sorted(toy_pairs[:120])
@@ -254,7 +254,7 @@ class TestTokenizer:
             settings = config(folder, tokenizer=tokenizer, **changes)
             return create_tokenizer(settings, Corpus(settings), str)
 
-        tokenizers = [create(), create(options | {"vocabulary_size": 61}), create(dev=None, held_out=50)]
+        tokenizers = [create(), create(options | {"vocabulary_size": 61}), create(dev=None, dev_size=50)]
         write(folder, "train", toy_pairs[:40])
         tokenizers.append(create())
         assert len({tokenizer.fingerprint for tokenizer in tokenizers}) == 4
@@ -303,7 +303,7 @@ class TestBatches:
     def test_leave_out_what_is_held_out(self, folder, toy_tokenizer, tmp_path):
         said = []
         for seed in (0, 1):
-            settings = config(folder, seed=seed, dev=None, held_out=20)
+            settings = config(folder, seed=seed, dev=None, dev_size=20)
             corpus = Corpus(settings)
             batches = create_batches(settings, corpus, toy_tokenizer, tmp_path / "cache", said.append)
             dev = set(corpus.dev().sources)

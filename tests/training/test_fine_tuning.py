@@ -13,7 +13,7 @@ from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.dataset import pad
 from seq2seq.training import trainer as loop
 from seq2seq.training.evaluation import corpus_loss
-from seq2seq.training.fine_tuning import named_weights, read_start, start_from
+from seq2seq.training.fine_tuning import init_from, named_weights, read_start
 from seq2seq.training.run import train
 
 
@@ -40,17 +40,19 @@ def begin(toy_config, make_step, start_path, tmp_path):
     """Makes the first step of a run that starts from the file, and gives it with what the run says."""
 
     def make(**changes):
-        changes = {"training__start_from": str(start_path), "run__folder": str(tmp_path)} | changes
+        changes = {"training__init_from": str(start_path), "run__folder": str(tmp_path)} | changes
         config = toy_config(**changes)
         step = make_step(seed=2, ema=0.9, **changes)
-        return step, start_from(step, read_start(config), config)
+        return step, init_from(step, read_start(config), config)
 
     return make
 
 
 class TestNames:
     def test_are_one_a_weight_and_the_same_however_a_model_was_made(self, make_model, tmp_path):
-        model = make_model(model__attention__score="additive", model__tie="output", model__encoder__num_layers=2)
+        model = make_model(
+            model__attention__score="additive", model__tie_embeddings="output", model__encoder__num_layers=2
+        )
         built = named_weights(model)
         assert {id(variable) for variable in built.values()} == {id(variable) for variable in model.trainable_variables}
         assert set(built) == {
@@ -112,8 +114,8 @@ class TestWeights:
                 "decoder/embedding/embeddings has the shape (46, 16) there and (46, 20) here",
             ),
             ({"model__encoder__num_layers": 2}, "encoder/forward_1/cell/kernel is missing there"),
-            ({"model__feeds": ["readout"]}, "decoder/bridge_0_0/kernel is there and not here"),
-            ({"model__tie": "output"}, "decoder/readout/output_embeddings is there and not here"),
+            ({"model__context_inputs": ["readout"]}, "decoder/bridge_0_0/kernel is there and not here"),
+            ({"model__tie_embeddings": "output"}, "decoder/readout/output_embeddings is there and not here"),
             (
                 {"model__decoder__update_gate": "write"},
                 "the update gate of decoder/recurrent_0 says keep there and write here",
@@ -127,13 +129,13 @@ class TestWeights:
         assert message.startswith(f"{start_path}: the weights must be those of this recipe, but ")
         assert words in message
         assert message.endswith(
-            "Take that model's settings, or name in training.start_anew the layers that shall start at random."
+            "Take that model's settings, or name in training.reinitialize the layers that shall start at random."
         )
 
     def test_named_in_the_recipe_start_at_random_or_are_left(self, begin, make_step, start):
-        changes = {"model__encoder__num_layers": 2, "model__feeds": ["readout"]}
+        changes = {"model__encoder__num_layers": 2, "model__context_inputs": ["readout"]}
         anew = ["encoder/forward_1", "encoder/backward_1", "decoder/bridge_0_0", "decoder/readout/output_bias"]
-        step, said = begin(training__start_anew=anew, **changes)
+        step, said = begin(training__reinitialize=anew, **changes)
         at_random, right = weights_of(make_step(seed=2, **changes).model), weights_of(start)
         new = {
             *(f"encoder/{way}_1/cell/{name}" for way in ("forward", "backward")
@@ -148,7 +150,7 @@ class TestWeights:
         assert set(random.removeprefix("starting at random: ").split(", ")) == new
         assert unused == "left unused: decoder/bridge_0_0/kernel, decoder/bridge_0_0/bias"
         assert changed == [
-            "model.feeds is ['state', 'readout'] there and ['readout'] here",
+            "model.context_inputs is ['state', 'readout'] there and ['readout'] here",
             "model.encoder.num_layers is 1 there and 2 here",
         ]
 
@@ -162,9 +164,9 @@ class TestWeights:
     )
     def test_of_a_name_that_is_nowhere(self, begin, name, suggestion):
         with pytest.raises(ConfigError) as error:
-            begin(training__start_anew=[name])
+            begin(training__reinitialize=[name])
         message = (
-            "training.start_anew must hold layers or weights of this recipe's model or of the one it starts from, but "
+            "training.reinitialize must hold layers or weights of this recipe's model or of the one it starts from, but "
             f"{name!r} is neither."
         )
         assert str(error.value).startswith(message)
@@ -177,11 +179,11 @@ class TestStart:
 
     def test_of_a_file_that_is_not_there(self, toy_config, tmp_path):
         with pytest.raises(ModelFileError, match=r"none\.keras: no such model file"):
-            read_start(toy_config(training__start_from=str(tmp_path / "none.keras")))
+            read_start(toy_config(training__init_from=str(tmp_path / "none.keras")))
 
     def test_of_another_tokenizer(self, toy_config, start_path):
         config = toy_config(
-            training__start_from=str(start_path),
+            training__init_from=str(start_path),
             tokenizer={"kind": "bpe", "vocabulary_size": 90, "sampling_alpha": 0.1, "sampling_nbest": 5},
         )
         with pytest.raises(ConfigError) as error:
@@ -189,29 +191,29 @@ class TestStart:
         assert str(error.value) == (
             f"{start_path}: a run that starts from a model must have that model's tokenizer, but tokenizer.kind is "
             "'word' there and 'bpe' here; tokenizer.vocabulary_size is 100 there and 90 here. Set it as it was there, "
-            "or train from the beginning with training.start_from null."
+            "or train from the beginning with training.init_from null."
         )
 
     def test_of_a_model_without_a_recipe_asks_whether_the_vocabulary_is_shared(self, start, toy_config, tmp_path):
         bare = Seq2Seq.from_config(start.get_config() | {"recipe": {}})
         bare.tokenizer = start.tokenizer
         path = save(bare, tmp_path / "bare.keras")
-        assert read_start(toy_config(training__start_from=str(path))).tokenizer == start.tokenizer
+        assert read_start(toy_config(training__init_from=str(path))).tokenizer == start.tokenizer
         with pytest.raises(ConfigError, match=r"tokenizer\.shared is True there and False here"):
-            read_start(toy_config(training__start_from=str(path), tokenizer={"shared": False}))
+            read_start(toy_config(training__init_from=str(path), tokenizer={"shared": False}))
 
     def test_of_a_model_without_a_tokenizer(self, start, toy_config, tmp_path):
         path = save(Seq2Seq.from_config(start.get_config()), tmp_path / "bare.keras")
         message = f"{path}: a run must start from a model with a tokenizer, but this one has none instead."
         with pytest.raises(ModelFileError, match=re.escape(message)):
-            read_start(toy_config(training__start_from=str(path)))
+            read_start(toy_config(training__init_from=str(path)))
 
     def test_in_the_folder_that_the_run_replaces(self, toy_config, tmp_path):
         path = tmp_path / "run" / "model.keras"
         with pytest.raises(ConfigError) as error:
-            read_start(toy_config(training__start_from=str(path), run__folder=str(tmp_path), run__name="run"))
+            read_start(toy_config(training__init_from=str(path), run__folder=str(tmp_path), run__name="run"))
         assert str(error.value) == (
-            f"training.start_from must be a model outside the run's own folder, but is {str(path)!r} instead. The run "
+            f"training.init_from must be a model outside the run's own folder, but is {str(path)!r} instead. The run "
             "would replace it: set run.name to another name."
         )
 
@@ -249,7 +251,7 @@ training: {precision: float32, batch_tokens: 512, epochs: 1}
 
         monkeypatch.setattr(loop.Trainer, "run", stop)
         with pytest.raises(StoppedError) as begun:
-            train(self.flags(recipe, "--training.start_from", str(start_path)))
+            train(self.flags(recipe, "--training.init_from", str(start_path)))
         (model,) = begun.value.args
         assert model.tokenizer == start.tokenizer
         sources, targets = zip(*toy_pairs[60:80], strict=True)
@@ -259,7 +261,7 @@ training: {precision: float32, batch_tokens: 512, epochs: 1}
         assert (folder / "state" / "joint.model").read_bytes() == start.tokenizer.models["joint.model"]
 
     def test_that_does_not_fit_leaves_the_run_before_alone(self, recipe, start_path):
-        config = self.flags(recipe, "--training.start_from", str(start_path), "--model.embedding_size", "20")
+        config = self.flags(recipe, "--training.init_from", str(start_path), "--model.embedding_size", "20")
         before = config.run.path / "recipe.yaml"
         before.parent.mkdir(parents=True)
         before.write_text("")

@@ -140,7 +140,7 @@ class TestEveryMoment:
     def live(self, trainer, killer, moments):
         """One life of so many moments; returns whether the run ended before it did."""
         killer.kill_at = None
-        trainer.standing = loop.Standing()
+        trainer.standing = loop.TrainerState()
         trainer.resume()
         killer.moments.clear()
         killer.kill_at = moments

@@ -95,7 +95,7 @@ def test_files_that_cannot_be_used(make, task, files, message):
 
 def test_held_out_pairs_may_have_a_label_of_their_own(make):
     rows = [f"the {noun} near the dogs\tlabel {number}" for number, noun in enumerate(["cat", "dog", "cats", "dogs"])]
-    config = make("classify", "--data.dev", "null", "--data.held_out", "2", "--data.test", "null",
+    config = make("classify", "--data.dev", "null", "--data.dev_size", "2", "--data.test", "null",
                   "--data.agreement", "null", "--training.epochs", "1", train=rows)  # fmt: skip
     assert set(train(config).model.tokenizer.labels) == {f"label {number}" for number in range(4)}
 
@@ -120,10 +120,10 @@ def test_doctor_knows_labels(make):
 def test_starts_from_a_model_of_its_own_task(make, tmp_path):
     path = train(make("classify", "--training.epochs", "1")).model_path
     kept = pathlib.Path(path).rename(tmp_path / "kept.keras")
-    again = make("classify", "--training.start_from", str(kept), "--training.epochs", "1")
+    again = make("classify", "--training.init_from", str(kept), "--training.epochs", "1")
     assert train(again).scores["updates"] > 0
     with pytest.raises(ConfigError, match=r"must start from a model of its own task, tag, but this one's is classify"):
-        train(make("tag", "--training.start_from", str(kept)))
+        train(make("tag", "--training.init_from", str(kept)))
 
 
 def test_benchmark_is_of_decoders(make):

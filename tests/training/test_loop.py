@@ -228,7 +228,7 @@ class TestSaving:
         (_, standing), _ = script.saved_states[-2:]
         assert not standing["finished"]
         resumed = make_trainer(epochs=9, patience=1)
-        resumed.standing = loop.Standing(**standing)
+        resumed.standing = loop.TrainerState(**standing)
         resumed.run()
         assert script.steps == 12
         assert len(script.evaluated) == 2
@@ -239,7 +239,7 @@ class TestSkipping:
     @pytest.mark.parametrize("what", ["losses", "norms"])
     def test_is_counted_and_told(self, make_trainer, script, tmp_path, what, number):
         setattr(script, what, {3: number, 4: number, 9: number})
-        trainer = make_trainer(epochs=2, max_skips=3, schedule="inverse_square_root", warmup_steps=0)
+        trainer = make_trainer(epochs=2, max_skipped_steps=3, schedule="inverse_square_root", warmup_steps=0)
         trainer.run()
         assert (script.steps, trainer.standing.updates, trainer.standing.skipped) == (12, 9, 3)
         loss, norm = {"losses": (number, 1.0), "norms": (2.0, number)}[what]
@@ -257,13 +257,15 @@ class TestSkipping:
 
     def test_of_every_step_leaves_a_model_all_the_same(self, make_trainer, script):
         script.losses = dict.fromkeys(range(1, 7), math.nan)
-        trainer = make_trainer(epochs=1, max_skips=10)
+        trainer = make_trainer(epochs=1, max_skipped_steps=10)
         trainer.run()
         assert (trainer.standing.updates, script.saved_models) == (0, [6])
 
     def test_of_several_in_a_row_goes_back_with_a_lower_rate(self, make_trainer, script):
         script.losses = dict.fromkeys((9, 10, 11), math.nan)
-        trainer = make_trainer(max_skips=3, return_factor=0.25, schedule="constant", warmup_steps=0, learning_rate=0.5)
+        trainer = make_trainer(
+            max_skipped_steps=3, rollback_lr_factor=0.25, schedule="constant", warmup_steps=0, learning_rate=0.5
+        )
         trainer.run()
         # Eight updates, three skips, and from the state of the sixth to the eighteenth.
         assert script.rates == [0.5] * 11 + [0.125] * 12
@@ -281,14 +283,14 @@ class TestSkipping:
     def test_right_after_a_state_goes_back_to_the_one_before(self, make_trainer, script):
         # The sixth update made weights that give nothing else, and they were saved.
         script.losses = dict.fromkeys((7, 8), math.nan)
-        make_trainer(max_skips=2, save_every=3).run()
+        make_trainer(max_skipped_steps=2, save_every=3).run()
         assert script.lines[3].endswith("back to the state of step 3, with 0.5 of the learning rate")
         assert script.steps == 8 + 15
 
     def test_for_the_loss_scale_of_float16_is_no_trouble(self, make_trainer, script):
         script.norms = dict.fromkeys(range(1, 14), math.inf)
         script.loss_scales = {number: 2.0 ** (15 - number) for number in range(1, 12)}
-        trainer = make_trainer(max_skips=3, precision="float16")
+        trainer = make_trainer(max_skipped_steps=3, precision="float16")
         trainer.run()
         # Eleven while the scale falls to 16, two that it cannot be blamed for, and never three of these in a row.
         standing = trainer.standing
@@ -302,14 +304,14 @@ class TestSkipping:
         # It does not hide trouble that was there before it, either.
         script.loss_scales, script.norms = {2: 4.0}, {1: math.nan, 2: math.nan, 3: math.nan}
         script.rates.clear()
-        trainer = make_trainer(max_skips=2)
+        trainer = make_trainer(max_skipped_steps=2)
         trainer.run()
         assert (trainer.standing.skipped, trainer.standing.overflows, trainer.standing.returns) == (2, 1, 1)
 
     def test_without_end_ends_the_run(self, make_trainer, script):
         script.losses = dict.fromkeys(range(9, 100), math.nan)
         with pytest.raises(Seq2SeqError) as error:
-            make_trainer(max_skips=3, max_returns=2).run()
+            make_trainer(max_skipped_steps=3, max_rollbacks=2).run()
         # From the sixth on there is no update any more: that state is given up for the first of all.
         assert script.steps == 8 + 3 + 3 + 3
         assert str(error.value) == (
@@ -323,7 +325,7 @@ class TestSkipping:
     def test_ends_the_run_at_once_where_it_may_not_go_back(self, make_trainer, script):
         script.losses = dict.fromkeys(range(9, 100), math.nan)
         with pytest.raises(Seq2SeqError, match=r"the last at step 8 \(epoch 1, batch 5\), after 0 returns"):
-            make_trainer(max_skips=3, max_returns=0).run()
+            make_trainer(max_skipped_steps=3, max_rollbacks=0).run()
 
     def test_keeps_an_interrupt_from_saving(self, make_trainer, script):
         script.losses = {8: math.nan}
@@ -378,7 +380,7 @@ class TestPlateau:
         with pytest.raises(KeyboardInterrupt):
             make_trainer(**self.SETTINGS).run()
         resumed = make_trainer(**self.SETTINGS)
-        resumed.standing = loop.Standing(**script.saved_states[-1][1])
+        resumed.standing = loop.TrainerState(**script.saved_states[-1][1])
         resumed.run()
         assert script.rates[::6] == pytest.approx([0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.2, 0.2, 0.1])
 
@@ -480,7 +482,7 @@ class TestInterrupt:
             stopped.run()
         script.on_step = {}
         resumed = make_trainer(schedule="cosine", warmup_steps=2)
-        resumed.standing = loop.Standing(**script.saved_states[-1][1])
+        resumed.standing = loop.TrainerState(**script.saved_states[-1][1])
         resumed.run()
         assert script.steps == 18
         assert [step for step, *_ in script.evaluated] == [6, 12, 18]
@@ -501,7 +503,7 @@ class TestInterrupt:
         assert script.saved_states[-1][1]["finished"]
         assert script.lines[-1] == "stopped after the last step; --resume scores the model"
         resumed = make_trainer(patience=1)
-        resumed.standing = loop.Standing(**script.saved_states[-1][1])
+        resumed.standing = loop.TrainerState(**script.saved_states[-1][1])
         resumed.run()
         assert script.steps == 12
         assert len(script.evaluated) == 2
@@ -547,19 +549,19 @@ class TestSpeed:
         # Four steps of ten tokens in half a second each.
         assert (stopped.standing.timed_tokens, stopped.standing.timed_seconds) == (40.0, 2.0)
         resumed = make_trainer()
-        resumed.standing = loop.Standing(**script.saved_states[-1][1])
+        resumed.standing = loop.TrainerState(**script.saved_states[-1][1])
         resumed.run()
         assert script.steps == 18
         assert (resumed.standing.timed_tokens, resumed.standing.timed_seconds) == (80.0, 4.0)
         assert resumed.standing.target_tokens_per_second == 20.0
 
     def test_of_too_few_steps_is_unknown(self):
-        assert loop.Standing().target_tokens_per_second is None
+        assert loop.TrainerState().target_tokens_per_second is None
 
     def test_of_a_state_from_before_it_was_measured_starts_at_nothing(self):
         old = {"epoch": 1, "batch": 2, "updates": 8, "seconds": 9.0, "best": None, "evaluated": 6,
                "evaluations_without_gain": 0, "finished": False}  # fmt: skip
-        assert loop.Standing(**old).timed_tokens == 0
+        assert loop.TrainerState(**old).timed_tokens == 0
 
 
 class TestLabel:

@@ -16,11 +16,11 @@ TABLE = "decoder/embedding/embeddings"
 
 
 @pytest.mark.parametrize(
-    ("tie", "tables"),
+    ("tie_embeddings", "tables"),
     [("all", {TABLE}), ("none", {TABLE, "source_embedding/embeddings"})],
 )
-def test_biases_and_embeddings_are_left_out(make_model, tie, tables):
-    model = make_model(model__tie=tie)
+def test_biases_and_embeddings_are_left_out(make_model, tie_embeddings, tables):
+    model = make_model(model__tie_embeddings=tie_embeddings)
     decayed = {id(variable) for variable in decayed_variables(model)}
     assert {name for name, variable in named_weights(model).items() if id(variable) not in decayed} == BIASES | tables
 

@@ -55,7 +55,7 @@ def plain_gradients(model, source_ids, target_ids, smoothing):
 
 @pytest.mark.parametrize(("clip_norm", "ema", "l2"), [(0.25, 0.4, 0.0), (0.0, 0.0, 0.01)])
 def test_equals_numpy(make_step, toy_batches, clip_norm, ema, l2):
-    settings = {"training__label_smoothing": 0.1, "model__tie": "output"}
+    settings = {"training__label_smoothing": 0.1, "model__tie_embeddings": "output"}
     adam = keras.optimizers.Adam(epsilon=EPSILON)
     step = make_step(optimizer=adam, clip_norm=clip_norm, ema=ema, l2=l2, **settings)
     decayed = {id(variable) for variable in decayed_variables(step.model)}
@@ -272,7 +272,10 @@ class TestGraph:
 
     @pytest.mark.parametrize(
         ("decoder", "kernels"),
-        [({"num_layers": "1", "attend": "after"}, 4 + 1), ({"num_layers": "2", "attend": "between"}, 4 + 2)],
+        [
+            ({"num_layers": "1", "attention_position": "after"}, 4 + 1),
+            ({"num_layers": "2", "attention_position": "between"}, 4 + 2),
+        ],
         ids=["after", "between"],
     )
     def test_of_stacked_layers_too(self, counted, decoder, kernels):
@@ -282,7 +285,7 @@ class TestGraph:
         assert loops(found) == 1  # over the chunks of the loss
 
     def test_holds_loops_and_no_kernel_without_a_gpu(self, counted):
-        _, found = counted(gpu=False, decoder__num_layers="1", decoder__attend="after")
+        _, found = counted(gpu=False, decoder__num_layers="1", decoder__attention_position="after")
         assert found["CudnnRNNV3"] == 0
         # Forwards and backwards, for each of the three layers: the count sees loops where there are some.
         assert loops(found) == 6 + 1

@@ -29,7 +29,7 @@ tokenizer:
   vocabulary_size: 100
 model:
   embedding_size: 16
-  tie: all
+  tie_embeddings: all
   encoder:
     units: 16
   decoder:

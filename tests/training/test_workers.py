@@ -71,7 +71,11 @@ def numbers(step):
 @pytest.mark.parametrize(
     "changes",
     [
-        {"model__decoder__num_layers": 2, "model__decoder__attend": "between", "model__copy__mode": "reuse"},
+        {
+            "model__decoder__num_layers": 2,
+            "model__decoder__attention_position": "between",
+            "model__copy__mode": "reuse",
+        },
         {"model__context": "max", "model__encoder__cell": "lstm", "model__decoder__cell": "lstm"},
     ],
 )

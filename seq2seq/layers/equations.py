@@ -11,11 +11,41 @@ Half of the literature writes the update of a GRU the other way round, h' = (1 -
 `update_gate="write"`, one model with "keep" once W_z, U_z and b_z change their sign, for sigma(-a) = 1 - sigma(a).
 """
 
+import math
 from typing import Any, NamedTuple
 
 from keras import ops
 
 UPDATE_GATES = ("keep", "write")
+
+
+class Gate(NamedTuple):
+    """One field of a step: its symbol in the equations, its meaning, and the range of its values."""
+
+    symbol: str
+    meaning: str
+    range: tuple[float, float]
+
+
+GATES = {
+    "state": Gate("h", "output of the layer at this step", (-1, 1)),
+    "cell_state": Gate("c", "memory of an LSTM; the state is its tanh times the output gate", (-math.inf, math.inf)),
+    "update": Gate("z", "share of the past that the unit keeps", (0, 1)),
+    "reset": Gate("r", "share of the past that the candidate sees", (0, 1)),
+    "candidate": Gate("n", "what the unit would hold if it kept nothing", (-1, 1)),
+    "recurrent_candidate": Gate("q", "part of the candidate that comes from the past", (-math.inf, math.inf)),
+    "input_gate": Gate("i", "share of the candidate that is written", (0, 1)),
+    "forget_gate": Gate("f", "share of the cell state that is kept", (0, 1)),
+    "output_gate": Gate("o", "share of the cell state that is shown", (0, 1)),
+}
+"""Every field that a step can have; derivations, matrices and pages take symbols and meanings from here."""
+
+
+def describe_gate(name: str, update_gate: str = "keep") -> Gate:
+    """Return the entry of `GATES`, in the reading of the update gate that the cell has."""
+    if name == "update" and update_gate == "write":
+        return GATES["update"]._replace(meaning="share of the candidate that is written")
+    return GATES[name]
 
 
 class RNNStep(NamedTuple):
@@ -84,12 +114,12 @@ def lstm(projected_inputs: Any, state: Any, cell_state: Any, recurrent_kernel: A
     """Long short-term memory: a second state c that gates only scale and add to, so its gradient survives.
 
         i, f, o = sigma(W x + b + U h), each with its own W, U, b     input, forget and output gate
-        g  = tanh(W_g x + b_g + U_g h)                                candidate
-        c' = f * c + i * g
+        n  = tanh(W_n x + b_n + U_n h)                                candidate
+        c' = f * c + i * n
         h' = o * tanh(c')
 
     Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000. Keras packs the four blocks as
-    [i | f | g | o].
+    [i | f | n | o].
 
     Args:
         projected_inputs: `W x + b`, `(batch, 4 * units)`.

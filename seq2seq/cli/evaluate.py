@@ -80,13 +80,13 @@ def evaluate(
     is_model = against is not None and against.endswith(".keras")
     given = None if against is None or is_model else read_beside(against, source, len(sources))
     import_tensorflow()
-    from seq2seq.metrics.agreement import read_agreement_items
+    from seq2seq.metrics.agreement import parse_agreement_items
     from seq2seq.metrics.translation import tokenized_bleu
     from seq2seq.models.archive import load
     from seq2seq.threads import use_single_threaded_ops
     from seq2seq.training.evaluation import System, evaluate_agreement, score_systems
 
-    items = None if agreement is None else read_agreement_items(agreement)
+    items = None if agreement is None else parse_agreement_items(read_lines(agreement), agreement)
     # A model that cannot be read is told of before the other one has worked.
     use_single_threaded_ops()
     models = {path: load(path) for path in (model, against if is_model else None) if path is not None}

@@ -1,1 +1,1 @@
-"""Scores of generated text: strings in, numbers out."""
+"""Scores of generated text."""

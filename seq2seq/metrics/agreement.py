@@ -1,14 +1,11 @@
-"""Does the verb agree with its subject when nouns of the other number stand between them?
+"""Agreement of verb and subject across nouns of the other number (Linzen, Dupoux and Goldberg 2016, arXiv:1611.01368).
 
-The test of Linzen, Dupoux and Goldberg 2016 (arXiv:1611.01368), asked of a translation: each sentence has a
-verb whose form shows whether the subject's number was carried past the distracting nouns.
+Each item is a sentence whose translation shows, by the form of one verb, whether the subject's number was remembered.
 """
-
-from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -19,15 +16,7 @@ COLUMNS = "distractors, source, target, right form, wrong form"
 
 
 class AgreementItem(NamedTuple):
-    """One sentence of an agreement test.
-
-    Attributes:
-        distractors: how many nouns of the other number stand between the subject and its verb.
-        source: the sentence to translate.
-        target: its translation.
-        right_form: the form of the verb, in the translation, that agrees with the subject.
-        wrong_form: the form of the same verb in the other number.
-    """
+    """A sentence, its translation, two forms of its verb, and the number of distracting nouns before the verb."""
 
     distractors: int
     source: str
@@ -37,7 +26,7 @@ class AgreementItem(NamedTuple):
 
 
 class AgreementScore(NamedTuple):
-    """Counts of translations with the right form, the wrong form, and neither of the two or both."""
+    """Numbers of translations with the right form, the wrong form, and neither of the two or both."""
 
     right: int
     wrong: int
@@ -45,54 +34,28 @@ class AgreementScore(NamedTuple):
 
     @property
     def accuracy(self) -> float:
-        """The share of all sentences that have the right form, in percent."""
+        """Compute the percentage of all sentences that have the right form."""
         return 100.0 * self.right / sum(self)
 
 
-def read_agreement_items(path: str | Path) -> list[AgreementItem]:
-    """Read the items of an agreement test: five columns between tabs, without a header.
-
-    Args:
-        path: a UTF-8 file with the columns distractors, source, target, right form and wrong form.
-
-    Raises:
-        DataError: naming the file and the line.
-    """
-    path = Path(path)
-    try:
-        lines = path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except OSError as error:
-        raise DataError(f"{path}: cannot be read ({error.strerror}). Check the path.") from error
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path}: must be UTF-8 text, but has other bytes at {error.start:,} instead. Convert it."
-        ) from error
-    if lines == [""]:
-        raise DataError(f"{path}: must hold at least one item, but is empty instead. Check the path.")
-    return [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+def parse_agreement_items(lines: Iterable[str], path: str | Path) -> list[AgreementItem]:
+    """Parse lines of five tab-separated columns; `path` is their file, which a DataError names."""
+    items = [_parse(line, f"{path}:{number}") for number, line in enumerate(lines, start=1)]
+    if not items:
+        raise DataError(f"{path}: must hold at least one item, got none. Check the path.")
+    return items
 
 
 def agreement_accuracy(hypotheses: Sequence[str], items: Sequence[AgreementItem]) -> dict[int, AgreementScore]:
-    """Count, for each number of distractors, the translations whose verb agrees with its subject.
+    """Count, by the number of distractors, the translations whose verb agrees with its subject.
 
-    A translation is right if it has the right form as often as the reference has, or more, and the wrong form
-    no more often than the reference has, whose other verbs may take it. Case is ignored; a form is one or
-    more whole words, so that `est` is found in `n'est` and not in `reste`.
+    A translation is right if it has the right form at least as often as the reference and the wrong form no more often
+    than the reference, whose other verbs may take it. Forms are whole words, and case is ignored.
 
     >>> source, target = "the cat near the dogs is full", "le chat près des chiens est plein"
     >>> items = [AgreementItem(1, source, target, "est", "sont")]
     >>> agreement_accuracy(["le chat près des chiens sont pleins"], items)
     {1: AgreementScore(right=0, wrong=1, neither=0)}
-
-    Args:
-        hypotheses: the translations of the items' sources.
-        items: the test.
-
-    Returns:
-        Scores by the number of distractors, in rising order.
-
-    Raises:
-        DataError: for empty lists or unequal counts.
     """
     check_pairs(hypotheses, items, "items")
     counts: dict[int, Counter[str]] = {}
@@ -108,18 +71,15 @@ def _parse(line: str, where: str) -> AgreementItem:
     columns = line.split("\t")
     if len(columns) != 5:
         raise DataError(
-            f"{where}: expected 5 tab-separated columns ({COLUMNS}), got {len(columns)}. Check the line's tabs."
+            f"{where}: must have 5 tab-separated columns ({COLUMNS}), got {len(columns)}. Check the line's tabs."
         )
     distractors, source, target, right_form, wrong_form = columns
     if not re.fullmatch("[0-9]+", distractors):
-        raise DataError(f"{where}: distractors must be a whole number, but is {distractors!r} instead. Correct it.")
+        raise DataError(f"{where}: distractors must be a whole number, got {distractors!r}.")
     if not _occurrences(right_form, target):
-        raise DataError(f"{where}: the target must hold the right form {right_form!r}, but does not. Correct either.")
+        raise DataError(f"{where}: target must contain the right form {right_form!r}, got {target!r}.")
     if _words(wrong_form) in ([], _words(right_form)):
-        raise DataError(
-            f"{where}: the wrong form must be another word than the right form {right_form!r}, but is "
-            f"{wrong_form!r} instead. Correct it."
-        )
+        raise DataError(f"{where}: wrong form must be another word than {right_form!r}, got {wrong_form!r}.")
     return AgreementItem(int(distractors), source, target, right_form, wrong_form)
 
 

@@ -1,6 +1,4 @@
-"""Scores of labels: accuracy, macro F1, which label is taken for which, and how sure the scores are."""
-
-from __future__ import annotations
+"""Scores of labels: accuracy, macro F1, the confusion of labels, and confidence intervals."""
 
 import itertools
 from collections import Counter
@@ -16,102 +14,92 @@ DRAWN_AT_ONCE = 50
 SEED = 12345
 
 Labels = Sequence[Sequence[str]]
-"""The labels of each text: one, or one a word."""
+"""The labels of each text: one, or one per word."""
 
 
 def label_accuracy(hypotheses: Labels, references: Labels) -> Score:
-    """The share of labels that are right, in percent.
+    """Compute the percentage of labels that are right.
 
     >>> label_accuracy([["noun", "verb"], ["noun"]], [["noun", "noun"], ["noun"]]).value.__round__(1)
     66.7
-
-    Args:
-        hypotheses: the labels that a model gives.
-        references: the right ones.
-
-    Raises:
-        DataError: for empty lists or unequal counts.
     """
-    counts = _counts(hypotheses, references)
-    return Score(float(_accuracy(counts.sum(axis=0))), f"accuracy|labels:{counts.shape[-1]}")
+    return _score("accuracy", hypotheses, references)
 
 
 def label_macro_f1(hypotheses: Labels, references: Labels) -> Score:
-    """The mean of F1 = 2 right / (given + wanted) over the labels that are given or wanted, in percent.
+    """Compute the mean F1 = 2 right / (predicted + wanted), in percent, of all labels that are predicted or wanted.
 
     >>> label_macro_f1([["noun", "verb"], ["noun"]], [["noun", "noun"], ["noun"]]).value
     40.0
     """
-    counts = _counts(hypotheses, references)
-    return Score(float(_macro_f1(counts.sum(axis=0))), f"macro_f1|labels:{counts.shape[-1]}")
+    return _score("macro_f1", hypotheses, references)
 
 
 def label_confusion(hypotheses: Labels, references: Labels) -> dict[str, dict[str, int]]:
-    """How often each right label was taken for which.
+    """Count, for each right label, the labels that were predicted in its place.
 
     >>> label_confusion([["noun", "verb"], ["noun"]], [["noun", "noun"], ["noun"]])
     {'noun': {'noun': 2, 'verb': 1}}
     """
     confusion: dict[str, Counter[str]] = {}
-    for given, wanted in zip(hypotheses, references, strict=True):
-        for one, right in zip(given, wanted, strict=True):
-            confusion.setdefault(right, Counter())[one] += 1
+    for predicted, wanted in zip(hypotheses, references, strict=True):
+        for label, right in zip(predicted, wanted, strict=True):
+            confusion.setdefault(right, Counter())[label] += 1
     return {right: dict(sorted(counts.items())) for right, counts in sorted(confusion.items())}
 
 
 def compare_labels(systems: Sequence[Labels], references: Labels) -> list[dict[str, Estimate]]:
-    """Accuracy and macro F1 of one system or more, how sure they are, and whether the others differ from the first.
+    """Estimate accuracy and macro F1 of each system by the paired bootstrap (Koehn 2004), as sacreBLEU does.
 
-    Texts are drawn again 1,000 times, the same for all systems (the paired bootstrap of Koehn 2004), as sacreBLEU does.
-
-    Args:
-        systems: the labels of each system.
-        references: the right ones.
-
-    Raises:
-        DataError: for empty lists or unequal counts.
+    sacreBLEU's own bootstrap would need memory for samples x texts x labels.
     """
     others = list(itertools.chain.from_iterable(systems))
     counts = np.stack([_counts(hypotheses, references, others) for hypotheses in systems])
     drawn = _resampled(counts)
-    kinds = {"accuracy": _accuracy, "macro_f1": _macro_f1}
-    found: list[dict[str, Estimate]] = []
-    for number in range(len(systems)):
-        estimates = {}
-        for name, score in kinds.items():
-            value, first = (float(score(counts[which].sum(axis=0))) for which in (number, 0))
-            samples, of_first = score(drawn[number]), score(drawn[0])
-            low, high = np.quantile(samples, [0.025, 0.975])
-            differences = np.abs(samples - of_first)
-            chance = (np.sum(differences - differences.mean() > abs(value - first)) + 1) / (len(samples) + 1)
-            p_value = None if number == 0 else 1.0 if value == first else float(chance)
-            signature = f"{name}|labels:{counts.shape[-1]}|bs:{RESAMPLES}|seed:{SEED}"
-            estimates[name] = Estimate(value, float(samples.mean()), float(high - low) / 2, signature, p_value)
-        found.append(estimates)
-    return found
+    return [
+        {name: _estimate(name, counts[[number, 0]], drawn[[number, 0]], number > 0) for name in SCORES}
+        for number in range(len(systems))
+    ]
+
+
+def _score(name: str, hypotheses: Labels, references: Labels) -> Score:
+    counts = _counts(hypotheses, references)
+    return Score(float(SCORES[name](counts.sum(axis=0))), f"{name}|labels:{counts.shape[-1]}")
+
+
+def _estimate(name: str, counts: np.ndarray, drawn: np.ndarray, is_compared: bool) -> Estimate:
+    """Estimate one score from the counts, and from resampled sums, of a system and of the first one."""
+    value, first = SCORES[name](counts.sum(axis=1)).tolist()
+    samples, of_first = SCORES[name](drawn)
+    low, high = np.quantile(samples, [0.025, 0.975])
+    differences = np.abs(samples - of_first)
+    chance = (np.sum(differences - differences.mean() > abs(value - first)) + 1) / (len(samples) + 1)
+    p_value = None if not is_compared else 1.0 if value == first else float(chance)
+    signature = f"{name}|labels:{counts.shape[-1]}|bs:{RESAMPLES}|seed:{SEED}"
+    return Estimate(value, float(samples.mean()), float(high - low) / 2, signature, p_value)
 
 
 def _counts(hypotheses: Labels, references: Labels, others: Labels = ()) -> np.ndarray:
-    """How often each label was right, given and wanted in each text, `(texts, 3, labels)`."""
+    """Count how often each label was right, predicted and wanted in each text: `(texts, 3, labels)`."""
     check_pairs(hypotheses, references)
     names = sorted({label for text in [*hypotheses, *references, *others] for label in text})
-    place = {name: number for number, name in enumerate(names)}
+    column = {name: number for number, name in enumerate(names)}
     counts = np.zeros((len(references), 3, len(names)))
-    for text, (given, wanted) in enumerate(zip(hypotheses, references, strict=True)):
-        if len(given) != len(wanted):
-            raise DataError(f"text {text + 1}: must have {len(wanted)} labels, but has {len(given)} instead.")
-        for one, right in zip(given, wanted, strict=True):
-            counts[text, 0, place[right]] += one == right
-            counts[text, 1, place[one]] += 1
-            counts[text, 2, place[right]] += 1
+    for text, (predicted, wanted) in enumerate(zip(hypotheses, references, strict=True)):
+        if len(predicted) != len(wanted):
+            raise DataError(f"text {text + 1}: must have {len(wanted)} labels, got {len(predicted)}.")
+        for label, right in zip(predicted, wanted, strict=True):
+            counts[text, 0, column[right]] += label == right
+            counts[text, 1, column[label]] += 1
+            counts[text, 2, column[right]] += 1
     return counts
 
 
 def _resampled(counts: np.ndarray) -> np.ndarray:
-    """The sums of texts drawn again and again, `(systems, samples, 3, labels)`."""
+    """Sum the counts of texts that are drawn again, the same for all systems: `(systems, samples, 3, labels)`."""
     systems, texts = counts.shape[:2]
     draw, flat = np.random.default_rng(SEED), counts.reshape(systems, texts, -1)
-    # A few at a time, for memory: a number for each text in each of them.
+    # All samples at once would need a number for each text in each of them.
     parts = [
         draw.multinomial(texts, np.full(texts, 1 / texts), size=DRAWN_AT_ONCE) @ flat
         for _ in range(RESAMPLES // DRAWN_AT_ONCE)
@@ -124,7 +112,10 @@ def _accuracy(sums: np.ndarray) -> Any:
 
 
 def _macro_f1(sums: np.ndarray) -> Any:
-    right, given, wanted = np.moveaxis(sums, -2, 0)
-    there = given + wanted
-    f1 = np.divide(2 * right, there, out=np.zeros_like(there), where=there > 0)
-    return 100 * f1.sum(axis=-1) / (there > 0).sum(axis=-1)
+    right, predicted, wanted = np.moveaxis(sums, -2, 0)
+    total = predicted + wanted
+    f1 = np.divide(2 * right, total, out=np.zeros_like(total), where=total > 0)
+    return 100 * f1.sum(axis=-1) / (total > 0).sum(axis=-1)
+
+
+SCORES = {"accuracy": _accuracy, "macro_f1": _macro_f1}

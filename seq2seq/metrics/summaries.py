@@ -1,14 +1,12 @@
-"""Scores of summaries: ROUGE, what was copied right, what is new, how long; and how sure all of them are.
+"""Scores of summaries: ROUGE, correctly copied numbers and names, new words, length, and confidence intervals.
 
 ROUGE: Lin 2004. Novel n-grams: See et al. 2017 (arXiv:1704.04368). Token F1 of compressions: Filippova et al. 2015.
 """
 
-from __future__ import annotations
-
 import functools
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
@@ -33,62 +31,31 @@ _SENTENCE_ENDS = {".", "!", "?"}
 
 
 class _Text(NamedTuple):
-    """What the scores look for in a text."""
-
     tokens: Sequence[str]
     numbers: Counter[str]
     names: Counter[str]
 
 
 def summary_scores(hypotheses: Sequence[str], references: Sequence[str], sources: Sequence[str]) -> dict[str, Score]:
-    """All scores of summaries, in percent.
+    """Compute, in percent, those of `SUMMARY_SCORES` (defined in this room's README) that the texts have anything of.
 
     >>> source, reference = "Rain fell in Ulm on 3 May. Bonn had 17.5 mm.", "Bonn had rain: 17.5 mm."
     >>> scores = summary_scores(["Ulm had rain: 17.5 mm."], [reference], [source])
     >>> {name: round(scores[name].value, 1) for name in ("rouge_1", "token_f1", "numbers_recall", "novel_2")}
     {'rouge_1': 83.3, 'token_f1': 85.7, 'numbers_recall': 100.0, 'novel_2': 66.7}
-
-    Args:
-        hypotheses: the generated summaries.
-        references: the right ones.
-        sources: what they sum up.
-
-    Returns:
-        A score for each name that the texts have something of:
-
-        - `rouge_1`, `rouge_2`, `rouge_l`: the mean F1 of unigrams, bigrams and the longest common subsequence, by
-          rouge-score without stemming. It ignores case, and knows no letters but a to z and digits.
-        - `token_f1`: the mean F1 of the tokens, punctuation and case counted, in any order.
-        - `exact_match`: as for translations.
-        - `numbers_precision`: the share of the numbers written that are in the source or, rounded or counted, in the
-          reference: the others are made up; `numbers_recall`: of the reference's numbers, the share that was written.
-        - `names_precision`, `names_recall`: the same of names, which are words with a capital that do not begin a
-          sentence.
-        - `novel_1`, `novel_2`: the share of words, and of pairs of them, that are not in the source, case ignored.
-        - `length_ratio`: tokens for a hundred tokens of the references.
-
-    Raises:
-        DataError: for empty lists or unequal counts.
     """
     pairs = _pairs(hypotheses, references, sources)
     return {
-        name: Score(100.0 * sum(one for one, _ in found) / sum(count for _, count in found), _signature(name))
+        name: Score(100.0 * sum(part for part, _ in found) / sum(whole for _, whole in found), _signature(name))
         for name, found in pairs.items()
     }
 
 
 def rouge_l(hypotheses: Sequence[str], references: Sequence[str]) -> Score:
-    """ROUGE-L alone, as in `summary_scores`.
+    """Compute ROUGE-L alone.
 
     >>> rouge_l(["the cat sat"], ["the cat sat down"]).value.__round__(1)
     85.7
-
-    Args:
-        hypotheses: the generated summaries.
-        references: the right ones.
-
-    Raises:
-        DataError: for empty lists or unequal counts.
     """
     check_pairs(hypotheses, references)
     found = _rouge(hypotheses, references, ("rouge_l",))["rouge_l"]
@@ -102,68 +69,23 @@ def compare_summaries(
     *,
     test: PairedTestKind = "bootstrap",
 ) -> list[dict[str, Estimate]]:
-    """Score summaries of the same sources by one system or more, and test whether the others differ from the first.
+    """Estimate the scores that summaries of all systems have, one dictionary per system.
 
     >>> [found] = compare_summaries([["a cat", "a dog"]], ["a cat", "a cow"], ["a cat sat", "a cow or a dog"])
     >>> found["rouge_1"].value, found["novel_1"].value
     (75.0, 0.0)
-
-    Args:
-        systems: the summaries of each system.
-        references: the right ones.
-        sources: what they sum up.
-        test: as for `compare_systems`.
-
-    Returns:
-        For each system the scores of `summary_scores` that all of them have.
-
-    Raises:
-        DataError: for empty lists or unequal counts.
     """
     pairs = [_pairs(hypotheses, references, sources) for hypotheses in systems]
     names = [name for name in SUMMARY_SCORES if all(name in found for found in pairs)]
     signatures = {name: _signature(name) for name in names}
-    scaled = [{name: [(100.0 * one, count) for one, count in found[name]] for name in names} for found in pairs]
+    scaled = [{name: [(100.0 * part, whole) for part, whole in found[name]] for name in names} for found in pairs]
     return compare_means(scaled, signatures, test=test)
-
-
-def lead(sources: Sequence[str], words: int) -> list[str]:
-    """The first words of each text: the baseline that a summariser of news has to beat.
-
-    >>> lead(["the cat sat on the mat"], 3)
-    ['the cat sat']
-
-    Args:
-        sources: the texts.
-        words: how many, between white space.
-    """
-    return [" ".join(source.split()[:words]) for source in sources]
-
-
-def tuned_lead(
-    sources: Sequence[str],
-    references: Sequence[str],
-    metric: Callable[[Sequence[str], Sequence[str]], float],
-    longest: int = 60,
-) -> int:
-    """The number of first words that scores best.
-
-    >>> tuned_lead(["a b c d"], ["a b"], lambda hypotheses, references: rouge_l(hypotheses, references).value)
-    2
-
-    Args:
-        sources: texts of a dev set.
-        references: their summaries.
-        metric: a score of two lists, better when higher.
-        longest: the most words to try.
-    """
-    return max(range(1, longest + 1), key=lambda words: metric(lead(sources, words), references))
 
 
 def _pairs(
     hypotheses: Sequence[str], references: Sequence[str], sources: Sequence[str]
 ) -> dict[str, list[tuple[float, int]]]:
-    """For each score a part and its whole, one a text; scores of which there is nothing are left out."""
+    """Compute a (part, whole) of each score for each text, without the scores whose wholes are all 0."""
     check_pairs(hypotheses, references)
     check_pairs(hypotheses, sources, "sources")
     texts = [tuple(map(_read, three)) for three in zip(hypotheses, references, sources, strict=True)]
@@ -195,7 +117,7 @@ def _rouge(hypotheses: Sequence[str], references: Sequence[str], names: tuple[st
 
 @functools.cache
 def _rouge_scorer(names: tuple[str, ...]) -> Any:
-    # It takes two seconds to import, for a stemmer that is not wanted here.
+    # Importing it takes two seconds, for a stemmer that is not used here.
     from rouge_score.rouge_scorer import RougeScorer
 
     return RougeScorer([ROUGE[name] for name in names])

@@ -17,12 +17,12 @@ import sentencepiece
 from seq2seq.config.sections import Config
 from seq2seq.errors import DataError
 from seq2seq.files import kept
-from seq2seq.metrics.agreement import AgreementItem, read_agreement_items
+from seq2seq.metrics.agreement import AgreementItem, parse_agreement_items
 from seq2seq.progress import say
 from seq2seq.text.batching import Batches
 from seq2seq.text.corpus import CorpusReport, Pair, read_pairs
 from seq2seq.text.dataset import EncodedCorpus, encode_corpus, fingerprint_files
-from seq2seq.text.lines import Problem, count_lines
+from seq2seq.text.lines import Problem, count_lines, read_lines
 from seq2seq.text.subword_sampling import Sampling
 from seq2seq.text.tokenizer import LabelTokenizer, Tokenizer, label_problem, split_labels
 from seq2seq.text.tokenizer_training import MAX_TRAINING_LINES, Reservoir, train_tokenizer
@@ -169,7 +169,8 @@ class Corpus:
 
     def agreement(self) -> list[AgreementItem] | None:
         """The agreement items, or None where the recipe names none."""
-        return None if self._agreement_path is None else read_agreement_items(self._agreement_path)
+        path = self._agreement_path
+        return None if path is None else parse_agreement_items(read_lines(path), path)
 
     @functools.cached_property
     def _held_out(self) -> HeldOut:

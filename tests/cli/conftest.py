@@ -116,5 +116,5 @@ def model(monkeypatch):
     }
     for module, names in fakes.items():
         monkeypatch.setitem(sys.modules, f"seq2seq.models{module}", types.SimpleNamespace(**names))
-    monkeypatch.setattr("seq2seq.threads.give_each_operation_one_thread", lambda: None)
+    monkeypatch.setattr("seq2seq.threads.use_single_threaded_ops", lambda: None)
     return fake

@@ -1,4 +1,4 @@
-"""Accuracy, macro F1 and confusion by counting on one's fingers; the bootstrap against drawing texts one by one."""
+"""Accuracy, macro F1 and confusion counted by hand; the bootstrap against drawing texts one by one."""
 
 import numpy as np
 import pytest
@@ -45,5 +45,5 @@ def test_intervals_are_those_of_texts_drawn_again():
 
 
 def test_other_counts():
-    with pytest.raises(DataError, match=r"text 2: must have 2 labels, but has 1 instead\."):
+    with pytest.raises(DataError, match=r"text 2: must have 2 labels, got 1"):
         label_accuracy([["N", "V", "D"], ["N"], ["V"], ["D", "N"]], WANTED)

@@ -1,15 +1,26 @@
-"""Corpus scores against formulas written out here, and the signatures that go with them."""
+"""Corpus scores against formulas written out here, their signatures, and scores by length."""
 
 import math
 import re
+import sys
 from collections import Counter
 
 import numpy as np
 import pytest
 import sacrebleu
+import sacremoses
 
-from seq2seq.errors import DataError
-from seq2seq.metrics.translation import bleu, chrf, compare_perplexities, compare_systems, exact_match, ter
+from seq2seq.errors import ArgumentError, DataError, MissingDependencyError
+from seq2seq.metrics.translation import (
+    bleu,
+    chrf,
+    compare_perplexities,
+    compare_systems,
+    exact_match,
+    score_by_length,
+    ter,
+    tokenized_bleu,
+)
 
 HYPOTHESES = ["The cat is on the mat .", "there is a dog in the large garden", "A small bird"]
 REFERENCES = ["the cat sat on the mat .", "there is a dog in the garden", "a small blue bird sings"]
@@ -58,7 +69,7 @@ def test_bleu_is_papinenis():
     assert score.value > bleu(HYPOTHESES, REFERENCES, tokenize="none").value
 
 
-def test_bleu_splits_punctuation_unless_told_otherwise():
+def test_bleu_splits_punctuation():
     joined = [text.replace(" .", ".") for text in HYPOTHESES]
     assert bleu(joined, REFERENCES).value == pytest.approx(plain_bleu(HYPOTHESES, REFERENCES))
     assert bleu(joined, REFERENCES, tokenize="none").value < plain_bleu(HYPOTHESES, REFERENCES)
@@ -74,12 +85,12 @@ def test_signatures_are_sacrebleus():
 
 
 def test_chrf_is_popovics():
-    long = [(h, r) for h, r in zip(HYPOTHESES, REFERENCES, strict=True)]
-    hypotheses, references = [h for h, _ in long], [r for _, r in long]
-    assert chrf(hypotheses, references).value == pytest.approx(plain_chrf(hypotheses, references))
-    score = chrf(hypotheses, references, lowercase=True)
-    assert score.value == pytest.approx(plain_chrf(lowered(hypotheses), lowered(references)))
-    assert chrf(hypotheses, references, word_order=2).value != pytest.approx(chrf(hypotheses, references).value)
+    score = chrf(HYPOTHESES, REFERENCES)
+    assert score.value == pytest.approx(plain_chrf(HYPOTHESES, REFERENCES))
+    assert chrf(HYPOTHESES, REFERENCES, lowercase=True).value == pytest.approx(
+        plain_chrf(lowered(HYPOTHESES), lowered(REFERENCES))
+    )
+    assert chrf(HYPOTHESES, REFERENCES, word_order=2).value != pytest.approx(score.value)
 
 
 def test_exact_match_counts_equal_texts():
@@ -99,12 +110,12 @@ def test_ter_is_edits_a_word():
 
 @pytest.mark.parametrize("metric", [bleu, lambda *texts, **options: compare_systems(texts[:1], texts[1], **options)])
 def test_an_unknown_tokenizer(metric):
-    with pytest.raises(ValueError, match=r"tokenize must be one of none, .*13a.*, but is 'moses' instead"):
+    with pytest.raises(ArgumentError, match=r"tokenize must be one of none, .*13a.*, got 'moses'"):
         metric(HYPOTHESES, REFERENCES, tokenize="moses")
 
 
 def three_systems():
-    """References of random words, and systems that get 10, 20 and 20 % of the words wrong; many texts are equal."""
+    """Draw references of random words, and systems with 10, 20 and 20 % wrong words; many texts are equal."""
     random = np.random.default_rng(3)
     words = np.array(["the", "cat", "dog", "on", "a", "mat", "is"])
     references = [" ".join(random.choice(words, 5)) for _ in range(60)]
@@ -116,7 +127,7 @@ def three_systems():
 
 
 @pytest.mark.parametrize("test", ["bootstrap", "randomization"])
-def test_values_are_those_of_each_score_alone(test):
+def test_values_equal_each_score_alone(test):
     systems, references = three_systems()
     found = compare_systems(systems, references, tokenize="none", lowercase=True, test=test)
     for hypotheses, of_system in zip(systems, found, strict=True):
@@ -131,7 +142,7 @@ def test_values_are_those_of_each_score_alone(test):
     assert samples in found[0]["chrf"].signature
 
 
-def test_intervals_and_significance_are_those_of_a_plain_loop():
+def test_intervals_and_p_values_by_a_plain_loop():
     systems, references = three_systems()
     found = compare_systems(systems, references)
     equal = np.array([[100.0 * (h == r) for h, r in zip(system, references, strict=True)] for system in systems])
@@ -178,10 +189,10 @@ def one_system(hypotheses, references):
 @pytest.mark.parametrize(
     ("hypotheses", "references", "message"),
     [
-        (["a"], ["a", "b"], "hypotheses must be as many as references, 2, but are 1 instead"),
-        ([], [], "hypotheses must hold at least one text, but are empty instead"),
-        ("a", ["a"], "hypotheses must be a list of strings, but is one string instead"),
-        (["a"], "a", "references must be a list of strings, but is one string instead"),
+        (["a"], ["a", "b"], "hypotheses must be as many as references, 2, got 1"),
+        ([], [], "hypotheses must hold at least one text"),
+        ("a", ["a"], "hypotheses must be a list of strings"),
+        (["a"], "a", "references must be a list of strings"),
     ],
 )
 def test_lists_that_cannot_be_compared(metric, hypotheses, references, message):
@@ -189,9 +200,86 @@ def test_lists_that_cannot_be_compared(metric, hypotheses, references, message):
         metric(hypotheses, references)
 
 
-def test_text_that_looks_tokenized_is_warned_of_unless_it_was_said_to_be(caplog):
+def test_tokenized_text_is_warned_of(caplog):
     texts = ["the cat sat on the mat ."] * 200
     assert bleu(texts, texts, tokenize="none").value == pytest.approx(100)
     assert not caplog.records
     bleu(texts, texts)
     assert "tokenized period" in caplog.text
+
+
+SOURCES = ["a b c d e f g", "a", "a b c", "a b", "a b c d", ""]
+BY_LENGTH = ["g", "a", "x", "b", "x", "x"], ["g", "a", "c", "b", "d", "x"], SOURCES
+
+
+@pytest.mark.parametrize(
+    ("edges", "groups"),
+    [
+        ((2, 3, 6), [(0, 2, 3, 100), (3, 3, 1, 0), (4, 6, 1, 0), (7, None, 1, 100)]),
+        ((1, 4, 5, 6, 7), [(0, 1, 2, 100), (2, 4, 3, 100 / 3), (7, 7, 1, 100)]),
+        ((10,), [(0, 10, 6, 200 / 3)]),
+    ],
+)
+def test_groups_by_source_length(edges, groups):
+    found = score_by_length(exact_match, *BY_LENGTH, edges=edges)
+    assert [(*part[:3], part.score.value) for part in found] == [pytest.approx(group) for group in groups]
+
+
+def test_a_group_is_scored_as_a_corpus():
+    hypotheses = ["the cat sat on a mat", "a dog", "the dog sat on the mat"]
+    references = ["the cat sat on the mat", "a dog", "the dog sat on the mat"]
+    first, last = score_by_length(bleu, hypotheses, references, ["a b c", "d", "e f g"], edges=(2,))
+    assert first.score == bleu(["a dog"], ["a dog"])
+    assert last.score == bleu([hypotheses[0], hypotheses[2]], [references[0], references[2]])
+
+
+@pytest.mark.parametrize("edges", [(), (3, 2), (2, 2)])
+def test_edges_must_rise(edges):
+    with pytest.raises(ArgumentError, match="edges must be rising lengths"):
+        score_by_length(exact_match, *BY_LENGTH, edges=edges)
+
+
+def test_sources_must_fit():
+    with pytest.raises(DataError, match="hypotheses must be as many as sources, 5, got 6"):
+        score_by_length(exact_match, *BY_LENGTH[:2], SOURCES[:5])
+
+
+PLAIN = ["L\u2019homme au chapeau regarde l'herbe, puis s'en va.", "Elle lit «Le Monde» à midi."]
+TOKENIZED = [
+    "l&apos; homme au chapeau regarde l&apos; herbe , puis s&apos; en va .",
+    "elle lit &quot; le monde &quot; à midi .",
+]
+
+
+def moses_bleu(hypotheses, references, language="fr", references_are_tokenized=True):
+    return tokenized_bleu(hypotheses, references, language=language, references_are_tokenized=references_are_tokenized)
+
+
+def test_plain_text_becomes_moses_tokens():
+    assert moses_bleu(PLAIN, TOKENIZED).value == pytest.approx(100)
+    assert moses_bleu(PLAIN, [text.upper() for text in PLAIN], references_are_tokenized=False).value == pytest.approx(
+        100
+    )
+    assert moses_bleu(PLAIN, TOKENIZED, references_are_tokenized=False).value < 99
+
+
+def test_moses_bleu_is_that_of_the_tokens():
+    hypotheses = [PLAIN[0].replace("l'herbe", "les herbes"), PLAIN[1].replace("Monde", "Figaro")]
+    tokens = [TOKENIZED[0].replace("l&apos; herbe", "les herbes"), TOKENIZED[1].replace("monde", "figaro")]
+    score = moses_bleu(hypotheses, TOKENIZED)
+    assert score.value == pytest.approx(bleu(tokens, TOKENIZED, tokenize="none").value)
+    assert 30 < score.value < 99
+    assert score.signature.startswith("nrefs:1|case:lc|eff:no|tok:none|smooth:exp|version:")
+    assert score.signature.endswith(f"|moses:{sacremoses.__version__}|lang:fr")
+
+
+def test_the_language_decides_on_apostrophes():
+    texts, tokens = ["l'herbe verte de l'homme est haute"], ["l&apos; herbe verte de l&apos; homme est haute"]
+    assert moses_bleu(texts, tokens).value == pytest.approx(100)
+    assert moses_bleu(texts, tokens, language="en").value < 60
+
+
+def test_without_sacremoses(monkeypatch):
+    monkeypatch.setitem(sys.modules, "sacremoses", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'seq2seq\[metrics\]'"):
+        tokenized_bleu(PLAIN, TOKENIZED, language="fr")

@@ -493,7 +493,7 @@ class Decoder(ExplicitMaskLayer):
 
     def get_config(self) -> dict[str, Any]:
         names = (
-            "vocabulary_size embedding_size units num_layers cell feeds attend input_feeding residual readout_size "
+            "vocabulary_size embedding_size units num_layers cell context_inputs attention_position input_feeding residual readout_size "
             "tie_output embedding_dropout dropout readout_dropout copy copy_window implementation update_gate"
         )
         config = {name: getattr(self, name) for name in names.split()}

@@ -32,9 +32,9 @@ print(json.dumps({{"ready": ready, "rate": len(lines) / seconds, "texts": texts}
 """
 
 KERAS = """
-from seq2seq.threads import give_each_operation_one_thread
+from seq2seq.threads import use_single_threaded_ops
 from seq2seq.models.archive import load
-give_each_operation_one_thread()  # As the commands do, which decode batches beside each other.
+use_single_threaded_ops()  # As the commands do, which decode batches beside each other.
 model = load(path)
 options = {options}
 translate = lambda texts: model.translate(texts, **options)

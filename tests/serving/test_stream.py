@@ -29,7 +29,7 @@ translate.import_tensorflow = lambda: None
 fakes = {"": {}, ".archive": {"load": lambda path, kind: FakeModel()}, ".seq2seq": {"Seq2Seq": FakeModel}}
 for module, names in fakes.items():
     sys.modules[f"seq2seq.models{module}"] = types.SimpleNamespace(**names)
-threads.give_each_operation_one_thread = lambda: None
+threads.use_single_threaded_ops = lambda: None
 sys.exit(main(["translate", "model.keras", *sys.argv[1:]]))
 """
 

@@ -17,7 +17,15 @@ from hypothesis import strategies as st
 from seq2seq.config.base import Section, bare, hints
 from seq2seq.config.flags import load_config, parse_train_arguments
 from seq2seq.config.recipe import known_settings
-from seq2seq.config.sections import Config, Data, Decoding, Model, Run, Tokenizer, Training
+from seq2seq.config.sections import (
+    Config,
+    DataConfig,
+    DecodingConfig,
+    ModelConfig,
+    RunConfig,
+    TokenizerConfig,
+    TrainingConfig,
+)
 from seq2seq.errors import ConfigError
 
 ROOT = pathlib.Path(__file__).parents[1]
@@ -45,7 +53,7 @@ class TestAuthority:
         path = recipe("training:\n  epochs: 5\n  learning_rate: 1e-3\n")
         config = load_config(path, ["--training.epochs", "7"])
         assert (config.training.epochs, config.training.learning_rate) == (7, 0.001)
-        assert config.training.batch_tokens == Training().batch_tokens
+        assert config.training.batch_tokens == TrainingConfig().batch_tokens
 
     def test_without_a_recipe_all_is_default(self):
         assert load_config(None) == Config()
@@ -107,11 +115,11 @@ class TestTexts:
         assert load_config(None, ["--model.encoder.residual", text]).model.encoder.residual is value
 
     def test_negative_numbers_are_values_and_not_flags(self):
-        assert load_config(None, ["--tokenizer.sampling_nbest", "-1"]).tokenizer.sampling_nbest == -1
+        assert load_config(None, ["--training.sampling_nbest", "-1"]).training.sampling_nbest == -1
 
     @pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "training:\n", "---\n"])
     def test_an_empty_recipe_or_section_changes_nothing(self, recipe, text):
-        assert load_config(recipe(text)).training == Training()
+        assert load_config(recipe(text)).training == TrainingConfig()
 
 
 class TestRecipeMistakes:
@@ -216,184 +224,204 @@ class TestFlagMistakes:
 
 
 CONTRADICTIONS = [
-    (Model, {"decoder": {"attention_position": "between"}}, "model.decoder.num_layers must be at least 2"),
-    (Model, {"context_inputs": ["state"]}, "Attention would never be read"),
+    (ModelConfig, {"decoder": {"attention_position": "between"}}, "model.decoder.num_layers must be at least 2"),
+    (ModelConfig, {"context_inputs": ["state"]}, "Attention would never be read"),
     (
-        Model,
+        ModelConfig,
         {"encoder": {"cell": "lstm", "update_gate": "write"}},
         "model.encoder.update_gate must be keep where model.encoder.cell is lstm, but is 'write' instead.",
     ),
     (
-        Model,
+        ModelConfig,
         {"decoder": {"cell": "rnn", "update_gate": "write"}},
         "model.decoder.update_gate must be keep where model.decoder.cell is rnn",
     ),
     (
-        Model,
+        ModelConfig,
         {"encoder": {"stride": 2}},
         "model.encoder.stride must be 1 where model.encoder.front_end is none, but is 2 instead. Choose a front end.",
     ),
     (
-        Model,
+        ModelConfig,
         {"encoder": {"front_end": "max"}},
         "model.encoder.stride must be at least 2 where model.encoder.front_end is max, but is 1 instead.",
     ),
     (
-        Model,
+        ModelConfig,
         {"encoder": {"front_end": "mean", "stride": 2, "kernel_size": 3}},
         "model.encoder.kernel_size must be 0 where model.encoder.front_end is mean, but is 3 instead.",
     ),
     (
-        Model,
+        ModelConfig,
         {"encoder": {"front_end": "convolution", "stride": 3, "kernel_size": 2}},
         "model.encoder.kernel_size must be 0 or at least model.encoder.stride (3), but is 2 instead. Tokens would be",
     ),
     (
-        Model,
+        ModelConfig,
         {"encoder": {"subsample": 2}},
         "model.encoder.subsample must be 1 where model.encoder.num_layers is 1, but is 2 instead.",
     ),
     (
-        Model,
+        ModelConfig,
         {"encoder": {"subsample": 2, "num_layers": 2, "residual": True}},
         "model.encoder.subsample must be 1 where model.encoder.residual is true, but is 2 instead.",
     ),
     (
-        Model,
+        ModelConfig,
         {"context_inputs": ["input"], "decoder": {"attention_position": "between", "num_layers": 2}},
         "model.context_inputs must not hold input where model.decoder.attention_position is between",
     ),
     (
-        Model,
+        ModelConfig,
         {"context": "mean", "decoder": {"attention_position": "between", "num_layers": 2}},
         "model.decoder.attention_position must be after",
     ),
-    (Model, {"context": "mean", "decoder": {"input_feeding": True}}, "model.decoder.input_feeding must be false"),
-    (Model, {"decoder": {"units": 100}}, "model.decoder.units must be 512, as wide as the encoder's memory"),
+    (ModelConfig, {"context": "mean", "decoder": {"input_feeding": True}}, "model.decoder.input_feeding must be false"),
+    (ModelConfig, {"decoder": {"units": 100}}, "model.decoder.units must be 512, as wide as the encoder's memory"),
     (
-        Model,
+        ModelConfig,
         {"decoder": {"units": 130}, "attention": {"score": "multi_head", "num_heads": 4}},
         "model.attention.num_heads must be a divisor of the attention's size (130), but is 4 instead.",
     ),
-    (Model, {"attention": {"score": "location", "units": 7}}, "model.attention.units must be even"),
-    (Model, {"context": "mean", "copy": {"mode": "reuse"}}, "model.copy.mode must be none or separate where model.co"),
+    (ModelConfig, {"attention": {"score": "location", "units": 7}}, "model.attention.units must be even"),
+    (ModelConfig, {"context": "mean", "copy": "reuse"}, "model.copy must be none or separate where model.co"),
     (
-        Model,
-        {"copy": {"force_copy": True}},
-        "model.copy.force_copy must be false where model.copy.mode is none, but is true",
+        ModelConfig,
+        {"force_copy": True},
+        "model.force_copy must be false where model.copy is none, but is true",
     ),
     (
         Config,
-        {"tokenizer": {"shared": False}, "model": {"copy": {"mode": "reuse"}}},
-        "model.copy.mode must be none where tokenizer.shared is false, but is 'reuse' instead. Only a token that both",
+        {"tokenizer": {"shared": False}, "model": {"copy": "reuse"}},
+        "model.copy must be none where tokenizer.shared is false, but is 'reuse' instead. Only a token that both",
     ),
     (
         Config,
         {"model": {"context": "max"}, "training": {"coverage_loss": 1.0}},
-        "training.coverage_loss must be 0 where model.context is max, but is 1.0 instead.",
+        "model.coverage_loss must be 0 where model.context is max, but is 1.0 instead.",
     ),
-    (Model, {"tie_embeddings": "all", "readout_size": 3}, "model.readout_size must be 0 or model.embedding_size (256)"),
-    (Tokenizer, {"target_vocabulary_size": 9}, "tokenizer.target_vocabulary_size must be null"),
-    (Tokenizer, {"kind": "word", "byte_fallback": True}, "tokenizer.byte_fallback must be false"),
-    (Tokenizer, {"kind": "char", "sampling_alpha": 0.1}, "tokenizer.sampling_alpha must be 0"),
-    (Tokenizer, {"kind": "bpe", "sampling_alpha": 1.5}, "tokenizer.sampling_alpha must be at most 1"),
-    (Tokenizer, {"sampling_nbest": 1}, "tokenizer.sampling_nbest must be -1 or at least 2"),
-    (Tokenizer, {"sampling_nbest": -2}, "tokenizer.sampling_nbest must be -1 or at least 2"),
-    (Tokenizer, {"user_symbols": ["a b"]}, "tokenizer.user_symbols must be strings without spaces, but is 'a b'"),
-    (Tokenizer, {"character_coverage": 0.5}, "tokenizer.character_coverage must be between 0.98 and 1"),
-    (Data, {"source": "en", "target": "en"}, "data.target must be other than data.source"),
-    (Data, {"train": ""}, "data.train must be a name, but is '' instead."),
-    (Data, {"train": {"": 1}}, "data.train must be a name, but is {'': 1.0} instead."),
-    (Data, {"train": {"a": "1"}}, "data.train.a must be a number, but is '1' instead."),
-    (Data, {"train": {1: 1}}, "data.train must be text, but is 1 instead."),
-    (Data, {"train": None}, "data.train must be text, but is null instead."),
-    (Data, {"format": "tsv"}, "data.source must be a column's number from 1 where data.format is tsv"),
-    (Data, {"columns": 3}, "data.columns must be 0 where data.format is parallel, but is 3 instead"),
     (
-        Data,
+        ModelConfig,
+        {"tie_embeddings": "all", "readout_size": 3},
+        "model.readout_size must be 0 or model.embedding_size (256)",
+    ),
+    (TokenizerConfig, {"target_vocabulary_size": 9}, "tokenizer.target_vocabulary_size must be null"),
+    (TokenizerConfig, {"kind": "word", "byte_fallback": True}, "tokenizer.byte_fallback must be false"),
+    (TokenizerConfig, {"kind": "char", "sampling_alpha": 0.1}, "training.sampling_alpha must be 0"),
+    (TokenizerConfig, {"kind": "bpe", "sampling_alpha": 1.5}, "training.sampling_alpha must be at most 1"),
+    (TokenizerConfig, {"sampling_nbest": 1}, "training.sampling_nbest must be -1 or at least 2"),
+    (TokenizerConfig, {"sampling_nbest": -2}, "training.sampling_nbest must be -1 or at least 2"),
+    (TokenizerConfig, {"user_symbols": ["a b"]}, "tokenizer.user_symbols must be strings without spaces, but is 'a b'"),
+    (TokenizerConfig, {"character_coverage": 0.5}, "tokenizer.character_coverage must be between 0.98 and 1"),
+    (DataConfig, {"source": "en", "target": "en"}, "data.target must be other than data.source"),
+    (DataConfig, {"train": ""}, "data.train must be a name, but is '' instead."),
+    (DataConfig, {"train": {"": 1}}, "data.train must be a name, but is {'': 1.0} instead."),
+    (DataConfig, {"train": {"a": "1"}}, "data.train.a must be a number, but is '1' instead."),
+    (DataConfig, {"train": {1: 1}}, "data.train must be text, but is 1 instead."),
+    (DataConfig, {"train": None}, "data.train must be text, but is null instead."),
+    (DataConfig, {"format": "tsv"}, "data.source must be a column's number from 1 where data.format is tsv"),
+    (DataConfig, {"columns": 3}, "data.columns must be 0 where data.format is parallel, but is 3 instead"),
+    (
+        DataConfig,
         {"format": "tsv", "source": "1", "target": "4", "columns": 3},
         "data.target must be at most data.columns (3), but is '4' instead",
     ),
     (
-        Data,
+        DataConfig,
         {"truncate": "head", "max_source_tokens": 2},
         "data.max_source_tokens must be at least 3 where data.truncate is head, but is 2 instead. The end token is one",
     ),
-    (Data, {"dev_size": 5}, "data.dev_size must be 0 where data.dev names files (dev), but is 5 instead."),
-    (Training, {"weight_decay": 0.1}, "training.weight_decay must be 0 where training.optimizer is adam"),
-    (Training, {"l2": -1e-5}, "training.l2 must be at least 0, but is -1e-05 instead."),
-    (Training, {"plateau_factor": 1}, "training.plateau_factor must be greater than 0 and less than 1, but is 1.0"),
+    (DataConfig, {"dev_size": 5}, "data.dev_size must be 0 where data.dev names files (dev), but is 5 instead."),
+    (TrainingConfig, {"weight_decay": 0.1}, "training.weight_decay must be 0 where training.optimizer is adam"),
+    (TrainingConfig, {"l2": -1e-5}, "training.l2 must be at least 0, but is -1e-05 instead."),
     (
-        Training,
+        TrainingConfig,
+        {"plateau_factor": 1},
+        "training.plateau_factor must be greater than 0 and less than 1, but is 1.0",
+    ),
+    (
+        TrainingConfig,
         {"schedule": "plateau", "patience": 3, "plateau_patience": 3},
         "training.plateau_patience must be less than training.patience (3), but is 3 instead. Training would stop",
     ),
-    (Training, {"average_checkpoints": 1}, "training.average_checkpoints must be 0 or at least 2, but is 1 instead."),
     (
-        Training,
+        TrainingConfig,
+        {"average_checkpoints": 1},
+        "training.average_checkpoints must be 0 or at least 2, but is 1 instead.",
+    ),
+    (
+        TrainingConfig,
         {"reinitialize": ["decoder/readout"]},
         "training.reinitialize must be empty where training.init_from is null, but is ['decoder/readout'] instead.",
     ),
-    (Training, {"accumulate": 0}, "training.accumulate must be at least 1, but is 0 instead."),
-    (Training, {"save_every": -1}, "training.save_every must be at least 0, but is -1 instead."),
-    (Training, {"max_skipped_steps": 0}, "training.max_skipped_steps must be at least 1, but is 0 instead."),
-    (Training, {"max_rollbacks": -1}, "training.max_rollbacks must be at least 0, but is -1 instead."),
+    (TrainingConfig, {"accumulate": 0}, "training.accumulate must be at least 1, but is 0 instead."),
+    (TrainingConfig, {"save_every": -1}, "training.save_every must be at least 0, but is -1 instead."),
+    (TrainingConfig, {"max_skipped_steps": 0}, "training.max_skipped_steps must be at least 1, but is 0 instead."),
+    (TrainingConfig, {"max_rollbacks": -1}, "training.max_rollbacks must be at least 0, but is -1 instead."),
     (
-        Training,
+        TrainingConfig,
         {"rollback_lr_factor": 1},
         "training.rollback_lr_factor must be greater than 0 and less than 1, but is 1.0",
     ),
-    (Training, {"label_smoothing": 1}, "training.label_smoothing must be at least 0 and less than 1"),
-    (Training, {"evaluate_every": 0}, "training.evaluate_every must be greater than 0"),
-    (Decoding, {"n_best": 6}, "decoding.n_best must be at most decoding.beam_size (5), but is 6 instead."),
-    (Decoding, {"max_length_ratio": 0, "max_length_extra": 0}, "decoding.max_length_extra must be at least 1"),
+    (TrainingConfig, {"label_smoothing": 1}, "model.label_smoothing must be at least 0 and less than 1"),
+    (TrainingConfig, {"evaluate_every": 0}, "training.evaluate_every must be greater than 0"),
+    (DecodingConfig, {"n_best": 6}, "decoding.n_best must be at most decoding.beam_size (5), but is 6 instead."),
+    (DecodingConfig, {"max_length_ratio": 0, "max_length_extra": 0}, "decoding.max_length_extra must be at least 1"),
     (
-        Decoding,
+        DecodingConfig,
         {"min_length": 300},
         "decoding.min_length must be at most decoding.max_length (256), but is 300 instead.",
     ),
-    (Decoding, {"repetition_penalty": 0.9}, "decoding.repetition_penalty must be at least 1, but is 0.9 instead."),
     (
-        Decoding,
+        DecodingConfig,
+        {"repetition_penalty": 0.9},
+        "decoding.repetition_penalty must be at least 1, but is 0.9 instead.",
+    ),
+    (
+        DecodingConfig,
         {"beam_groups": 2},
         "decoding.beam_groups must be a divisor of decoding.beam_size (5), but is 2 instead.",
     ),
     (
-        Decoding,
+        DecodingConfig,
         {"top_k": 3},
         "decoding.top_k must be 0 where decoding.sample is false, but is 3 instead. Set decoding.",
     ),
-    (Decoding, {"temperature": 0.5}, "decoding.temperature must be 1 where decoding.sample is false, but is 0.5"),
-    (Decoding, {"top_p": 0.5}, "decoding.top_p must be 1 where decoding.sample is false, but is 0.5 instead."),
-    (Decoding, {"top_p": 1.5, "sample": True}, "decoding.top_p must be greater than 0 and at most 1, but is 1.5"),
-    (Decoding, {"mbr_samples": 9}, "decoding.mbr_samples must be 0 where decoding.sample is false, but is 9 instead."),
+    (DecodingConfig, {"temperature": 0.5}, "decoding.temperature must be 1 where decoding.sample is false, but is 0.5"),
+    (DecodingConfig, {"top_p": 0.5}, "decoding.top_p must be 1 where decoding.sample is false, but is 0.5 instead."),
+    (DecodingConfig, {"top_p": 1.5, "sample": True}, "decoding.top_p must be greater than 0 and at most 1, but is 1.5"),
     (
-        Decoding,
+        DecodingConfig,
+        {"mbr_samples": 9},
+        "decoding.mbr_samples must be 0 where decoding.sample is false, but is 9 instead.",
+    ),
+    (
+        DecodingConfig,
         {"sample": True, "mbr_samples": 4, "n_best": 5},
         "decoding.n_best must be at most decoding.mbr_samples (4), but is 5 instead.",
     ),
     (
-        Decoding,
+        DecodingConfig,
         {"sample": True, "beam_groups": 5},
         "decoding.beam_groups must be 1 where decoding.sample is true, but is 5 instead. Use a beam.",
     ),
     (
-        Decoding,
+        DecodingConfig,
         {"sample": True, "required_phrases": ["cat"]},
         "decoding.required_phrases must be empty where decoding.sample is true, but is ['cat'] instead.",
     ),
     (
-        Decoding,
+        DecodingConfig,
         {"sample": True, "coverage_penalty": "wu"},
         "decoding.coverage_penalty must be none where decoding.sample is true, but is 'wu' instead.",
     ),
     (
-        Decoding,
+        DecodingConfig,
         {"banned_phrases": ["cat", " "]},
         "decoding.banned_phrases must be words or phrases, but is ['cat', ' '] instead. Leave out the blank ones.",
     ),
-    (Run, {"name": "a/b"}, "run.name must be a folder's name, without slashes, but is 'a/b' instead."),
-    (Run, {"name": ".."}, "run.name must be a folder's name"),
+    (RunConfig, {"name": "a/b"}, "run.name must be a folder's name, without slashes, but is 'a/b' instead."),
+    (RunConfig, {"name": ".."}, "run.name must be a folder's name"),
     (
         Config,
         {"model": {"tie_embeddings": "all"}, "tokenizer": {"shared": False}},
@@ -418,12 +446,12 @@ CONTRADICTIONS = [
     (
         Config,
         {"task": "tag", "model": {"context": "last"}, "tokenizer": {"sampling_alpha": 0.1}},
-        "tokenizer.sampling_alpha must be 0 where task is tag, but is 0.1 instead.",
+        "training.sampling_alpha must be 0 where task is tag, but is 0.1 instead.",
     ),
     (
         Config,
-        {"task": "classify", "model": {"context": "last", "copy": {"mode": "separate"}}},
-        "model.copy.mode must be none where task is classify, but is 'separate' instead. Labels are not copied.",
+        {"task": "classify", "model": {"context": "last", "copy": "separate"}},
+        "model.copy must be none where task is classify, but is 'separate' instead. Labels are not copied.",
     ),
     (
         Config,
@@ -461,8 +489,8 @@ CONTRADICTIONS = [
     (Config, {"task": "label"}, "task must be one of translate, summarize, classify, tag, but is 'label' instead."),
     (Config, {"training": 3}, "training must be a section of settings, but is 3 instead."),
     (Config, {"training": {"epoch": 3}}, "training.epoch is not a setting. Did you mean training.epochs?"),
-    (Training, {"epochs": True}, "training.epochs must be a whole number, but is true instead."),
-    (Training, {"epochs": 3.0}, "training.epochs must be a whole number, but is 3.0 instead."),
+    (TrainingConfig, {"epochs": True}, "training.epochs must be a whole number, but is true instead."),
+    (TrainingConfig, {"epochs": 3.0}, "training.epochs must be a whole number, but is 3.0 instead."),
 ]
 
 
@@ -476,21 +504,21 @@ def test_settings_that_contradict_each_other(section, settings, words):
 
 def test_python_gets_the_same_checks():
     with pytest.raises(ConfigError, match=r"training\.epochs must be at least 1"):
-        Training(epochs=0)
+        TrainingConfig(epochs=0)
     with pytest.raises(ConfigError, match=r"model\.encoder must be a section of settings"):
-        Model(encoder=3)
+        ModelConfig(encoder=3)
     with pytest.raises(dataclasses.FrozenInstanceError):
-        Training().epochs = 3
+        TrainingConfig().epochs = 3
 
 
 def test_a_dictionary_of_a_run_is_plain():
-    assert Model().to_dict()["context_inputs"] == ["state", "readout"]
+    assert ModelConfig().to_dict()["context_inputs"] == ["state", "readout"]
 
 
 def test_replaced_changes_and_checks():
-    assert Decoding().replaced(beam_size=3).beam_size == 3
+    assert DecodingConfig().replaced(beam_size=3).beam_size == 3
     with pytest.raises(ConfigError, match=r"Did you mean decoding\.beam_size"):
-        Decoding().replaced(beam_siz=3)
+        DecodingConfig().replaced(beam_siz=3)
 
 
 class TestRoundTrip:
@@ -514,9 +542,9 @@ class TestRoundTrip:
     )
     def test_any_values(self, rate, words, origin, tmp_path_factory):
         config = Config(
-            data=Data(origin=origin),
-            tokenizer=Tokenizer(user_symbols=tuple(word for word in words if word.split() == [word])),
-            training=Training(learning_rate=rate),
+            data=DataConfig(origin=origin),
+            tokenizer=TokenizerConfig(user_symbols=tuple(word for word in words if word.split() == [word])),
+            training=TrainingConfig(learning_rate=rate),
         )
         path = tmp_path_factory.mktemp("any") / "recipe.yaml"
         path.write_text(yaml.safe_dump(config.to_dict(), allow_unicode=True), encoding="utf-8")
@@ -584,5 +612,13 @@ def test_sections_bear_their_own_names():
 
 def test_contradictions_cover_every_section():
     tested = {section.__name__ for section, *_ in CONTRADICTIONS}
-    assert tested >= {"Data", "Tokenizer", "Model", "Training", "Decoding", "Run", "Config"}
+    assert tested >= {
+        "DataConfig",
+        "TokenizerConfig",
+        "ModelConfig",
+        "TrainingConfig",
+        "DecodingConfig",
+        "RunConfig",
+        "Config",
+    }
     assert all(words for *_, words in itertools.chain(CONTRADICTIONS))

@@ -119,7 +119,7 @@ class TestNames:
             ([["model.encoder.units"], ["model.decoder.units"]], ["encoder.units", "decoder.units"]),
             ([["model.encoder.units"], ["model.decoder.units", "model.attention.units"]],
              ["encoder.units", "decoder.units+attention.units"]),
-            ([["model.dropout.embedding", "model.dropout.readout"]], ["embedding+readout"]),
+            ([["model.embedding_dropout", "model.readout_dropout"]], ["embedding+readout"]),
         ],
     )  # fmt: skip
     def test_of_axes_are_short_and_different(self, axes, names):

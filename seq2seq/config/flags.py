@@ -11,7 +11,7 @@ import cyclopts
 
 from seq2seq.config.base import bare, takes_numbers
 from seq2seq.config.recipe import Setting, known_settings, merge
-from seq2seq.config.sections import Config, Decoding
+from seq2seq.config.sections import Config, DecodingConfig
 from seq2seq.errors import ConfigError
 
 DEFAULT_RECIPE = "data/en-fr/recipe.yaml"
@@ -201,7 +201,7 @@ def _given(self: Any) -> dict[str, Any]:
 
 
 def _field(name: str) -> tuple[str, Any, Any]:
-    setting = known_settings()[Decoding.key(name)]
+    setting = known_settings()[DecodingConfig.key(name)]
     kind, _ = bare(setting.kind)
     # A list of words and a switch: `--banned-phrases cat "red dog"`, `--sample`.
     parameter = cyclopts.Parameter(help=setting.help, negative=(), consume_multiple=True, show_default=False)
@@ -218,7 +218,7 @@ if TYPE_CHECKING:
 else:
     SearchOptions = dataclasses.make_dataclass(
         "SearchOptions",
-        [_field(field.name) for field in dataclasses.fields(Decoding)],
+        [_field(field.name) for field in dataclasses.fields(DecodingConfig)],
         # Cyclopts takes what seems to be of the standard library, as generated classes do, for one plain value.
         namespace={"given": _given, "__doc__": "The search of the model, changed.", "__module__": __name__},
         frozen=True,

@@ -22,7 +22,7 @@ from seq2seq.errors import ConfigError
 Cell = Literal["rnn", "lstm", "gru", "gru_reset_before", "gru_simplified"]
 
 
-def _check_update_gate(section: "Encoder | Decoder") -> None:
+def _check_update_gate(section: "EncoderConfig | DecoderConfig") -> None:
     if section.update_gate != "keep" and not section.cell.startswith("gru"):
         raise must_be(
             section.key("update_gate"), f"keep where {section.key('cell')} is {section.cell}", section.update_gate
@@ -30,7 +30,7 @@ def _check_update_gate(section: "Encoder | Decoder") -> None:
 
 
 @dataclasses.dataclass(frozen=True)
-class Encoder(Section):
+class EncoderConfig(Section):
     """The recurrent layers that read the source."""
 
     section: ClassVar[str] = "model.encoder"
@@ -53,8 +53,8 @@ class Encoder(Section):
     recurrent layers run over fewer steps."""
     stride: Positive = 1
     """Source tokens that the front end makes into one step; 1 without one."""
-    kernel_size: NonNegative = 0
-    """Source tokens that each step of the convolution reads; 0: `stride`, so that they do not overlap."""
+    kernel_size: Positive | None = None
+    """Source tokens that each step of the convolution reads; null: `stride`, so that they do not overlap."""
     subsample: Positive = 1
     """Steps of the layer below that each layer above the first reads joined as one; 1: none are joined."""
 
@@ -70,12 +70,12 @@ class Encoder(Section):
             )
         if self.kernel_size and self.front_end != "convolution":
             raise must_be(
-                self.key("kernel_size"), f"0 where model.encoder.front_end is {self.front_end}", self.kernel_size
+                self.key("kernel_size"), f"null where model.encoder.front_end is {self.front_end}", self.kernel_size
             )
-        if 0 < self.kernel_size < self.stride:
+        if self.kernel_size and self.kernel_size < self.stride:
             raise must_be(
                 self.key("kernel_size"),
-                f"0 or at least model.encoder.stride ({self.stride})",
+                f"null or at least model.encoder.stride ({self.stride})",
                 self.kernel_size,
                 "Tokens would be passed over.",
             )
@@ -101,7 +101,7 @@ class Encoder(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class Decoder(Section):
+class DecoderConfig(Section):
     """The recurrent layers that write the target."""
 
     section: ClassVar[str] = "model.decoder"
@@ -131,15 +131,15 @@ class Decoder(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class Attention(Section):
+class AttentionConfig(Section):
     """How the decoder weighs the source, where `model.context` is attention."""
 
     section: ClassVar[str] = "model.attention"
 
     score: Literal["dot", "scaled_dot", "general", "additive", "location", "local", "multi_head"] = "dot"
     """How well a query fits a source step."""
-    units: NonNegative = 0
-    """Inner size of the scores additive, location and multi_head; 0: as many as the decoder has."""
+    units: Positive | None = None
+    """Inner size of the scores additive, location and multi_head; null: as many as the decoder has."""
     num_heads: Positive = 4
     """Number of heads of the score multi_head."""
     window: Positive = 5
@@ -149,43 +149,7 @@ class Attention(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class Copy(Section):
-    """Copying tokens of the source instead of writing them from the vocabulary, which both sides must share."""
-
-    section: ClassVar[str] = "model.copy"
-
-    mode: Literal["none", "reuse", "separate"] = "none"
-    """By which attention tokens are copied: none are, by that of the context, or by one of its own."""
-    force_copy: bool = False
-    """In training a token that stands in the source must be copied, which teaches the gate when to."""
-
-    def check(self) -> None:
-        if self.force_copy and self.mode == "none":
-            raise must_be(self.key("force_copy"), "false where model.copy.mode is none", True)
-
-
-@dataclasses.dataclass(frozen=True)
-class Dropout(Section):
-    """What training leaves out: shares of the numbers, the same at all steps of a sentence, and of the words."""
-
-    section: ClassVar[str] = "model.dropout"
-
-    embedding: Fraction = 0.0
-    """Of the embeddings of source and target."""
-    recurrent: Fraction = 0.0
-    """Of what one recurrent layer hands to the next."""
-    context: Fraction = 0.0
-    """Of what the decoder reads of the source."""
-    readout: Fraction = 0.0
-    """Of the decoder's output before the logits."""
-    source_word: Fraction = 0.0
-    """Of the tokens of the source, which are read as unknown instead."""
-    target_word: Fraction = 0.0
-    """Of the tokens of the target that the decoder reads, which are read as unknown instead; it still writes them."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Model(Section):
+class ModelConfig(Section):
     """The encoder-decoder."""
 
     section: ClassVar[str] = "model"
@@ -199,25 +163,49 @@ class Model(Section):
     query, or attention at every step."""
     context_inputs: tuple[Literal["state", "input", "readout"], ...] = ("state", "readout")
     """Where C enters: the decoder's first state, its input at every step, its output before the logits."""
-    readout_size: NonNegative = 0
-    """Width of the readout before the logits; 0: as wide as the embeddings."""
-    encoder: Encoder = dataclasses.field(default_factory=Encoder)
-    decoder: Decoder = dataclasses.field(default_factory=Decoder)
-    attention: Attention = dataclasses.field(default_factory=Attention)
-    copy: Copy = dataclasses.field(default_factory=Copy)
-    dropout: Dropout = dataclasses.field(default_factory=Dropout)
+    readout_size: Positive | None = None
+    """Width of the readout before the logits; null: as wide as the embeddings."""
+    copy: Literal["none", "reuse", "separate"] = "none"
+    """Attention that copies tokens of the source, from the vocabulary that both sides share: none, that of the context,
+    or one of its own."""
+    force_copy: bool = False
+    """In training a token that stands in the source must be copied, which teaches the gate when to."""
+    embedding_dropout: Fraction = 0.0
+    """Share of the embeddings of source and target that training drops, the same at all steps of a sentence."""
+    dropout: Fraction = 0.0
+    """Share of a recurrent layer's output that training drops before the next layer, in encoder and decoder."""
+    context_dropout: Fraction = 0.0
+    """Share of the encoder's output that training drops before the decoder reads it."""
+    readout_dropout: Fraction = 0.0
+    """Share of the decoder's readout that training drops before the logits."""
+    source_word_dropout: Fraction = 0.0
+    """Share of the source tokens that training replaces by the unknown token."""
+    target_word_dropout: Fraction = 0.0
+    """Share of the target tokens that training replaces by the unknown token in the decoder's input; the decoder still
+    writes them."""
+    label_smoothing: Fraction = 0.0
+    """Probability that the loss takes from the right token and spreads over all."""
+    coverage_loss: NonNegativeFloat = 0.0
+    """Weight in the training loss of attention to places that were attended to before, against repetitions."""
+    implementation: Literal["auto", "cudnn", "scan", "raw"] = "auto"
+    """The kernel of the recurrent layers; auto takes the fastest that the machine and the model allow."""
+    encoder: EncoderConfig = dataclasses.field(default_factory=EncoderConfig)
+    decoder: DecoderConfig = dataclasses.field(default_factory=DecoderConfig)
+    attention: AttentionConfig = dataclasses.field(default_factory=AttentionConfig)
 
     def check(self) -> None:
+        if self.force_copy and self.copy == "none":
+            raise must_be(self.key("force_copy"), "false where model.copy is none", True)
         if not self.context_inputs:
             raise ConfigError(
                 "model.context_inputs must hold at least one of state, input, readout, but is empty instead. "
                 "Without one the decoder never sees the source.",
                 self.key("context_inputs"),
             )
-        if self.tie_embeddings in ("output", "all") and self.readout_size not in (0, self.embedding_size):
+        if self.tie_embeddings in ("output", "all") and self.readout_size not in (None, self.embedding_size):
             raise must_be(
                 self.key("readout_size"),
-                f"0 or model.embedding_size ({self.embedding_size}) where model.tie_embeddings is {self.tie_embeddings}",
+                f"null or model.embedding_size ({self.embedding_size}) where model.tie_embeddings is {self.tie_embeddings}",
                 self.readout_size,
             )
         if self.context == "attention":
@@ -231,10 +219,8 @@ class Model(Section):
             )
         elif self.decoder.input_feeding:
             raise must_be(self.decoder.key("input_feeding"), f"false where model.context is {self.context}", True)
-        elif self.copy.mode == "reuse":
-            raise must_be(
-                self.copy.key("mode"), f"none or separate where model.context is {self.context}", self.copy.mode
-            )
+        elif self.copy == "reuse":
+            raise must_be(self.key("copy"), f"none or separate where model.context is {self.context}", self.copy)
 
     def _check_attention(self) -> None:
         if self.context_inputs == ("state",) and self.decoder.attention_position == "after":
@@ -268,7 +254,7 @@ class Model(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class Data(Section):
+class DataConfig(Section):
     """Where the pairs of texts lie, and what to do with lines that cannot be used."""
 
     section: ClassVar[str] = "data"
@@ -282,8 +268,8 @@ class Data(Section):
     """What to translate from: a file ending (parallel), a column's number from 1 (tsv) or a key (jsonl)."""
     target: str = "target"
     """What to translate into, named in the same way."""
-    columns: NonNegative = 0
-    """Columns of every line of a tsv file; 0: no more than source and target need."""
+    columns: Positive | None = None
+    """Columns of every line of a tsv file; null: no more than source and target need."""
     train: str | dict[str, PositiveFloat] = "train"
     """Name of the training files, without their ending; or several names, each with its weight, which is how many
     times an epoch holds each of its pairs: {news: 2, web: 0.5}, as a flag news=2 web=0.5."""
@@ -323,7 +309,7 @@ class Data(Section):
         if self.source == self.target:
             raise must_be(self.key("target"), f"other than {self.key('source')}", self.target)
         if self.columns and self.format != "tsv":
-            raise must_be(self.key("columns"), f"0 where data.format is {self.format}", self.columns)
+            raise must_be(self.key("columns"), f"null where data.format is {self.format}", self.columns)
         if self.format == "tsv":
             for name in ("source", "target"):
                 column = getattr(self, name)
@@ -353,7 +339,7 @@ class Data(Section):
 
 
 @dataclasses.dataclass(frozen=True)
-class Tokenizer(Section):
+class TokenizerConfig(Section):
     """How text becomes ids: a SentencePiece model trained on the training files."""
 
     section: ClassVar[str] = "tokenizer"
@@ -374,10 +360,6 @@ class Tokenizer(Section):
     """Strings that are always one piece."""
     normalization: Literal["nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity"] = "nmt_nfkc"
     """Unicode normalisation of the text; those in _cf also fold case."""
-    sampling_alpha: NonNegativeFloat = 0.0
-    """Subword sampling while training: smoothing of the unigram model, or dropout of merges in bpe; 0: off."""
-    sampling_nbest: int = -1
-    """Segmentations that the unigram model samples from; -1: all of them."""
 
     def check(self) -> None:
         for symbol in self.user_symbols:
@@ -392,16 +374,10 @@ class Tokenizer(Section):
             )
         if self.byte_fallback and not subwords:
             raise must_be(self.key("byte_fallback"), f"false where tokenizer.kind is {self.kind}", True)
-        if self.sampling_alpha > 0 and not subwords:
-            raise must_be(self.key("sampling_alpha"), f"0 where tokenizer.kind is {self.kind}", self.sampling_alpha)
-        if self.sampling_alpha > 1 and self.kind == "bpe":
-            raise must_be(self.key("sampling_alpha"), "at most 1 where tokenizer.kind is bpe", self.sampling_alpha)
-        if self.sampling_nbest != -1 and self.sampling_nbest < 2:
-            raise must_be(self.key("sampling_nbest"), "-1 or at least 2", self.sampling_nbest)
 
 
 @dataclasses.dataclass(frozen=True)
-class Decoding(Section):
+class DecodingConfig(Section):
     """The search for a translation; saved with the model as its defaults.
 
     Every setting is an option of `model.translate` and `model.generate`, a flag of the commands that decode, and a
@@ -533,7 +509,7 @@ def _shown(value: object) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Training(Section):
+class TrainingConfig(Section):
     """The loop: how long, on what batches, with which optimizer, and what is kept."""
 
     section: ClassVar[str] = "training"
@@ -569,10 +545,10 @@ class Training(Section):
     """What the squares of the weights count for in the loss, biases and embeddings left out; with adam too."""
     clip_norm: NonNegativeFloat = 1.0
     """Largest norm of all gradients together; 0: never clipped."""
-    label_smoothing: Fraction = 0.0
-    """Probability taken from the right token and spread over all."""
-    coverage_loss: NonNegativeFloat = 0.0
-    """What the attention that goes where it has been counts for in the loss of training, against repetitions."""
+    sampling_alpha: NonNegativeFloat = 0.0
+    """Subword sampling of the training pairs: smoothing of the unigram model, or dropout of merges in bpe; 0: off."""
+    sampling_nbest: int = -1
+    """Segmentations that the unigram model samples from; -1: all of them."""
     ema: Fraction = 0.0
     """Decay of the moving average of the weights, which is what gets evaluated and saved; 0: off."""
     init_from: str | None = None
@@ -610,8 +586,6 @@ class Training(Section):
     """Dev sentences that an evaluation translates for its scores; 0: all."""
     tensorboard: bool = False
     """Write the history for TensorBoard too, into the run's folder."""
-    implementation: Literal["auto", "cudnn", "scan", "raw"] = "auto"
-    """The kernel of the recurrent layers; auto takes the fastest that the machine and the model allow."""
 
     def check(self) -> None:
         if self.weight_decay > 0 and self.optimizer != "adamw":
@@ -628,6 +602,8 @@ class Training(Section):
                 self.plateau_patience,
                 "Training would stop before a lower rate is tried.",
             )
+        if self.sampling_nbest != -1 and self.sampling_nbest < 2:
+            raise must_be(self.key("sampling_nbest"), "-1 or at least 2", self.sampling_nbest)
         if self.average_checkpoints == 1:
             raise must_be(self.key("average_checkpoints"), "0 or at least 2", 1)
         if self.reinitialize and self.init_from is None:
@@ -641,7 +617,7 @@ class Training(Section):
 
 LABEL_TASKS = ("classify", "tag")
 _LABEL_SCORES = ("loss", "perplexity", "accuracy", "macro_f1")
-SCORES = {
+METRICS_BY_TASK = {
     "translate": ("loss", "perplexity", "bleu", "chrf", "exact_match"),
     "summarize": ("loss", "perplexity", "rouge_1", "rouge_2", "rouge_l", "token_f1", "exact_match"),
     "classify": _LABEL_SCORES,
@@ -651,7 +627,7 @@ SCORES = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Run(Section):
+class RunConfig(Section):
     """What a run is called and where it leaves its results."""
 
     section: ClassVar[str] = "run"
@@ -678,7 +654,7 @@ class Config(Section):
     """A run, whole: every setting has a value here.
 
     Examples:
-        >>> config = Config(run=Run(name="small"))
+        >>> config = Config(run=RunConfig(name="small"))
         >>> config.run.path.as_posix(), config.training.optimizer
         ('checkpoints/small', 'adam')
         >>> Config.from_dict(config.to_dict()) == config
@@ -688,12 +664,12 @@ class Config(Section):
     task: Literal["translate", "summarize", "classify", "tag"] = "translate"
     """What the model makes of a text, which says what its outputs are scored with: another text (translate, summarize),
     one label (classify), or a label for each word (tag), which a pair's target then holds, apart by spaces."""
-    run: Run = dataclasses.field(default_factory=Run)
-    data: Data = dataclasses.field(default_factory=Data)
-    tokenizer: Tokenizer = dataclasses.field(default_factory=Tokenizer)
-    model: Model = dataclasses.field(default_factory=Model)
-    training: Training = dataclasses.field(default_factory=Training)
-    decoding: Decoding = dataclasses.field(default_factory=Decoding)
+    run: RunConfig = dataclasses.field(default_factory=RunConfig)
+    data: DataConfig = dataclasses.field(default_factory=DataConfig)
+    tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+    decoding: DecodingConfig = dataclasses.field(default_factory=DecodingConfig)
 
     @property
     def gives_labels(self) -> bool:
@@ -703,10 +679,11 @@ class Config(Section):
     def check(self) -> None:
         if self.gives_labels:
             self._check_labels()
-        if self.training.monitor not in SCORES[self.task]:
+        self._check_sampling()
+        if self.training.monitor not in METRICS_BY_TASK[self.task]:
             raise must_be(
                 self.training.key("monitor"),
-                f"one of {', '.join(SCORES[self.task])} where task is {self.task}",
+                f"one of {', '.join(METRICS_BY_TASK[self.task])} where task is {self.task}",
                 self.training.monitor,
             )
         if self.model.tie_embeddings in ("source_target", "all") and not self.tokenizer.shared:
@@ -716,19 +693,26 @@ class Config(Section):
                 self.model.tie_embeddings,
                 "One table for both sides needs one vocabulary.",
             )
-        if self.training.coverage_loss and self.model.context != "attention":
+        if self.model.coverage_loss and self.model.context != "attention":
             raise must_be(
-                self.training.key("coverage_loss"),
+                self.model.key("coverage_loss"),
                 f"0 where model.context is {self.model.context}",
-                self.training.coverage_loss,
+                self.model.coverage_loss,
             )
-        if self.model.copy.mode != "none" and not self.tokenizer.shared:
+        if self.model.copy != "none" and not self.tokenizer.shared:
             raise must_be(
-                self.model.copy.key("mode"),
+                self.model.key("copy"),
                 "none where tokenizer.shared is false",
-                self.model.copy.mode,
+                self.model.copy,
                 "Only a token that both sides have can be copied.",
             )
+
+    def _check_sampling(self) -> None:
+        alpha, kind = self.training.sampling_alpha, self.tokenizer.kind
+        if alpha > 0 and kind not in ("unigram", "bpe"):
+            raise must_be(self.training.key("sampling_alpha"), f"0 where tokenizer.kind is {kind}", alpha)
+        if alpha > 1 and kind == "bpe":
+            raise must_be(self.training.key("sampling_alpha"), "at most 1 where tokenizer.kind is bpe", alpha)
 
     def _check_labels(self) -> None:
         where = f"where task is {self.task}"
@@ -744,12 +728,12 @@ class Config(Section):
             )
         if not self.tokenizer.shared:
             raise must_be(self.tokenizer.key("shared"), f"true {where}", False, "Labels are not cut into pieces.")
-        if self.model.copy.mode != "none":
-            raise must_be(self.model.copy.key("mode"), f"none {where}", self.model.copy.mode, "Labels are not copied.")
+        if self.model.copy != "none":
+            raise must_be(self.model.key("copy"), f"none {where}", self.model.copy, "Labels are not copied.")
         if self.task == "classify":
             return
-        if self.tokenizer.sampling_alpha > 0:
-            raise must_be(self.tokenizer.key("sampling_alpha"), f"0 {where}", self.tokenizer.sampling_alpha)
+        if self.training.sampling_alpha > 0:
+            raise must_be(self.training.key("sampling_alpha"), f"0 {where}", self.training.sampling_alpha)
         if self.model.encoder.reduction > 1:
             advice = "Each word needs a step of its own."
             key = "stride" if self.model.encoder.stride > 1 else "subsample"

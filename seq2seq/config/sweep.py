@@ -10,7 +10,7 @@ from typing import Any
 
 from seq2seq.config.base import bare, must_be, read_text
 from seq2seq.config.recipe import kind_of, merge, read_recipe
-from seq2seq.config.sections import Config, Run
+from seq2seq.config.sections import Config, RunConfig
 from seq2seq.errors import ConfigError
 
 NAMED_BY_THE_COMPARISON = ("run.name", "run.folder")
@@ -157,7 +157,7 @@ def _check_keys(keys: Sequence[str], flags: Mapping[str, Any]) -> None:
 
 def _check_name(name: str) -> None:
     try:
-        Run(name=name)
+        RunConfig(name=name)
     except ConfigError:
         raise must_be("--name", "a folder's name, without slashes", name) from None
 

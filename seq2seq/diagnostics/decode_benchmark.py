@@ -106,7 +106,7 @@ def benchmark_decoding(
         rounds: How often all sentences are translated and timed, after once that is not.
         latency_sentences: How many sentences to time one by one.
         import_seconds: For the result.
-        **options: Settings of `seq2seq.config.Decoding` that differ from the model's own, for both searches.
+        **options: Settings of `DecodingConfig` that differ from the model's own, for both searches.
 
     Returns:
         What was measured.

@@ -117,7 +117,7 @@ def machine_findings(
     config, model = trainer.config, trainer.step.model
     settings, vocabulary = config.training, model.target_vocabulary_size
     step_by_step = model.is_sequential
-    kernels = machine.kernels_finding(model.kernel_choices(), settings.implementation, step_by_step)
+    kernels = machine.kernels_finding(model.kernel_choices(), config.model.implementation, step_by_step)
     yield kernels
     yield machine.precision_finding(settings.precision, fastest_precision())
     parameters = model.count_params()

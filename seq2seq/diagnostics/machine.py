@@ -226,7 +226,7 @@ def kernels_finding(choices: Mapping[str, KernelChoice], implementation: str, st
 
     Args:
         choices: of the layers, by name, from `Seq2Seq.kernel_choices`.
-        implementation: `training.implementation`.
+        implementation: `model.implementation`.
         step_by_step: whether the decoder needs more of the last step than its state, so that no kernel fits it.
     """
     numbers = {
@@ -241,11 +241,11 @@ def kernels_finding(choices: Mapping[str, KernelChoice], implementation: str, st
     text = "\n".join(lines)
     kernels = {choice.implementation for name, choice in choices.items() if not step_by_step or "encoder" in name}
     if implementation in ("cudnn", "scan") and kernels != {implementation}:
-        text += f"\nThe run stops, since training.implementation is {implementation}: set it to auto."
+        text += f"\nThe run stops, since model.implementation is {implementation}: set it to auto."
         return Finding("machine.kernels", "problem", text, numbers)
     if "raw" in {choice.implementation for choice in choices.values()}:
         text += (
-            "\nStep by step is many times slower; unless it is meant, set training.implementation to auto, take the "
+            "\nStep by step is many times slower; unless it is meant, set model.implementation to auto, take the "
             "cell gru, or leave model.decoder.input_feeding."
         )
         return Finding("machine.kernels", "warning", text, numbers)
@@ -388,7 +388,7 @@ def estimated_memory(
     # Scores, weights and their gradient; in a chunk of tokens logits, probabilities and their gradient.
     memory_steps = -(-source_steps // encoder.reduction)
     attention = 3 * memory_steps * (model.attention.num_heads if model.attention.score == "multi_head" else 1)
-    if model.copy.mode != "none":
+    if model.copy != "none":
         # What is copied is weighed for every token of the source.
         attention += 3 * source_steps
     numbers = rows * (source + target_steps * (target + attention))

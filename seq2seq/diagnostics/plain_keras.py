@@ -44,11 +44,11 @@ def check_plain_keras(config: Config) -> None:
         raise must_be(model.attention.key("score"), expected, model.attention.score, reason)
     if model.attention.coverage:
         raise must_be(model.attention.key("coverage"), "false to compare with Keras", True, reason)
-    if model.copy.mode != "none":
-        raise must_be(model.copy.key("mode"), "none to compare with Keras", model.copy.mode, reason)
-    if config.training.coverage_loss:
-        key = config.training.key("coverage_loss")
-        raise must_be(key, "0 to compare with Keras", config.training.coverage_loss, reason)
+    if model.copy != "none":
+        raise must_be(model.key("copy"), "none to compare with Keras", model.copy, reason)
+    if config.model.coverage_loss:
+        key = config.model.key("coverage_loss")
+        raise must_be(key, "0 to compare with Keras", config.model.coverage_loss, reason)
     if "input" in model.context_inputs:
         raise must_be(
             model.key("context_inputs"), "without input to compare with Keras", list(model.context_inputs), reason
@@ -100,16 +100,16 @@ def plain_keras_model(
             source_vocabulary_size, settings.embedding_size, name="source_embedding", **policy
         )
 
-    memory = dropped(source_embedding(source_ids), settings.dropout.embedding)
+    memory = dropped(source_embedding(source_ids), settings.embedding_dropout)
     for index in range(encoder.num_layers):
-        inputs = dropped(memory, settings.dropout.recurrent)
+        inputs = dropped(memory, settings.dropout)
         layer = recurrent(encoder.cell, encoder.units, f"encoder_{index}")
         if encoder.bidirectional:
             layer = keras.layers.Bidirectional(layer, name=f"both_ways_{index}", **policy)
         memory = layer(inputs, mask=mask)
         if encoder.residual and index > 0:
             memory = memory + inputs
-    memory = dropped(memory, settings.dropout.context)
+    memory = dropped(memory, settings.context_dropout)
     summary = keras.layers.GlobalAveragePooling1D(**policy)(memory, mask=mask)
     keys = memory
     if settings.attention.score == "general":
@@ -118,7 +118,7 @@ def plain_keras_model(
     def attended(query: Any) -> Any:
         return keras.layers.Attention(**policy)([query, memory, keys], mask=[None, mask])
 
-    outputs, context = dropped(embedding(written_ids), settings.dropout.embedding), None
+    outputs, context = dropped(embedding(written_ids), settings.embedding_dropout), None
     for index in range(decoder.num_layers):
         inputs = outputs
         if index == 1 and decoder.attention_position == "between":
@@ -130,12 +130,12 @@ def plain_keras_model(
             states = [dense(decoder.units, f"bridge_{index}_{part}", "tanh")(summary) for part in range(count)]
         new_outputs = recurrent(decoder.cell, decoder.units, f"decoder_{index}")(inputs, initial_state=states)
         outputs = new_outputs + outputs if decoder.residual and index > 0 else new_outputs
-        outputs = dropped(outputs, settings.dropout.recurrent)
+        outputs = dropped(outputs, settings.dropout)
     if "readout" in settings.context_inputs:
         outputs = joined(outputs, attended(outputs) if context is None else context)
     features = dense(settings.readout_size or settings.embedding_size, "readout", "tanh")(outputs)
-    if settings.dropout.readout:
-        features = keras.layers.Dropout(settings.dropout.readout, **policy)(features)
+    if settings.readout_dropout:
+        features = keras.layers.Dropout(settings.readout_dropout, **policy)(features)
     if settings.tie_embeddings in ("output", "all"):
         logits = embedding(features, reverse=True)
     else:
@@ -170,7 +170,7 @@ class PlainKeras:
     def __init__(self, config: Config, source_vocabulary_size: int, target_vocabulary_size: int, dtype: str) -> None:
         check_plain_keras(config)
         settings = config.training
-        self.label_smoothing = settings.label_smoothing
+        self.label_smoothing = config.model.label_smoothing
         self.model = plain_keras_model(config, source_vocabulary_size, target_vocabulary_size, dtype)
         averaging = {"use_ema": True, "ema_momentum": settings.ema} if settings.ema else {}
         self.optimizer = keras.optimizers.Adam(

@@ -45,7 +45,7 @@ def export_model(
         strings: Of a SavedModel: whether it takes and gives strings, too.
         source_steps: Of LiteRT: tokens of a source at most, its end counted. Longer sentences are not compared.
         whole_search: Of ONNX: whether the search is written as one graph, too.
-        **options: Settings of `Decoding` that differ from the model's own.
+        **options: Settings of `DecodingConfig` that differ from the model's own.
 
     Returns:
         What the comparison found.

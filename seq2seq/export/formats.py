@@ -3,7 +3,7 @@
 import dataclasses
 from typing import TYPE_CHECKING
 
-from seq2seq.config.sections import Decoding
+from seq2seq.config.sections import DecodingConfig
 from seq2seq.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ PRECISIONS = {
 }
 
 
-def check_export(export_format: str, model: "Seq2Seq", options: Decoding, whole_search: bool = False) -> None:
+def check_export(export_format: str, model: "Seq2Seq", options: DecodingConfig, whole_search: bool = False) -> None:
     """Refuse what a format cannot hold, with every reason at once.
 
     Args:
@@ -56,7 +56,7 @@ def check_export(export_format: str, model: "Seq2Seq", options: Decoding, whole_
         reasons.append("decoding.coverage_penalty must be none for --whole-search, since no converter follows it")
     if export_format in WITH_RUNNER:
         if model.decoder.copy != "none":
-            reasons.append("model.copy.mode must be none, since the sums over places of the source have no like there")
+            reasons.append("model.copy must be none, since the sums over places of the source have no like there")
         if model.encoder.subsample > 1:
             reasons.append("model.encoder.subsample must be 1, since no converter follows layers that join steps")
         if model.compute_dtype != "float32":
@@ -65,7 +65,7 @@ def check_export(export_format: str, model: "Seq2Seq", options: Decoding, whole_
         raise ConfigError(f"{export_format} cannot hold this: {'; '.join(reasons)}.")
 
 
-def _reasons_of_search(export_format: str, model: "Seq2Seq", options: Decoding) -> list[str]:
+def _reasons_of_search(export_format: str, model: "Seq2Seq", options: DecodingConfig) -> list[str]:
     if export_format == "keras":
         return [
             f"decoding.{name} must be left out, since a model file searches as its recipe says"
@@ -75,5 +75,5 @@ def _reasons_of_search(export_format: str, model: "Seq2Seq", options: Decoding) 
     return [
         f"decoding.{name} must be left out, since {why}"
         for name, why in ONLY_IN_PYTHON.items()
-        if getattr(options, name) != getattr(Decoding(), name)
+        if getattr(options, name) != getattr(DecodingConfig(), name)
     ]

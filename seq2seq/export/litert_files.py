@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from seq2seq.config.sections import Decoding
+from seq2seq.config.sections import DecodingConfig
 from seq2seq.errors import MissingDependencyError
 from seq2seq.export.runner import largest_count
 from seq2seq.export.steps import Steps, describe, write_beside
@@ -17,7 +17,7 @@ from seq2seq.text.ids import END_ID
 ENCODER, DECODER = "encoder", "decoder"
 
 
-def write_litert(model: Seq2Seq, options: Decoding, folder: pathlib.Path, source_steps: int) -> dict[str, Any]:
+def write_litert(model: Seq2Seq, options: DecodingConfig, folder: pathlib.Path, source_steps: int) -> dict[str, Any]:
     """Write the two graphs, as `write_onnx` does, for one source and its beam.
 
     With `precision` int8, matrices of more than 1,024 numbers are kept in 8 bits, and what they multiply is rounded to

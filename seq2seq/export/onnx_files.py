@@ -7,7 +7,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from seq2seq.config.sections import Decoding
+from seq2seq.config.sections import DecodingConfig
 from seq2seq.errors import MissingDependencyError
 from seq2seq.export.runner import onnx_session
 from seq2seq.export.search_graph import SearchGraph, translate_in_batches
@@ -22,7 +22,9 @@ OPSET = 18
 ENCODER, DECODER, WHOLE_SEARCH = "encoder.onnx", "decoder.onnx", "translate.onnx"
 
 
-def write_onnx(model: Seq2Seq, options: Decoding, folder: pathlib.Path, whole_search: bool = False) -> dict[str, Any]:
+def write_onnx(
+    model: Seq2Seq, options: DecodingConfig, folder: pathlib.Path, whole_search: bool = False
+) -> dict[str, Any]:
     """Write the two graphs, for batches and sentences of any size, and what stands around them.
 
     `encoder.onnx`: from `source_ids`, `(batch, source_steps)` int32, to what `Steps.encode` gives. `decoder.onnx`: from

@@ -10,7 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from seq2seq.config.sections import Decoding
+from seq2seq.config.sections import DecodingConfig
 from seq2seq.errors import MissingDependencyError
 from seq2seq.export.search_graph import SearchGraph, translate_in_batches
 from seq2seq.export.steps import Steps
@@ -26,7 +26,7 @@ BLANK = r"[\s\p{Z}\x{1c}-\x{1f}\x{85}]*"
 
 
 def write_saved_model(
-    model: Seq2Seq, options: Decoding, folder: pathlib.Path, *, attention: bool = False, strings: bool = True
+    model: Seq2Seq, options: DecodingConfig, folder: pathlib.Path, *, attention: bool = False, strings: bool = True
 ) -> None:
     """Write a SavedModel.
 

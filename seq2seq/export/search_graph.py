@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from seq2seq.config.sections import Decoding
+from seq2seq.config.sections import DecodingConfig
 from seq2seq.models.constraints import Vocabulary
 from seq2seq.models.search_graph import Packing, Plan, compile_search, numbers_of
 from seq2seq.models.seq2seq import Seq2Seq
@@ -24,7 +24,7 @@ class SearchGraph:
         sentences_leave: Whether sentences that are done leave the loop, which then is two, one in the other.
     """
 
-    def __init__(self, model: Seq2Seq, options: Decoding, attention: bool, sentences_leave: bool = True) -> None:
+    def __init__(self, model: Seq2Seq, options: DecodingConfig, attention: bool, sentences_leave: bool = True) -> None:
         self._options = options
         has_attention = attention and model.decoder.context.is_attention
         plan = Plan.of(options, prefix=False, required=False, banned=False, attention=has_attention, unknown=False)

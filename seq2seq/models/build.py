@@ -21,12 +21,11 @@ def build_model(config: Config, tokenizer: Tokenizer, dtype: str = "float32") ->
     Returns:
         The model that the recipe's task asks for, with all its weights.
     """
-    dropout = config.model.dropout
     common: dict[str, Any] = {
-        "embedding_dropout": dropout.embedding,
-        "context_dropout": dropout.context,
-        "source_word_dropout": dropout.source_word,
-        "label_smoothing": config.training.label_smoothing,
+        "embedding_dropout": config.model.embedding_dropout,
+        "context_dropout": config.model.context_dropout,
+        "source_word_dropout": config.model.source_word_dropout,
+        "label_smoothing": config.model.label_smoothing,
         "tokenizer": tokenizer,
         "recipe": config.to_dict(),
         "dtype": dtype,
@@ -37,7 +36,7 @@ def build_model(config: Config, tokenizer: Tokenizer, dtype: str = "float32") ->
         "vocabulary_size": tokenizer.source_vocabulary_size,
         "num_labels": tokenizer.target_vocabulary_size - FIRST_LABEL_ID,
         "embedding_size": config.model.embedding_size,
-        "readout_dropout": dropout.readout,
+        "readout_dropout": config.model.readout_dropout,
     }
     encoder = _encoder(config, dtype)
     if config.task == "tag":
@@ -54,12 +53,12 @@ def _encoder(config: Config, dtype: str) -> Encoder:
         update_gate=encoder.update_gate,
         bidirectional=encoder.bidirectional,
         residual=encoder.residual,
-        dropout=config.model.dropout.recurrent,
+        dropout=config.model.dropout,
         front_end=encoder.front_end,
         stride=encoder.stride,
-        kernel_size=encoder.kernel_size or None,
+        kernel_size=encoder.kernel_size,
         subsample=encoder.subsample,
-        implementation=config.training.implementation,
+        implementation=config.model.implementation,
         dtype=dtype,
         name="encoder",
     )
@@ -73,7 +72,7 @@ def _context(config: Config, dtype: str) -> Any:
 
 
 def _build_seq2seq(config: Config, tokenizer: Tokenizer, common: dict[str, Any]) -> Seq2Seq:
-    decoder, dropout, dtype = config.model.decoder, config.model.dropout, common["dtype"]
+    decoder, dtype = config.model.decoder, common["dtype"]
     return Seq2Seq(
         encoder=_encoder(config, dtype),
         decoder=Decoder(
@@ -88,23 +87,23 @@ def _build_seq2seq(config: Config, tokenizer: Tokenizer, common: dict[str, Any])
             attention_position=decoder.attention_position,
             input_feeding=decoder.input_feeding,
             residual=decoder.residual,
-            readout_size=config.model.readout_size or None,
+            readout_size=config.model.readout_size,
             tie_output=config.model.tie_embeddings in ("output", "all"),
-            embedding_dropout=dropout.embedding,
-            dropout=dropout.recurrent,
-            readout_dropout=dropout.readout,
-            copy=config.model.copy.mode,
-            copy_window=1 if config.model.copy.mode == "none" else config.model.encoder.reduction,
-            implementation=config.training.implementation,
+            embedding_dropout=config.model.embedding_dropout,
+            dropout=config.model.dropout,
+            readout_dropout=config.model.readout_dropout,
+            copy=config.model.copy,
+            copy_window=1 if config.model.copy == "none" else config.model.encoder.reduction,
+            implementation=config.model.implementation,
             dtype=dtype,
             name="decoder",
         ),
         source_vocabulary_size=(
             None if config.model.tie_embeddings in ("source_target", "all") else tokenizer.source_vocabulary_size
         ),
-        target_word_dropout=dropout.target_word,
-        coverage_loss=config.training.coverage_loss,
-        force_copy=config.model.copy.force_copy,
+        target_word_dropout=config.model.target_word_dropout,
+        coverage_loss=config.model.coverage_loss,
+        force_copy=config.model.force_copy,
         decoding=config.decoding,
         name="seq2seq",
         **common,
@@ -117,7 +116,7 @@ def _attention_options(config: Config) -> dict[str, Any]:
     attention = config.model.attention
     return {
         "score": attention.score,
-        "units": attention.units or None,
+        "units": attention.units,
         "num_heads": attention.num_heads,
         "window": attention.window,
         "coverage": attention.coverage,

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from seq2seq.config.sections import Decoding
+from seq2seq.config.sections import DecodingConfig
 from seq2seq.errors import ConfigError, DataError
 from seq2seq.text.ids import END_ID, PAD_ID, UNKNOWN_ID
 from seq2seq.text.tokenizer import Tokenizer
@@ -37,7 +37,7 @@ class Constraints(NamedTuple):
 
 def wishes(
     texts: Sequence[str],
-    options: Decoding,
+    options: DecodingConfig,
     prefixes: Sequence[str | None] | None,
     required: Sequence[Sequence[str]] | None,
     banned: Sequence[Sequence[str]] | None,
@@ -91,7 +91,7 @@ class Vocabulary:
         self.continues_word = np.zeros_like(self.begins_word)
         self.continues_word[first:] = [_is_of_a_word(piece[0]) for piece in pieces]
 
-    def check(self, options: Decoding) -> None:
+    def check(self, options: DecodingConfig) -> None:
         """Refuse options that no sentence could meet, before any sentence is refused for them.
 
         Raises:

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from seq2seq.config.sections import Decoding
+from seq2seq.config.sections import DecodingConfig
 from seq2seq.decoding.candidates import GROUP_SIZE
 from seq2seq.decoding.interface import Hypotheses
 from seq2seq.decoding.required_phrases import RequiredPhrases
@@ -145,7 +145,7 @@ class Generator:
     def generate(
         self,
         texts: list[str],
-        options: Decoding,
+        options: DecodingConfig,
         attention: bool,
         wishes: list[Wish],
         first_index: int,
@@ -230,7 +230,7 @@ class Generator:
     def _vocabulary(self) -> Vocabulary:
         return Vocabulary(self._models[0].require_tokenizer())
 
-    def _check(self, options: Decoding, attention: bool, wishes: list[Wish]) -> None:
+    def _check(self, options: DecodingConfig, attention: bool, wishes: list[Wish]) -> None:
         if options.sample and any(wish.required for wish in wishes):
             raise ConfigError(
                 "decoding.sample must be false where phrases are required, but is true instead. Use a beam.",
@@ -271,7 +271,7 @@ class Generator:
             inputs |= self._vocabulary.banned_automata([one.banned for one in constraints])
         return inputs
 
-    def _check_shortlist(self, options: Decoding, wishes: list[Wish]) -> None:
+    def _check_shortlist(self, options: DecodingConfig, wishes: list[Wish]) -> None:
         key = "decoding.shortlist"
         if len(self._models) > 1:
             raise ConfigError(f"{key} must be 0 for several models, but is {options.shortlist} instead.", key)
@@ -290,7 +290,7 @@ class Generator:
         if options.shortlist > most:
             raise ConfigError(f"{key} must be at most {most}, but is {options.shortlist} instead.", key)
 
-    def _shortlist_inputs(self, source_ids: list[list[int]], options: Decoding) -> dict[str, Any]:
+    def _shortlist_inputs(self, source_ids: list[list[int]], options: DecodingConfig) -> dict[str, Any]:
         lexicon: Any = self._models[0].lexicon
         lists = [lexicon.shortlist(ids, options.shortlist) for ids in source_ids]
         columns = np.unique(np.concatenate(lists)).astype(np.int32)
@@ -353,13 +353,13 @@ def consensus(samples: Sequence[Hypothesis], n_best: int) -> list[Hypothesis]:
     return [first[texts[place]]._replace(score=float(worth[place])) for place in order[:n_best]]
 
 
-def _longest_target(source_length: int, options: Decoding) -> int:
+def _longest_target(source_length: int, options: DecodingConfig) -> int:
     limit = int(options.max_length_ratio * source_length) + options.max_length_extra
     # A small ratio of a short source may leave no token at all, and a target has one: its end.
     return max(1, min(limit, options.max_length))
 
 
-def _shortest_target(source_length: int, options: Decoding) -> int:
+def _shortest_target(source_length: int, options: DecodingConfig) -> int:
     return max(options.min_length, int(options.min_length_ratio * source_length))
 
 
@@ -391,7 +391,7 @@ class Translator:
         decoding: Defaults of `translate` and `generate`.
     """
 
-    decoding: Decoding
+    decoding: DecodingConfig
     _generator: Generator
 
     def generate(
@@ -419,7 +419,7 @@ class Translator:
             banned: Words or phrases that each target does not hold, besides those of the option `banned_phrases`.
             first_index: Place of the first source in a longer list that comes in pieces, for `sample`.
             progress: Is called with how many more sources are done, batch by batch.
-            **options: Settings of `seq2seq.config.Decoding` that differ from the model's own, such as `beam_size`.
+            **options: Settings of `DecodingConfig` that differ from the model's own, such as `beam_size`.
 
         Returns:
             A list of hypotheses a source, in the order of `texts`.
@@ -467,7 +467,7 @@ class Ensemble(Translator):
     """
 
     def __init__(
-        self, models: Sequence["Seq2Seq"], average: str = "log_probs", decoding: Decoding | None = None
+        self, models: Sequence["Seq2Seq"], average: str = "log_probs", decoding: DecodingConfig | None = None
     ) -> None:
         if not models:
             raise ValueError("models must hold at least one model, but is empty instead. Load some with seq2seq.load.")

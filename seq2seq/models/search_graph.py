@@ -24,7 +24,7 @@ import dataclasses
 
 import numpy as np
 
-from seq2seq.config.sections import Decoding
+from seq2seq.config.sections import DecodingConfig
 from seq2seq.decoding.beam import beam_search
 from seq2seq.decoding.ensemble import ensemble_step
 from seq2seq.decoding.interface import Hypotheses, Prefix
@@ -144,7 +144,7 @@ class Plan(NamedTuple):
 
     @classmethod
     def of(
-        cls, options: Decoding, *, prefix: bool, required: bool, banned: bool, attention: bool, unknown: bool
+        cls, options: DecodingConfig, *, prefix: bool, required: bool, banned: bool, attention: bool, unknown: bool
     ) -> "Plan":
         """The plan that options ask for, and whether any sentence has a prefix, phrases or an unknown token to copy."""
         samples = options.mbr_samples or options.n_best
@@ -180,7 +180,7 @@ class Plan(NamedTuple):
         return self.rows == 1 and not self.sample and not self.has_required and self.coverage_penalty == "none"
 
 
-def numbers_of(options: Decoding) -> dict[str, np.ndarray]:
+def numbers_of(options: DecodingConfig) -> dict[str, np.ndarray]:
     """The inputs that are the same for all sentences."""
     return {
         name: np.array(getattr(options, name), np.float32)

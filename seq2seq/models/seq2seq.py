@@ -7,7 +7,7 @@ from typing import Any, Self
 import keras
 from keras import ops
 
-from seq2seq.config.sections import Decoding
+from seq2seq.config.sections import DecodingConfig
 from seq2seq.errors import DataError
 from seq2seq.layers import Decoder, Encoder, Recurrent
 from seq2seq.layers.copying import LabelShares, label_shares
@@ -84,7 +84,7 @@ class Seq2Seq(TextModel, Translator):
         coverage_loss: float = 0.0,
         force_copy: bool = False,
         tokenizer: Tokenizer | None = None,
-        decoding: Decoding | None = None,
+        decoding: DecodingConfig | None = None,
         recipe: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -96,7 +96,7 @@ class Seq2Seq(TextModel, Translator):
         self.label_smoothing = label_smoothing
         self.coverage_loss = coverage_loss
         self.force_copy = force_copy
-        self.decoding = decoding or Decoding()
+        self.decoding = decoding or DecodingConfig()
         self._check_copying()
         if coverage_loss and not decoder.context.is_attention:
             raise ValueError(
@@ -322,4 +322,4 @@ class Seq2Seq(TextModel, Translator):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: Any = None) -> Self:
-        return super().from_config(config | {"decoding": Decoding.from_dict(config["decoding"])}, custom_objects)
+        return super().from_config(config | {"decoding": DecodingConfig.from_dict(config["decoding"])}, custom_objects)

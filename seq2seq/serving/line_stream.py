@@ -280,7 +280,7 @@ def answer_stream(
         say: Is called with a line of text about each line that could not be translated as it stood.
         attention: Whether hypotheses tell what their tokens attended to.
         progress: Is called with how many more lines are done, also before the first of a window has its answer.
-        **options: Settings of `seq2seq.config.Decoding` that differ from the model's own.
+        **options: Settings of `DecodingConfig` that differ from the model's own.
     """
     settings = {"attention": attention, "progress": progress, **options}
     return _stream(

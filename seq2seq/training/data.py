@@ -114,7 +114,7 @@ class Corpus:
             format=data.format,
             source_field=None if parallel else data.source,
             target_field=None if parallel else data.target,
-            columns=data.columns or None,
+            columns=data.columns,
             on_bad_line=data.on_bad_line,
             max_line_characters=data.max_line_characters,
             report=report,
@@ -265,8 +265,8 @@ def create_batches(
 ) -> Batches:
     """Encodes the training pairs, once and for all runs on the same files and tokenizer, and cuts them into batches."""
     sampling = None
-    if config.tokenizer.sampling_alpha > 0:
-        sampling = Sampling(config.tokenizer.sampling_alpha, config.tokenizer.sampling_nbest)
+    if config.training.sampling_alpha > 0:
+        sampling = Sampling(config.training.sampling_alpha, config.training.sampling_nbest)
     data = config.data
     truncation = Truncation(data.truncate, data.max_source_tokens)
     encoded: dict[str, EncodedCorpus] = {}

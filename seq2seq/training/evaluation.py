@@ -47,7 +47,7 @@ def evaluate(
         model: A model with a tokenizer.
         sources: Source texts.
         references: Their right targets, as many.
-        **decoding: Settings of `seq2seq.config.Decoding` that differ from the model's own.
+        **decoding: Settings of `DecodingConfig` that differ from the model's own.
 
     Returns:
         Scores: `loss`, `perplexity`, `sentences`, the model's task's scores, and the `signature` of each: `bleu`,

@@ -11,9 +11,11 @@ from seq2seq.models.archive import load
 from seq2seq.models.base import TextModel
 from seq2seq.training.step import TrainingStep
 
-DRAWN_IN_TRAINING = ("sampling_alpha", "sampling_nbest")
-"""Settings of the tokenizer that say how training draws from it, not what it is."""
-
+NOT_COMPARED = (
+    *("embedding_dropout", "dropout", "context_dropout", "readout_dropout", "source_word_dropout"),
+    *("target_word_dropout", "label_smoothing", "coverage_loss", "implementation"),
+)
+"""Settings of `model` that change how it is trained or computed, not what its weights mean."""
 
 ADDED = ("decoder/context/coverage_kernel", "decoder/copying")
 """Weights that a model may have beyond those of the one it starts from: they begin so as to change nothing at first, or
@@ -47,7 +49,7 @@ def read_start(config: Config) -> TextModel | None:
             "training.init_from",
         )
     before = start.recipe.get("tokenizer", {"shared": start.tokenizer.is_joint})
-    if changes := list(_changes(before, config.tokenizer.to_dict(), "tokenizer", DRAWN_IN_TRAINING)):
+    if changes := list(_changes(before, config.tokenizer.to_dict(), "tokenizer")):
         raise ConfigError(
             f"{path}: a run that starts from a model must have that model's tokenizer, but {'; '.join(changes)}. "
             "Set it as it was there, or train from the beginning with training.init_from null.",
@@ -97,7 +99,7 @@ def init_from(step: TrainingStep, start: TextModel, config: Config) -> str:
         lines.append(f"left unused: {', '.join(unused)}")
     before, now = start.recipe.get("model", {}), config.model.to_dict()
     # One way to wire the same weights is not another; nobody shall wonder where the old scores are.
-    lines += _changes(before, now, "model", ("dropout",))
+    lines += _changes(before, now, "model", NOT_COMPARED)
     return "\n".join(lines)
 
 

@@ -7,11 +7,11 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
-from seq2seq.config.sections import Training
+from seq2seq.config.sections import TrainingConfig
 from seq2seq.models.base import TextModel
 
 
-def create_optimizer(settings: Training, model: TextModel) -> keras.Optimizer:
+def create_optimizer(settings: TrainingConfig, model: TextModel) -> keras.Optimizer:
     """The optimizer of a recipe for a model, whose biases and embeddings it never decays.
 
     Args:

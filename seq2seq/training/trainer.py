@@ -13,7 +13,7 @@ from typing import Any
 
 import keras
 
-from seq2seq.config.sections import SCORES, Config
+from seq2seq.config.sections import METRICS_BY_TASK, Config
 from seq2seq.errors import Seq2SeqError
 from seq2seq.models.base import TextModel
 from seq2seq.models.build import build_model
@@ -414,7 +414,7 @@ class Trainer:
         count = self.config.training.dev_sentences or len(self.dev.sources)
         options = {} if self.config.gives_labels else {"beam_size": 1}
         scores, _ = evaluate(self.step.averaged, self.dev.sources[:count], self.dev.targets[:count], **options)
-        return {name: scores[name] for name in SCORES[self.config.task]}
+        return {name: scores[name] for name in METRICS_BY_TASK[self.config.task]}
 
     def _keep_if_better(self, scores: dict[str, float]) -> bool:
         score = scores[self.config.training.monitor]

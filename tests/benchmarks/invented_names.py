@@ -34,16 +34,20 @@ model:
   embedding_size: 64
   tie_embeddings: all
   encoder: {units: 64}
-  decoder: {units: 128, num_layers: 2, attend: between}
-  dropout: {embedding: 0.1, readout: 0.1, source_word: 0.1, target_word: 0.1}
+  decoder: {units: 128, num_layers: 2, attention_position: between}
+  embedding_dropout: 0.1
+  readout_dropout: 0.1
+  source_word_dropout: 0.1
+  target_word_dropout: 0.1
+  label_smoothing: 0.1
 training:
-  {epochs: 10, batch_tokens: 2048, learning_rate: 3e-3, label_smoothing: 0.1, evaluate_every: 5, dev_sentences: 100}
+  {epochs: 10, batch_tokens: 2048, learning_rate: 3e-3, evaluate_every: 5, dev_sentences: 100}
 """
 WAYS = {
     "none": (),
-    "reuse": ("--model.copy.mode", "reuse"),
-    "separate": ("--model.copy.mode", "separate"),
-    "reuse-forced": ("--model.copy.mode", "reuse", "--model.copy.force", "true"),
+    "reuse": ("--model.copy", "reuse"),
+    "separate": ("--model.copy", "separate"),
+    "reuse-forced": ("--model.copy", "reuse", "--model.force_copy", "true"),
 }
 
 

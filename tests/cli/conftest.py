@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from seq2seq.config.sections import Decoding
+from seq2seq.config.sections import DecodingConfig
 from seq2seq.errors import DataError, ModelFileError
 from seq2seq.text.truncation import Truncation
 
@@ -43,7 +43,7 @@ class FakeModel:
     task = "translate"
 
     def __init__(self):
-        self.decoding = Decoding()
+        self.decoding = DecodingConfig()
         self.calls, self.wishes = [], []
 
     def generate(

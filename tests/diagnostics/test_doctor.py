@@ -193,7 +193,7 @@ def test_a_folder_with_other_files(recipe, tmp_path):
 
 def test_a_kernel_that_cannot_run(recipe, monkeypatch):
     monkeypatch.setattr("seq2seq.layers.recurrent.gpu_is_available", lambda: False)
-    found = diagnosed(recipe(training__implementation="cudnn"), timed=True)
+    found = diagnosed(recipe(model__implementation="cudnn"), timed=True)
     assert problems(found) == ["machine.kernels"]
     assert found["machine.memory"].numbers["measured"] is False
     assert "training.minutes" not in found

@@ -109,9 +109,9 @@ def test_precision(asked, fastest, verdict, text):
 
 NO_GPU = ("TensorFlow sees no GPU",)
 SCAN, RAW, CUDNN = KernelChoice("scan", NO_GPU), KernelChoice("raw", ("no kernel", *NO_GPU)), KernelChoice("cudnn", ())
-STOPS = "\nThe run stops, since training.implementation is {}: set it to auto."
+STOPS = "\nThe run stops, since model.implementation is {}: set it to auto."
 SLOWLY = (
-    "\nStep by step is many times slower; unless it is meant, set training.implementation to auto, take the cell gru, "
+    "\nStep by step is many times slower; unless it is meant, set model.implementation to auto, take the cell gru, "
     "or leave model.decoder.input_feeding."
 )
 
@@ -271,7 +271,7 @@ def test_joined_steps_need_less_memory(toy_config):
     source = 3 * 16 * 5 + 2 * 16 * (5 + 3) + 12 * 32 * (3 + 2)
     target = 7 * (3 * 16 + 12 * 32 + 3 * 2)
     assert found == 4 * (5 * 1_000 + 2 * (source + target) + 100 * (3 * 2 * 7 + 4 * 16))
-    copying = dataclasses.replace(joined, model=joined.model.replaced(copy={"mode": "reuse"}))
+    copying = dataclasses.replace(joined, model=joined.model.replaced(copy="reuse"))
     more = machine.estimated_memory(copying, 1_000, vocabulary=100, batch=(2, 5, 7)) - found
     assert more == 4 * 2 * 7 * 3 * 5
 

@@ -10,7 +10,7 @@ from seq2seq.errors import ConfigError
 
 SHIPPED = {
     "model__tie_embeddings": "all", "model__decoder__num_layers": 2, "model__decoder__attention_position": "between",
-    "training__label_smoothing": 0.1,
+    "model__label_smoothing": 0.1,
 }  # fmt: skip
 OTHER = {
     "model__encoder__cell": "lstm", "model__encoder__num_layers": 2, "model__encoder__residual": True,
@@ -67,8 +67,8 @@ def test_the_same_weights_give_the_same_loss(make_model, toy_config, toy_tokeniz
 
 
 def test_dropout_clipping_and_average_are_the_recipes(toy_config, toy_tokenizer):
-    shares = {"embedding": 0.1, "recurrent": 0.2, "context": 0.3, "readout": 0.4}
-    changes = {f"model__dropout__{name}": share for name, share in shares.items()}
+    names = ("embedding_dropout", "dropout", "context_dropout", "readout_dropout")
+    changes = {f"model__{name}": share for name, share in zip(names, (0.1, 0.2, 0.3, 0.4), strict=True)}
     plain = PlainKeras(
         toy_config(**SHIPPED | changes, training__ema=0.9),
         toy_tokenizer.source_vocabulary_size,
@@ -105,8 +105,8 @@ def test_a_step_learns(toy_config, toy_tokenizer, toy_batches):
         ({"model__context": "mean"}, "model.context must be attention to compare with Keras, but is 'mean' instead."),
         ({"model__attention__score": "local"}, "model.attention.score must be one of dot, general to compare"),
         ({"model__attention__coverage": True}, "model.attention.coverage must be false to compare with Keras"),
-        ({"model__copy__mode": "reuse"}, "model.copy.mode must be none to compare with Keras, but is 'reuse' instead."),
-        ({"training__coverage_loss": 1.0}, "training.coverage_loss must be 0 to compare with Keras, but is 1.0"),
+        ({"model__copy": "reuse"}, "model.copy must be none to compare with Keras, but is 'reuse' instead."),
+        ({"model__coverage_loss": 1.0}, "model.coverage_loss must be 0 to compare with Keras, but is 1.0"),
         (
             {"model__context_inputs": ["state", "input"]},
             "model.context_inputs must be without input to compare with Keras, but is ['s",

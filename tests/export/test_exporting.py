@@ -51,7 +51,7 @@ def test_what_a_format_cannot_hold_is_refused_before_work_starts(make_model, tmp
 
 
 def test_layers_that_no_converter_knows_are_refused(make_model, tmp_path):
-    model = make_model(model__copy__mode="reuse", model__tie_embeddings="all")
+    model = make_model(model__copy="reuse", model__tie_embeddings="all")
     with pytest.raises(
         ConfigError, match=r"litert cannot hold this: model\.copy\.mode must be none, since the sums over"
     ):

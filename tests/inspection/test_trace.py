@@ -309,7 +309,7 @@ def test_a_table_of_what_is_not_there_is_refused(trained):
 
 
 def test_copies_are_those_of_the_parallel_pass(make_model):
-    model = make_model(model__copy={"mode": "separate"})
+    model = make_model(model__copy="separate")
     random = np.random.default_rng(3)
     model.set_weights([random.normal(scale=0.5, size=weight.shape) for weight in model.get_weights()])
     source, target = "the big cat sees the dog", "the the viro"

@@ -30,7 +30,7 @@ def make(toy_config, tokenizer):
     """Makes a model of that vocabulary with large random weights, so that logits and gates differ widely."""
 
     def make_one(dtype="float32", seed=0, **changes):
-        changes = {"model__copy": {"mode": "reuse"}} | changes
+        changes = {"model__copy": "reuse"} | changes
         model = build_model(toy_config(**changes), tokenizer, dtype)
         random = np.random.default_rng(seed)
         model.set_weights([random.normal(scale=0.5, size=weight.shape) for weight in model.get_weights()])
@@ -55,7 +55,7 @@ def right_log_probs(model, batch):
     "changes",
     [
         {},
-        {"model__copy": {"mode": "separate"}, "model__attention": {"coverage": True}},
+        {"model__copy": "separate", "model__attention": {"coverage": True}},
         {"model__decoder__input_feeding": True},
     ],
 )
@@ -73,7 +73,7 @@ def test_loss_score_and_the_step_tell_one_probability(make, batch, changes):
 
 
 def test_a_forced_token_of_the_source_must_be_copied(make, batch):
-    free, forced = make(), make(model__copy={"mode": "reuse", "force": True})
+    free, forced = make(), make(model__copy="reuse", model__force_copy=True)
     assert float(forced.loss_and_tokens(batch)[0]) == float(free.loss_and_tokens(batch)[0])
     readouts = free.decode_teacher_forced(batch)
     mask, log_probs = batch["target_ids"] != PAD_ID, right_log_probs(free, batch)
@@ -88,7 +88,7 @@ def test_a_forced_token_of_the_source_must_be_copied(make, batch):
 
 @pytest.mark.parametrize(("mode", "coverage"), [("reuse", True), ("separate", False)])
 def test_a_wide_beam_finds_what_enumeration_finds(make, tokenizer, mode, coverage):
-    model, longest = make(model__copy={"mode": mode}, model__attention={"coverage": coverage}), 3
+    model, longest = make(model__copy=mode, model__attention={"coverage": coverage}), 3
     words = range(END_ID + 1, tokenizer.target_vocabulary_size)
     targets = [[*few, END_ID] for length in range(longest) for few in itertools.product(words, repeat=length)] + [
         list(many) for many in itertools.product(words, repeat=longest)
@@ -115,7 +115,7 @@ def test_models_that_vote_copy(make):
 
 
 def test_an_unknown_word_is_copied_as_it_stands_in_the_source(make):
-    model = make(model__copy={"mode": "separate"})
+    model = make(model__copy="separate")
     # Nothing but copies: whatever is written stands in the source.
     model.decoder.copying.bias.assign([-50.0])
     sources = ["zzz", "xx oro 字y", "oro nil"]
@@ -147,7 +147,7 @@ def test_an_unknown_word_that_the_source_has_not_is_never_written(make):
 
 
 def test_files_and_twins_copy_alike(make, batch, tmp_path):
-    model = make(model__copy={"mode": "separate", "force": True})
+    model = make(model__copy="separate", model__force_copy=True)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert loaded.force_copy
@@ -163,8 +163,8 @@ def test_in_bfloat16_comes_close(make, batch):
 
 
 def test_attention_that_goes_where_it_has_been_is_paid_for_in_training(make, batch):
-    changes = {"model__copy": {"mode": "none"}, "model__attention": {"coverage": True}}
-    free, paid = make(**changes), make(training__coverage_loss=2.0, **changes)
+    changes = {"model__copy": "none", "model__attention": {"coverage": True}}
+    free, paid = make(**changes), make(model__coverage_loss=2.0, **changes)
     weights = np.array(free.decode_teacher_forced(batch, attention=True).attention_weights, np.float64)
     repeated = 0.0
     for row, ids in enumerate(batch["target_ids"]):
@@ -181,7 +181,7 @@ def test_attention_that_goes_where_it_has_been_is_paid_for_in_training(make, bat
 
 
 def test_one_graph_trains_every_weight_on_batches_of_all_shapes(make, batch):
-    model = make(model__attention={"coverage": True}, training__coverage_loss=1.0)
+    model = make(model__attention={"coverage": True}, model__coverage_loss=1.0)
     ids = tf.TensorSpec([None, None], tf.int32)
 
     @tf.function(input_signature=[ids, ids], autograph=False)

@@ -67,7 +67,7 @@ class TestCopying:
     @classmethod
     def make(cls, make_model):
         def make_one(mode, coverage):
-            model = make_model(model__copy={"mode": mode}, model__attention__coverage=coverage, **REDUCED)
+            model = make_model(model__copy=mode, model__attention__coverage=coverage, **REDUCED)
             random = np.random.default_rng(0)
             model.set_weights([random.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])
             return model
@@ -137,7 +137,7 @@ def test_models_that_join_more_and_fewer_tokens_vote(model, make_model):
 
 
 def test_its_decoder_is_packed(make_model, toy_tokenizer):
-    model = make_model(model__copy={"mode": "reuse"}, **REDUCED)
+    model = make_model(model__copy="reuse", **REDUCED)
     ids = pad(toy_tokenizer.encode_source(TEXTS))
     (parts,) = Packing([model]).parts("bfloat16", uses_fused_weights=True)
     assert isinstance(parts.decoder, FusedDecoder)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from seq2seq.config.sections import Decoding
+from seq2seq.config.sections import DecodingConfig
 from seq2seq.errors import ConfigError, ModelFileError, Seq2SeqError
 from seq2seq.layers import Decoder, Encoder
 from seq2seq.models.generation import Hypothesis
@@ -170,7 +170,7 @@ class TestAttention:
 class TestOptions:
     def test_defaults_are_the_models_own(self, make_model, toy_pairs):
         model = make_model(decoding__beam_size=3, decoding__n_best=3, decoding__max_length=4)
-        assert model.decoding == Decoding(beam_size=3, n_best=3, max_length=4)
+        assert model.decoding == DecodingConfig(beam_size=3, n_best=3, max_length=4)
         hypotheses = model.generate([toy_pairs[0][0]])[0]
         assert len(hypotheses) == 3
         assert max(len(found.token_ids) for found in hypotheses) <= 4

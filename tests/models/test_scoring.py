@@ -18,7 +18,7 @@ from seq2seq.text.ids import START_ID, UNKNOWN_ID
 def model(make_model):
     """An untrained model that writes step by step, with dropout and label smoothing of which a score knows nothing."""
     made = make_model(
-        training__label_smoothing=0.3,
+        model__label_smoothing=0.3,
         model__dropout={"embedding": 0.5, "readout": 0.5, "context": 0.5},
         model__decoder__num_layers=2,
         model__encoder__num_layers=2,

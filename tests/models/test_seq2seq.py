@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.config.sections import Decoding
+from seq2seq.config.sections import DecodingConfig
 from seq2seq.layers import Decoder, Encoder
 from seq2seq.models import generation
 from seq2seq.models.seq2seq import Seq2Seq
@@ -77,7 +77,7 @@ class TestWiring:
         np.testing.assert_allclose(model(batch), right, atol=1e-6)
 
     def test_loss_is_the_mean_cross_entropy_of_the_logits(self, make_model, batch):
-        model = make_model(training__label_smoothing=0.2)
+        model = make_model(model__label_smoothing=0.2)
         log_probs = np.log(softmax(np.array(model(batch), np.float64)))
         one_hot = np.eye(log_probs.shape[-1])[batch["target_ids"]]
         mask = batch["target_ids"] != PAD_ID
@@ -139,7 +139,7 @@ class TestWiring:
             np.testing.assert_array_equal(loss, plain_model.loss_and_tokens(batch)[0])
 
     def test_kernels_of_both_roads_give_one_result(self, make_model, batch):
-        scan, raw = (make_model(training__implementation=name) for name in ("scan", "raw"))
+        scan, raw = (make_model(model__implementation=name) for name in ("scan", "raw"))
         np.testing.assert_allclose(scan(batch), raw(batch), atol=1e-5)
 
 
@@ -172,7 +172,7 @@ class TestTies:
 
 class TestFit:
     def test_loss_is_that_of_training(self, make_model, batch):
-        model = make_model(training__label_smoothing=0.1)
+        model = make_model(model__label_smoothing=0.1)
         loss, tokens = model.loss_and_tokens(batch, training=False)
         model.compile(optimizer="adam", jit_compile=False)
         np.testing.assert_allclose(model.evaluate(batch, batch_size=16, verbose=0), loss / tokens, rtol=1e-5)
@@ -207,15 +207,13 @@ class TestConfig:
         model = make_model(
             model__context="attentive",
             model__tie_embeddings="output",
-            model__dropout={
-                "embedding": 0.1,
-                "recurrent": 0.2,
-                "context": 0.3,
-                "readout": 0.4,
-                "source_word": 0.15,
-                "target_word": 0.25,
-            },
-            training__label_smoothing=0.5,
+            model__embedding_dropout=0.1,
+            model__dropout=0.2,
+            model__context_dropout=0.3,
+            model__readout_dropout=0.4,
+            model__source_word_dropout=0.15,
+            model__target_word_dropout=0.25,
+            model__label_smoothing=0.5,
             decoding__beam_size=3,
         )
         config = json.loads(json.dumps(model.get_config()))
@@ -224,7 +222,7 @@ class TestConfig:
         assert (twin.embedding_dropout, twin.context_dropout, twin.label_smoothing) == (0.1, 0.3, 0.5)
         assert (twin.source_word_dropout, twin.target_word_dropout) == (0.15, 0.25)
         assert (twin.encoder.dropout, twin.decoder.dropout, twin.decoder.readout_dropout) == (0.2, 0.2, 0.4)
-        assert twin.decoding == Decoding(beam_size=3)
+        assert twin.decoding == DecodingConfig(beam_size=3)
         assert twin.recipe == model.recipe
         assert twin.recipe["model"]["context"] == "attentive"
         assert [tuple(variable.shape) for variable in twin.weights] == [tuple(v.shape) for v in model.weights]
@@ -234,7 +232,7 @@ class TestConfig:
     def test_needs_neither_tokenizer_nor_recipe(self):
         model = Seq2Seq(Encoder(units=4), Decoder(vocabulary_size=9, embedding_size=6, units=8))
         assert model.recipe == {}
-        assert model.decoding == Decoding()
+        assert model.decoding == DecodingConfig()
         assert model.tokenizer is None
         assert model.target_vocabulary_size == 9
         ids = np.array([[5, 6, END_ID]], "int32")

@@ -14,7 +14,9 @@ from seq2seq.files import is_as_written
 from seq2seq.training import checkpoints
 from seq2seq.training.checkpoints import Checkpoints
 
-DROPOUT = {"model__dropout": dict.fromkeys(("embedding", "recurrent", "context", "readout"), 0.3)}
+DROPOUT = dict.fromkeys(
+    ("model__embedding_dropout", "model__dropout", "model__context_dropout", "model__readout_dropout"), 0.3
+)
 SETTINGS = {"ema": 0.9, "model__encoder__num_layers": 2, **DROPOUT}
 
 

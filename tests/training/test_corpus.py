@@ -324,8 +324,8 @@ class TestBatches:
         assert len(list(corpus.train_pairs(CorpusReport()))) == 11
 
     def test_draw_other_pieces_of_the_same_texts_with_sampling(self, folder, toy_pairs, tmp_path):
-        tokenizer = {"kind": "unigram", "vocabulary_size": 70, "sampling_alpha": 0.2}
-        settings = config(folder, tokenizer=tokenizer)
+        tokenizer = {"kind": "unigram", "vocabulary_size": 70}
+        settings = config(folder, tokenizer=tokenizer, training={"sampling_alpha": 0.2})
         corpus = Corpus(settings)
         trained = create_tokenizer(settings, corpus)
         batches = create_batches(settings, corpus, trained, tmp_path / "cache", lambda line: None)

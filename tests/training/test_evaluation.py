@@ -4,14 +4,14 @@ import math
 
 import pytest
 
-from seq2seq.config.sections import SCORES
+from seq2seq.config.sections import METRICS_BY_TASK
 from seq2seq.training.evaluation import by_source_length, corpus_loss, evaluate
 
 
 @pytest.fixture(scope="module")
 def model(make_step):
     """An untrained model with label smoothing and dropout, of which its scores must know nothing."""
-    return make_step(training__label_smoothing=0.3, model__dropout={"embedding": 0.5, "readout": 0.5}).model
+    return make_step(model__label_smoothing=0.3, model__embedding_dropout=0.5, model__readout_dropout=0.5).model
 
 
 def test_loss_is_the_mean_over_all_tokens(model, toy_pairs):
@@ -50,7 +50,7 @@ def test_scores_are_those_of_the_models_task(make_model, toy_pairs, monkeypatch)
     assert scores["exact_match"] == pytest.approx(200 / 3)
     assert scores["novel_1"] > 0
     assert scores["signature"].keys() == scores.keys() - {"loss", "perplexity", "sentences", "signature"}
-    assert set(SCORES["summarize"]) <= scores.keys()
+    assert set(METRICS_BY_TASK["summarize"]) <= scores.keys()
     assert "bleu" not in scores
 
 

@@ -98,7 +98,7 @@ class TestWeights:
         covering, said = begin(model__attention__coverage=True)
         assert said.splitlines()[1] == "added, and nearly without effect at first: decoder/context/coverage_kernel"
         np.testing.assert_allclose(covering.model.loss_and_tokens(ids)[0], before, rtol=1e-6)
-        copying, said = begin(model__copy={"mode": "separate"})
+        copying, said = begin(model__copy="separate")
         names = ", ".join(f"decoder/copying/{name}" for name in ("kernel", "bias", "score/kernel"))
         assert said.splitlines()[1] == f"added, and nearly without effect at first: {names}"
         for model in (copying.model, copying.averaged):
@@ -155,7 +155,7 @@ class TestWeights:
         ]
 
     def test_wired_in_another_way_are_said_and_dropout_is_free(self, begin):
-        _, said = begin(model__attention__score="scaled_dot", model__dropout={"readout": 0.5})
+        _, said = begin(model__attention__score="scaled_dot", model__readout_dropout=0.5)
         assert said.splitlines()[1:] == ["model.attention.score is 'dot' there and 'scaled_dot' here"]
 
     @pytest.mark.parametrize(
@@ -184,7 +184,7 @@ class TestStart:
     def test_of_another_tokenizer(self, toy_config, start_path):
         config = toy_config(
             training__init_from=str(start_path),
-            tokenizer={"kind": "bpe", "vocabulary_size": 90, "sampling_alpha": 0.1, "sampling_nbest": 5},
+            tokenizer={"kind": "bpe", "vocabulary_size": 90},
         )
         with pytest.raises(ConfigError) as error:
             read_start(config)

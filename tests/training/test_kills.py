@@ -109,7 +109,7 @@ class TestEveryMoment:
             training__accumulate=2,
             training__save_every=3,
             training__batch_tokens=128,
-            model__dropout__embedding=0.3,
+            model__embedding_dropout=0.3,
         )
         dev = Texts(list(sources[:4]), list(targets[:4]))
         trainer = loop.Trainer(config, toy_tokenizer, Batches(corpus, batch_tokens=128, prefetch=0), dev)
@@ -192,7 +192,7 @@ class TestEveryMoment:
 RECIPE = """\
 data: {source: en, target: eo, test: null}
 tokenizer: {kind: word, vocabulary_size: 100}
-model: {embedding_size: 16, encoder: {units: 16}, decoder: {units: 32}, dropout: {embedding: 0.2}}
+model: {embedding_size: 16, encoder: {units: 16}, decoder: {units: 32}, embedding_dropout: 0.2}
 training: {precision: float32, batch_tokens: 512, epochs: 2, ema: 0.9, save_every: 4, dev_sentences: 5}
 """
 # Runs a recipe, and dies in the middle of a step.
@@ -283,7 +283,7 @@ def test_twenty_kills_at_random_moments_on_multi30k(tmp_path):
             (tmp_path / f"{name}.{side}").write_bytes(b"".join(lines[:count]))
     arguments = [
         *(str(ROOT / "data" / "multi30k" / "recipe.yaml"), "--data.folder", str(tmp_path)),
-        *("--tokenizer.vocabulary-size", "500", "--tokenizer.sampling-alpha", "0.2", "--model.embedding-size", "32"),
+        *("--tokenizer.vocabulary-size", "500", "--training.sampling-alpha", "0.2", "--model.embedding-size", "32"),
         *("--model.encoder.units", "32", "--model.decoder.units", "64", "--training.batch-tokens", "1024"),
         *("--training.warmup-steps", "20", "--training.epochs", "3", "--training.evaluate-every", "0.5"),
         *("--training.save-every", "3", "--training.average-checkpoints", "2"),

@@ -20,7 +20,7 @@ RECIPE = """\
 task: {task}
 data: {{format: tsv, source: 1, target: 2, agreement: agreement.tsv}}
 tokenizer: {{kind: bpe, vocabulary_size: 34}}
-model: {{embedding_size: 12, context: mean, encoder: {{units: 8, bidirectional: false}}, dropout: {{embedding: 0.1}}}}
+model: {{embedding_size: 12, context: mean, encoder: {{units: 8, bidirectional: false}}, embedding_dropout: 0.1}}
 training: {{epochs: 15, batch_tokens: 128, learning_rate: 0.05, warmup_steps: 5, precision: float32, monitor: accuracy}}
 """
 

@@ -11,7 +11,7 @@ import keras
 import numpy as np
 import pytest
 
-from seq2seq.config.sections import SCORES
+from seq2seq.config.sections import METRICS_BY_TASK
 from seq2seq.errors import Seq2SeqError
 from seq2seq.text.batching import Batches
 from seq2seq.text.dataset import EncodedCorpus
@@ -72,7 +72,7 @@ def script(monkeypatch):
         assert script.synchronised == script.steps
         script.evaluated.append((script.steps, len(sources), decoding))
         score = script.scores[len(script.evaluated) - 1] if script.scores else 1.0
-        return dict.fromkeys(SCORES["translate"], score) | {"signature": {}}, []
+        return dict.fromkeys(METRICS_BY_TASK["translate"], score) | {"signature": {}}, []
 
     class Checkpoints:
         def __init__(self, folder):
@@ -137,7 +137,8 @@ class TestEvaluation:
         make_trainer().run()
         lines = (tmp_path / "run" / "history.jsonl").read_text().splitlines()
         assert [json.loads(line) for line in lines] == [
-            {"updates": updates, "seconds": float(updates), "skipped": 0} | dict.fromkeys(SCORES["translate"], score)
+            {"updates": updates, "seconds": float(updates), "skipped": 0}
+            | dict.fromkeys(METRICS_BY_TASK["translate"], score)
             for updates, score in zip((6, 12, 18), script.scores, strict=True)
         ]
         assert script.lines[0].startswith("epoch 1.0  0.1 min  dev: loss 3.00  perplexity 3.00  bleu 3.00")
@@ -149,7 +150,7 @@ class TestEvaluation:
         make_trainer(epochs=1, tensorboard=True).run()
         (events,) = (tmp_path / "run" / "tensorboard").iterdir()
         content = events.read_bytes()
-        assert all(f"dev/{name}".encode() in content for name in SCORES["translate"])
+        assert all(f"dev/{name}".encode() in content for name in METRICS_BY_TASK["translate"])
 
 
 class TestBest:

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from seq2seq.config.sections import Training
+from seq2seq.config.sections import TrainingConfig
 from seq2seq.training.fine_tuning import named_weights
 from seq2seq.training.optimizers import create_optimizer, decayed_variables
 
@@ -27,7 +27,7 @@ def test_biases_and_embeddings_are_left_out(make_model, tie_embeddings, tables):
 
 def test_adamw_decays_the_rest_by_its_rate(make_model):
     model = make_model()
-    optimizer = create_optimizer(Training(optimizer="adamw", learning_rate=0.25, weight_decay=0.1), model)
+    optimizer = create_optimizer(TrainingConfig(optimizer="adamw", learning_rate=0.25, weight_decay=0.1), model)
     optimizer.build(model.trainable_variables)
     before = {variable.path: variable.numpy() for variable in model.trainable_variables}
     # Where all gradients are zero, nothing but the decay moves a weight.
@@ -40,6 +40,6 @@ def test_adamw_decays_the_rest_by_its_rate(make_model):
 
 
 def test_adam_decays_nothing(make_model):
-    optimizer = create_optimizer(Training(learning_rate=0.25), make_model())
+    optimizer = create_optimizer(TrainingConfig(learning_rate=0.25), make_model())
     assert type(optimizer) is keras.optimizers.Adam
     assert optimizer.weight_decay is None

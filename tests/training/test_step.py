@@ -55,12 +55,12 @@ def plain_gradients(model, source_ids, target_ids, smoothing):
 
 @pytest.mark.parametrize(("clip_norm", "ema", "l2"), [(0.25, 0.4, 0.0), (0.0, 0.0, 0.01)])
 def test_equals_numpy(make_step, toy_batches, clip_norm, ema, l2):
-    settings = {"training__label_smoothing": 0.1, "model__tie_embeddings": "output"}
+    settings = {"model__label_smoothing": 0.1, "model__tie_embeddings": "output"}
     adam = keras.optimizers.Adam(epsilon=EPSILON)
     step = make_step(optimizer=adam, clip_norm=clip_norm, ema=ema, l2=l2, **settings)
     decayed = {id(variable) for variable in decayed_variables(step.model)}
     # The same weights where every recurrent step is the cell's equation under plain autodiff.
-    twin = make_step(training__implementation="raw", **settings).model
+    twin = make_step(model__implementation="raw", **settings).model
     weights = [variable.numpy().astype(np.float64) for variable in step.model.trainable_variables]
     averages = [weight.copy() for weight in weights]
     oracle = NumpyAdam([weight.shape for weight in weights])
@@ -101,7 +101,7 @@ def poisoned(make_step):
     """A step whose loss, in batches of `rows` rows, can be multiplied by a number, and whose gradient can be made none
     while the loss stays."""
     adam = keras.optimizers.Adam(epsilon=EPSILON)
-    step = make_step(optimizer=adam, clip_norm=0.25, ema=0.4, training__label_smoothing=0.1)
+    step = make_step(optimizer=adam, clip_norm=0.25, ema=0.4, model__label_smoothing=0.1)
     step.factor, step.under_root, step.rows = tf.Variable(1.0), tf.Variable(1.0), tf.Variable(0)
     plain = step.model.loss_and_tokens
 

@@ -52,9 +52,9 @@ LONG = ("--training.epochs=30", "--training.evaluate-every=15")
 SHORT = (
     "--training.epochs=2",
     "--training.ema=0.9",
-    "--model.dropout.embedding=0.2",
-    "--model.dropout.source_word=0.2",
-    "--model.dropout.target_word=0.1",
+    "--model.embedding_dropout=0.2",
+    "--model.source_word_dropout=0.2",
+    "--model.target_word_dropout=0.1",
     "--data.test=null",
     "--data.agreement=null",
 )

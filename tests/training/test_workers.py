@@ -74,7 +74,7 @@ def numbers(step):
         {
             "model__decoder__num_layers": 2,
             "model__decoder__attention_position": "between",
-            "model__copy__mode": "reuse",
+            "model__copy": "reuse",
         },
         {"model__context": "max", "model__encoder__cell": "lstm", "model__decoder__cell": "lstm"},
     ],
@@ -82,7 +82,7 @@ def numbers(step):
 def test_a_step_in_parts_is_that_of_the_whole_batch(make_step, toy_batches, changes):
     # Plain descent: Adam makes much of gradients that are almost zero.
     whole, cut = (
-        make_step(optimizer=keras.optimizers.SGD(), workers=count, training__label_smoothing=0.1, **changes)
+        make_step(optimizer=keras.optimizers.SGD(), workers=count, model__label_smoothing=0.1, **changes)
         for count in (1, 3)
     )
     # Rows that three divides, rows that it does not, and one row, which leaves two parts without any.
@@ -97,7 +97,7 @@ def test_a_step_in_parts_is_that_of_the_whole_batch(make_step, toy_batches, chan
 
 def test_what_parts_drop_is_always_the_same(make_step, toy_batches):
     def trained():
-        step = make_step(workers=2, model__dropout__embedding=0.5, model__dropout__source_word=0.3)
+        step = make_step(workers=2, model__embedding_dropout=0.5, model__source_word_dropout=0.3)
         return [float(step(*batch, 0.1).loss) for batch in toy_batches], numbers(step)
 
     (losses, values), (again, same) = trained(), trained()

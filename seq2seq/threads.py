@@ -1,67 +1,198 @@
-"""Work ahead of the reader in a thread of its own, by a bounded number of items."""
+"""Cores and threads: how many this process may use, work in parallel, and work ahead of its reader."""
 
 import collections
+import itertools
+import math
 import os
+import pathlib
 import queue
 import threading
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
 
+from seq2seq.errors import ArgumentError
+
 Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+def count_cores(membership: str = "/proc/self/cgroup", hierarchy: str | pathlib.Path = "/sys/fs/cgroup") -> int:
+    """Count the cores that this process may use: of its affinity, or fewer where a container's quota allows fewer.
+
+    >>> count_cores() >= 1
+    True
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, min([cores, *map(math.ceil, _quotas(pathlib.Path(membership), pathlib.Path(hierarchy)))]))
+
+
+def _quotas(membership: pathlib.Path, hierarchy: pathlib.Path) -> Iterator[float]:
+    """Yield the cores that each control group of this process allows, in versions 1 and 2 of the kernel's interface."""
+    try:
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return
+    for line in lines:
+        _, controllers, group = line.split(":", 2)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        inner = pathlib.PurePosixPath(group.strip("/"))
+        # Inside a container the path may be the host's: then only the top of what is mounted is there.
+        for folder in (inner, *inner.parents):
+            if controllers:
+                roots = (hierarchy / "cpu", hierarchy / controllers)
+                found = next((root / folder for root in roots if (root / folder / "cpu.cfs_quota_us").is_file()), None)
+                names = ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
+            else:
+                found, names = hierarchy / folder, ["cpu.max"]
+            if found is None or not (found / names[0]).is_file():
+                continue
+            quota, period = itertools.chain.from_iterable((found / name).read_text().split() for name in names)
+            if quota not in ("max", "-1"):
+                yield int(quota) / int(period)
+
+
+def set_op_threads(threads: int) -> bool:
+    """Give every TensorFlow operation of this process `threads` threads; return False where TensorFlow already runs."""
+    import tensorflow as tf
+
+    try:
+        tf.config.threading.set_intra_op_parallelism_threads(threads)
+    except RuntimeError:
+        return False
+    return True
+
+
+def use_single_threaded_ops() -> None:
+    """Decode with one thread an operation and one batch a core; without effect where TensorFlow already runs."""
+    set_op_threads(1)
+
+
+def count_workers() -> int:
+    """Count the batches to decode at the same time: one a core where operations have one thread each, else one.
+
+    >>> count_workers() >= 1
+    True
+    """
+    import tensorflow as tf
+
+    if tf.config.threading.get_intra_op_parallelism_threads() != 1 or tf.config.list_physical_devices("GPU"):
+        return 1
+    return count_cores()
+
+
+def map_parallel(
+    function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
+) -> Generator[Result, None, None]:
+    """Yield the result of each item, in order, computed by several threads.
+
+    A sequence is given to the threads whole. Of any other iterable, items are taken in the reader's thread and at most
+    one more than `threads` is in work or waiting, so memory does not grow. An error of `function` or `items` is raised
+    where its result would have come; then, or when the generator is closed, no thread is left.
+
+    Args:
+        function: saves time only where it releases Python's lock, as SentencePiece and TensorFlow do.
+        items: what to compute.
+        threads: number of threads; None: `count_cores()`; 1: the reader's own.
+
+    >>> list(map_parallel(len, ["a", "bcd", ""], threads=2))
+    [1, 3, 0]
+    """
+    threads = count_cores() if threads is None else threads
+    if threads < 1:
+        raise ArgumentError("threads", ">= 1 or None", threads)
+    if isinstance(items, Sequence):
+        ahead, threads = len(items), min(threads, len(items))
+    else:
+        ahead = threads
+    return (function(item) for item in items) if threads <= 1 else _map_parallel(function, iter(items), threads, ahead)
+
+
+def _map_parallel(
+    function: Callable[[Item], Result], items: Iterator[Item], threads: int, ahead: int
+) -> Generator[Result, None, None]:
+    waiting: collections.deque[Future[Result]] = collections.deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="seq2seq-parallel")
+    problem: Exception | None = None
+    try:
+        while problem is None:
+            try:
+                waiting.append(pool.submit(function, next(items)))
+            except StopIteration:
+                break
+            except Exception as error:
+                problem = error
+            if len(waiting) > ahead:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+        if problem is not None:
+            raise problem
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 class _End:
-    """What the thread puts last: nothing more comes, for this reason."""
+    """Last entry of a queue, with the error that ended the items."""
 
     def __init__(self, error: BaseException | None) -> None:
         self.error = error
 
 
 def prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
-    """The same items in the same order, made by a background thread while the reader is busy with the ones before.
+    """Yield the items in order, made by a background thread up to `depth` items ahead of the reader.
 
-    The thread starts with the first item asked for and has ended when the iterator has: at its end, at an error
-    (raised here, where the item would have come), or when the reader closes it or lets go of it in the middle.
+    The thread starts with the first item asked for and has ended when the generator has: at its end, at an error
+    (raised where the item would have come), or when it is closed or garbage collected. A depth of 0 starts no thread.
 
-    Args:
-        items: what to make ahead.
-        depth: items that may wait; 0: no thread, each is made when it is asked for.
-
-    Returns:
-        A generator; `close` ends it, and its thread, before its end.
-
-    Examples:
-        >>> list(prefetch(range(3), depth=2))
-        [0, 1, 2]
+    >>> list(prefetch(range(3), depth=2))
+    [0, 1, 2]
     """
     if depth < 0:
-        raise ValueError(f"depth must be at least 0, but is {depth} instead.")
+        raise ArgumentError("depth", ">= 0", depth)
     return (item for item in items) if depth == 0 else _prefetch(items, depth)
+
+
+def _prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
+    waiting: queue.Queue[Item | _End] = queue.Queue(maxsize=depth)
+    stopped = threading.Event()
+    thread = _start(items, waiting, stopped)
+    try:
+        while True:
+            item = waiting.get()
+            if not isinstance(item, _End):
+                yield item
+            elif item.error is not None:
+                raise item.error
+            else:
+                return
+    finally:
+        stopped.set()
+        while thread.is_alive():
+            # The thread may wait for room: make some until it sees that it must stop.
+            _drain(waiting)
+            thread.join(timeout=0.01)
 
 
 def windows(
     items: Iterable[Item], most: int, size: Callable[[Item], int], largest: int, patience: float | None
 ) -> Generator[list[Item], None, None]:
-    """The same items in the same order, in lists: long ones where many wait, as short as one item where few do.
+    """Yield the items in order, in lists: long ones where many items wait, down to one item where few do.
 
-    The background thread reads ahead `most` items at most, so that memory does not grow with an endless input. Where it
-    waits for an item that does not come when the reader stops, it is left alone; it ends with the program.
+    A background thread reads at most `most` items ahead. Where it waits for input when the reader stops, it is left
+    alone and ends with the program. An error of the items is raised after the window before it.
 
     Args:
         items: where they come from.
-        most: items of a window, at most.
-        size: how large an item is.
-        largest: size of a window, at most, but for its last item.
-        patience: seconds that a window waits for its next item before it goes as it is; None: as long as it takes, so
-            that windows depend on nothing but the items.
+        most: largest number of items in a window.
+        size: size of an item.
+        largest: sizes of a window in sum, exceeded by its last item at most.
+        patience: seconds that a started window waits for its next item; None: forever, so that windows depend on
+            nothing but the items.
 
-    Returns:
-        A generator; an error of the items is raised where the item would have come, after the window before it.
-
-    Examples:
-        >>> list(windows(["a", "bb", "c", "d"], most=3, size=len, largest=3, patience=None))
-        [['a', 'bb'], ['c', 'd']]
+    >>> list(windows(["a", "bb", "c", "d"], most=3, size=len, largest=3, patience=None))
+    [['a', 'bb'], ['c', 'd']]
     """
     waiting: queue.Queue[Item | _End] = queue.Queue(maxsize=most)
     stopped = threading.Event()
@@ -90,29 +221,8 @@ def windows(
         _drain(waiting)
 
 
-def _prefetch(items: Iterable[Item], depth: int) -> Generator[Item, None, None]:
-    waiting: queue.Queue[Item | _End] = queue.Queue(maxsize=depth)
-    stopped = threading.Event()
-    thread = _start(items, waiting, stopped)
-    try:
-        while True:
-            item = waiting.get()
-            if not isinstance(item, _End):
-                yield item
-            elif item.error is not None:
-                raise item.error
-            else:
-                return
-    finally:
-        stopped.set()
-        while thread.is_alive():
-            # The thread may be waiting for room: make some, until it has seen that it shall stop.
-            _drain(waiting)
-            thread.join(timeout=0.01)
-
-
 def _start(items: Iterable[Item], waiting: queue.Queue, stopped: threading.Event) -> threading.Thread:
-    """The thread that puts the items into a queue, and then why no more come."""
+    """Start the thread that puts the items into a queue, and at last the reason why no more come."""
 
     def work() -> None:
         try:
@@ -135,116 +245,3 @@ def _drain(waiting: queue.Queue) -> None:
             waiting.get_nowait()
         except queue.Empty:
             return
-
-
-Result = TypeVar("Result")
-
-
-def use_single_threaded_ops() -> None:
-    """Make this process decode on one thread an operation and one batch a core, if TensorFlow has not begun to run."""
-    # Where it is too late all works, but slower.
-    set_op_threads(1)
-
-
-def set_op_threads(threads: int) -> bool:
-    """Let every operation of this process have so many threads; whether it is so, which TensorFlow, once it runs,
-    cannot be told any more."""
-    import tensorflow as tf
-
-    try:
-        tf.config.threading.set_intra_op_parallelism_threads(threads)
-    except RuntimeError:
-        return False
-    return True
-
-
-def count_workers() -> int:
-    """How many batches run beside each other: as many as there are cores where an operation has one thread, else 1.
-
-    >>> count_workers() >= 1
-    True
-    """
-    import tensorflow as tf
-
-    if tf.config.threading.get_intra_op_parallelism_threads() != 1 or tf.config.list_physical_devices("GPU"):
-        return 1
-    return count_cores()
-
-
-def count_cores() -> int:
-    """The cores that this process may use.
-
-    >>> count_cores() >= 1
-    True
-    """
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def map_parallel(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """The result of each item, in order; as many at once as there are workers.
-
-    >>> list(beside_each_other(len, ["a", "bcd"]))
-    [1, 3]
-
-    Args:
-        function: What to do; where there are several workers, other threads call it.
-        items: What to do it with.
-    """
-    kept, workers = list(items), count_workers()
-    if workers == 1 or len(kept) == 1:
-        yield from map(function, kept)
-        return
-    with ThreadPoolExecutor(workers) as pool:
-        yield from pool.map(function, kept)
-
-
-def parallel_map(
-    function: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
-) -> Generator[Result, None, None]:
-    """The results of a function in the order of its items, worked out ahead of the reader by a bounded number.
-
-    Items are taken in the thread of the reader. An error of `function`, or of `items`, is raised where its result
-    would have come, so that the first mistake in the order of the items is the one that is told, whichever thread
-    meets its own first.
-
-    Args:
-        function: what to do with an item. Only where it lets go of Python's lock, as SentencePiece does while it
-            cuts texts, do threads save time.
-        items: taken as they are needed: at most one more than there are threads is in work or waiting.
-        threads: how many work at once; None: one for every core.
-
-    Returns:
-        A generator; at its end, at an error, or when it is closed, no thread is left.
-
-    Examples:
-        >>> list(parallel_map(len, ["a", "bcd", ""], threads=2))
-        [1, 3, 0]
-    """
-    threads = (os.cpu_count() or 1) if threads is None else threads
-    if threads < 1:
-        raise ValueError(f"threads must be at least 1 or None, but is {threads} instead.")
-    return _parallel_map(function, iter(items), threads)
-
-
-def _parallel_map(
-    function: Callable[[Item], Result], items: Iterator[Item], threads: int
-) -> Generator[Result, None, None]:
-    waiting: collections.deque[Future[Result]] = collections.deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="seq2seq-parallel")
-    problem: Exception | None = None
-    try:
-        while problem is None:
-            try:
-                waiting.append(pool.submit(function, next(items)))
-            except StopIteration:
-                break
-            except Exception as error:
-                problem = error
-            if len(waiting) > threads:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-        if problem is not None:
-            raise problem
-    finally:
-        pool.shutdown(cancel_futures=True)

@@ -1,8 +1,11 @@
 """A toy language of about forty words, for all tests that need text and a model of it."""
 
+import logging
 import random
 
 import pytest
+
+import seq2seq.progress  # noqa: F401 - makes the package's log lines visible
 
 NOUNS = {
     "cat": "kato", "dog": "hundo", "bird": "birdo", "horse": "ĉevalo", "man": "viro", "girl": "knabino", "king": "reĝo",
@@ -31,6 +34,17 @@ def toy_sentences(number: int, seed: int = 0) -> list[tuple[str, str]]:
             source, target = f"{source} {adverb}", f"{ADVERBS[adverb]} {target}"
         pairs[source] = target
     return list(pairs.items())
+
+
+@pytest.fixture
+def logged():
+    """The lines that the package logs, as they come."""
+    lines: list[str] = []
+    handler, logger = logging.Handler(), logging.getLogger("seq2seq")
+    handler.emit = lambda record: lines.append(record.getMessage())
+    logger.addHandler(handler)
+    yield lines
+    logger.removeHandler(handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """`seq2seq doctor`: what is wrong with a recipe's data and machine, before an hour is spent on it."""
 
 import dataclasses
-import sys
 import textwrap
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -44,7 +43,7 @@ def _doctor(
     from seq2seq.diagnostics.doctor import diagnose
 
     findings: list[Finding] = []
-    for finding in diagnose(config, timed=not no_timing, say=lambda line: print(line, file=sys.stderr, flush=True)):
+    for finding in diagnose(config, timed=not no_timing):
         if not json:
             _print_finding(finding, findings[-1] if findings else None)
         findings.append(finding)

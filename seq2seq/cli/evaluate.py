@@ -1,5 +1,6 @@
 """`seq2seq evaluate`: how good a model is on a test set, how sure that is, and whether another is better."""
 
+import logging
 import pathlib
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal
@@ -13,6 +14,8 @@ from seq2seq.config.sections import LABEL_TASKS
 from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
 from seq2seq.serving.line_stream import on_one_line, opened_output, read_beside, refuse_same_file
+
+LOG = logging.getLogger(__name__)
 
 LEVEL = 0.05
 
@@ -98,11 +101,11 @@ def evaluate(
         _refuse_options_of_texts("gives labels", significance=significance != "bootstrap", **of_texts, **options)
     elif task == "summarize":
         _refuse_options_of_texts("summarizes", **of_texts, agreement=items)
-    with ProgressBar(len(models) * len(sources), "line", "lines") as progress:
+    with ProgressBar(len(models) * len(sources), "line") as bar:
         for path, one in models.items():
             if note := one.truncation.note(one.require_tokenizer(), sources):
-                progress.say(f"{path}: {note}")
-        given_options = options | {"progress": lambda count: progress.show(count, count)}
+                LOG.info(f"{path}: {note}")
+        given_options = options | {"progress": bar.advance}
         systems = [System.of(one, path, sources, references, **given_options) for path, one in models.items()]
     if given is not None and against is not None:
         systems.append(System(against, given))

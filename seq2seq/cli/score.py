@@ -2,6 +2,7 @@
 
 import contextlib
 import json as json_module
+import logging
 from typing import TYPE_CHECKING, Literal
 
 from seq2seq.cli.quiet import import_tensorflow
@@ -10,6 +11,8 @@ from seq2seq.config.flags import Switch
 from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
 from seq2seq.serving.line_stream import WINDOW_CHARACTERS, WINDOW_LINES, opened_output, refuse_same_file
+
+LOG = logging.getLogger(__name__)
 
 if TYPE_CHECKING:
     from seq2seq.serving.line_stream import ScoredPair
@@ -58,23 +61,23 @@ def score(
     with (
         opened_output(output) as stream,
         contextlib.closing(cut),
-        ProgressBar(None, "pair", "pairs", hidden=stream.isatty() and not json) as progress,
+        ProgressBar(None, "pair", hidden=stream.isatty() and not json) as bar,
     ):
-        for scored in score_stream(scorer, cut, report, progress.say):
+        for scored in score_stream(scorer, cut, report):
             if scored.score is not None:
                 log_prob += scored.score.log_prob
                 tokens += len(scored.score.pieces)
             if not json:
                 stream.write(f"{_json_line(scored) if format == 'jsonl' else _text_line(scored)}\n")
-            progress.show(1, 1)
+            bar.advance()
         if report.counts:
-            progress.say(report.summary())
+            LOG.info(report.summary())
         ppl = perplexity(-log_prob / tokens) if tokens else None
         summary = {"sentences": report.lines, "tokens": tokens, "log_prob": log_prob, "perplexity": ppl}
         if json:
             print_json(summary)
         elif ppl is not None:
-            progress.say(f"{report.lines:,} pairs, {tokens:,} tokens: perplexity {ppl:.2f}")
+            LOG.info(f"{report.lines:,} pairs, {tokens:,} tokens: perplexity {ppl:.2f}")
 
 
 def _text_line(scored: "ScoredPair") -> str:

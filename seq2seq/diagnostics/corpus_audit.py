@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import logging
 import math
 import re
 import unicodedata
@@ -19,6 +20,8 @@ from seq2seq.text.corpus import CorpusReport, Pair
 from seq2seq.text.ids import UNKNOWN_ID
 from seq2seq.text.tokenizer import Tokenizer
 from seq2seq.text.truncation import Truncation
+
+LOG = logging.getLogger(__name__)
 
 # What is never meant: controls but the tab, zero width spaces and marks, Unicode's own line breaks, and the character
 # that stands where a decoder failed.
@@ -513,21 +516,20 @@ Readers = dict[str, Callable[[CorpusReport], Iterator[Pair]]]
 """Give the pairs of each corpus, by its name (`train`, `dev`, `test`), anew each time that they are called."""
 
 
-def examine_texts(readers: Readers, stops: bool, normalization: str, say: Callable[[str], None]) -> Iterator[Finding]:
+def examine_texts(readers: Readers, stops: bool, normalization: str) -> Iterator[Finding]:
     """What can be said of the texts alone.
 
     Args:
         readers: the corpora; lines that cannot be used are passed over and reported.
         stops: whether the run stops at such a line.
         normalization: that of the tokenizer.
-        say: is told what is read.
 
     Returns:
         An iterator over the findings, as they are made.
     """
     read: dict[str, PairStatistics] = {}
     for name, pairs in readers.items():
-        say(f"reading the {name} pairs ...")
+        LOG.info(f"reading the {name} pairs ...")
         report = CorpusReport()
         try:
             statistics = read_pair_statistics(pairs(report))
@@ -565,7 +567,6 @@ def examine_tokens(
     truncate: str = "none",
     words: bool,
     stops: bool,
-    say: Callable[[str], None],
 ) -> Iterator[Finding]:
     """What can be said of the texts as a tokenizer cuts them; of training also what the limits leave out.
 
@@ -577,14 +578,13 @@ def examine_tokens(
         truncate: how a longer source is cut, where it is not left out.
         words: whether tokens are words.
         stops: whether the run stops at a pair over a limit.
-        say: is told what is cut.
 
     Returns:
         An iterator over the findings, as they are made.
     """
     cuts = truncate != "none"
     for name, pairs in readers.items():
-        say(f"cutting the {name} pairs into tokens ...")
+        LOG.info(f"cutting the {name} pairs into tokens ...")
         statistics = read_token_statistics(
             pairs(CorpusReport()),
             tokenizer,

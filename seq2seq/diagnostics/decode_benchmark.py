@@ -2,6 +2,7 @@
 that is."""
 
 import dataclasses
+import logging
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -18,9 +19,10 @@ from seq2seq.layers.quantized import arithmetic_of
 from seq2seq.models.archive import load
 from seq2seq.models.generation import Hypothesis
 from seq2seq.models.seq2seq import Seq2Seq
-from seq2seq.progress import say
 from seq2seq.threads import count_workers, map_parallel, use_single_threaded_ops
 from seq2seq.training.data import Corpus
+
+LOG = logging.getLogger(__name__)
 
 PRODUCT_ROWS = 1024
 PRODUCT_REPEATS = 10
@@ -138,9 +140,9 @@ def benchmark_decoding(
     few = texts[:: max(1, len(texts) // latency_sentences)][:latency_sentences]
     for size in (1, beam_size):
         name = "greedy" if size == 1 else f"beam {size}"
-        say(f"{name}: {len(texts):,} sentences in batches, {1 + rounds} times")
+        LOG.info(f"{name}: {len(texts):,} sentences in batches, {1 + rounds} times")
         seconds, found = _batched_seconds(model, texts, rounds, beam_size=size, **options)
-        say(f"{name}: {len(few):,} sentences one by one")
+        LOG.info(f"{name}: {len(few):,} sentences one by one")
         measured[size] = (seconds, found, _latencies(model, few, beam_size=size, **options))
     memory = peak_memory()
     for product, run in products.items():
@@ -214,7 +216,7 @@ def product_on_all_cores(product: Product, dtype: str) -> Callable[[], float]:
 
     def run() -> float:
         began = time.perf_counter()
-        for one in map_parallel(compiled, [rows] * workers):
+        for one in map_parallel(compiled, [rows] * workers, workers):
             float(one)
         return (time.perf_counter() - began) / workers
 

@@ -1,7 +1,8 @@
 """What is wrong with a recipe's data and with the machine, looked at as a run would meet them, before it begins."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+import logging
+from collections.abc import Iterator
 
 import tensorflow as tf
 
@@ -20,11 +21,13 @@ from seq2seq.training.run_folder import check_folder
 from seq2seq.training.step import choose_workers
 from seq2seq.training.trainer import Trainer, recurrent_parameters
 
+LOG = logging.getLogger(__name__)
+
 MOST_LABELS, FEW = 12, 5
 """Labels that are shown, and examples below which a label can hardly be learnt."""
 
 
-def diagnose(config: Config, timed: bool, say: Callable[[str], None]) -> Iterator[Finding]:
+def diagnose(config: Config, timed: bool) -> Iterator[Finding]:
     """Looks at all that a run needs, in the order in which it needs it; what one problem hides is left out.
 
     Lines that cannot be used are passed over here, so that one of them does not hide the others.
@@ -32,7 +35,6 @@ def diagnose(config: Config, timed: bool, say: Callable[[str], None]) -> Iterato
     Args:
         config: The run.
         timed: Whether to take a few steps.
-        say: Is told what is going on, a line each.
 
     Returns:
         An iterator over the findings, as they are made.
@@ -54,7 +56,7 @@ def diagnose(config: Config, timed: bool, say: Callable[[str], None]) -> Iterato
         readers["test"] = corpus.test_pairs
     readable: list[str] = []
     unusable = False
-    for finding in examine_texts(readers, stops, config.tokenizer.normalization, say):
+    for finding in examine_texts(readers, stops, config.tokenizer.normalization):
         yield finding
         unusable |= finding.verdict == "problem" and finding.name == "train.pairs"
         if finding.name.endswith(".lengths"):
@@ -68,7 +70,7 @@ def diagnose(config: Config, timed: bool, say: Callable[[str], None]) -> Iterato
             return
     if "train" not in readable:
         return
-    say("making the tokenizer ...")
+    LOG.info("making the tokenizer ...")
     try:
         start = read_start(config)
         tokenizer = start.require_tokenizer() if start else create_tokenizer(patient, corpus)
@@ -84,35 +86,29 @@ def diagnose(config: Config, timed: bool, say: Callable[[str], None]) -> Iterato
         truncate=config.data.truncate,
         words=config.tokenizer.kind == "word",
         stops=stops,
-        say=say,
     ):
         yield finding
         unusable |= finding.verdict == "problem" and finding.name == "tokens.limits"
-    say("encoding the training pairs ...")
+    LOG.info("encoding the training pairs ...")
     try:
         # Where nothing has to be passed over, the cache is the one that the run will look for.
-        batches = create_batches(
-            patient if unusable else config, corpus, tokenizer, config.run.path.parent / ".cache", say
-        )
+        batches = create_batches(patient if unusable else config, corpus, tokenizer, config.run.path.parent / ".cache")
         trainer = Trainer(config, tokenizer, batches, Texts([], []), workers=workers)
         if start:
-            say(init_from(trainer.step, start, config))
+            LOG.info(init_from(trainer.step, start, config))
     except Seq2SeqError as error:
         yield _failure("training.start", error)
         return
-    yield from machine_findings(trainer, tokenizer, timed, say)
+    yield from machine_findings(trainer, tokenizer, timed)
 
 
-def machine_findings(
-    trainer: Trainer, tokenizer: Tokenizer, timed: bool, say: Callable[[str], None]
-) -> Iterator[Finding]:
+def machine_findings(trainer: Trainer, tokenizer: Tokenizer, timed: bool) -> Iterator[Finding]:
     """What can be said of a run that is ready to begin, on this machine.
 
     Args:
         trainer: Of the run.
         tokenizer: Of the run.
         timed: Whether to take a few steps.
-        say: Is told what is going on.
     """
     config, model = trainer.config, trainer.step.model
     settings, vocabulary = config.training, model.target_vocabulary_size
@@ -131,7 +127,7 @@ def machine_findings(
     rehearsal = None
     # A step for which there is no memory would end this process too.
     if timed and kernels.verdict != "problem" and memory.verdict != "problem":
-        say("taking a few steps ...")
+        LOG.info("taking a few steps ...")
         try:
             rehearsal = dry_run(trainer, largest)
             memory = machine.memory_finding(rehearsal.peak_bytes, available_memory(), shape, measured=True)

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import functools
 import itertools
+import logging
 import time
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -18,13 +19,14 @@ from seq2seq.diagnostics.machine import peak_memory
 from seq2seq.diagnostics.plain_keras import PlainKerasProcess, check_plain_keras
 from seq2seq.models.losses import token_cross_entropy
 from seq2seq.models.seq2seq import Seq2Seq
-from seq2seq.progress import say
 from seq2seq.text.batching import Batch, Batches
 from seq2seq.text.ids import PAD_ID, START_ID
 from seq2seq.training.data import Corpus, Texts, create_batches, create_tokenizer
 from seq2seq.training.fine_tuning import read_start
 from seq2seq.training.step import TrainingStep, choose_workers, cut_rows
 from seq2seq.training.trainer import Trainer, recurrent_kernels
+
+LOG = logging.getLogger(__name__)
 
 
 class ModelParts:
@@ -338,14 +340,14 @@ def benchmark_training(config: Config, steps: int, against_keras: bool = False) 
     corpus = Corpus(config)
     start = read_start(config)
     tokenizer = start.require_tokenizer() if start else create_tokenizer(config, corpus)
-    batches = create_batches(config, corpus, tokenizer, config.run.path.parent / ".cache", say)
+    batches = create_batches(config, corpus, tokenizer, config.run.path.parent / ".cache")
     trainer = Trainer(config, tokenizer, batches, dev=Texts([], []), workers=workers)
-    say(trainer.describe())
+    LOG.info(trainer.describe())
     step, model = trainer.step, trainer.step.model
     # The lowest rate of a run's warm-up: speed does not depend on it, and the weights stay far from trouble.
     rate = config.training.learning_rate / max(1, config.training.warmup_steps)
 
-    say("one step on each shape of the batches, not timed")
+    LOG.info("one step on each shape of the batches, not timed")
     with contextlib.closing(updates(batches, config.training.accumulate)) as stream:
         for group in of_new_shapes(itertools.islice(stream, steps)):
             train_on(step, rate, group)
@@ -360,11 +362,11 @@ def benchmark_training(config: Config, steps: int, against_keras: bool = False) 
         for product, run in products.items():
             product_times[product].append(run())
 
-    say(f"timing {steps} steps")
+    LOG.info(f"timing {steps} steps")
     timed = timed_steps(step, updates(batches, config.training.accumulate), rate, steps, time_products)
     memory = peak_memory()
 
-    say("timing the parts" + (", and Keras" if against_keras else ""))
+    LOG.info("timing the parts" + (", and Keras" if against_keras else ""))
     parts = ModelParts(model, workers)
     steps_of: dict[str, Callable[..., Any]] = {"step": functools.partial(train_on, step, rate)}
 

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import pathlib
-import shutil
 from collections.abc import Sequence
 from typing import Any
 
@@ -15,6 +14,7 @@ from seq2seq.export.onnx_files import translate_with_onnx, write_onnx
 from seq2seq.export.parity import Parity, compare
 from seq2seq.export.saved_model import translate_with_saved_model, write_saved_model
 from seq2seq.export.steps import translate_with_runner
+from seq2seq.files import atomic
 from seq2seq.models.archive import load
 from seq2seq.models.seq2seq import Seq2Seq
 
@@ -69,36 +69,30 @@ def export_model(
     if export_format == "litert":
         lengths = map(len, model.encode_sources(sentences))
         sentences = [text for text, length in zip(sentences, lengths, strict=True) if length <= source_steps]
-    unfinished = folder.with_name(f".{folder.name}.unfinished")
-    written = unfinished / folder.name if is_file else unfinished
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
+    with atomic(folder) as written:
         description: dict[str, Any] = {"version": VERSION, "format": export_format, "decoding": decoding.to_dict()}
         if export_format == "saved_model":
-            write_saved_model(model, decoding, unfinished, attention=attention, strings=strings)
-            found = translate_with_saved_model(unfinished, model, sentences)
+            write_saved_model(model, decoding, written, attention=attention, strings=strings)
+            found = translate_with_saved_model(written, model, sentences)
         elif is_file:
             write_keras(model, written)
             found = [(best.text, best.score) for best, *_ in load(written).generate(sentences)]
         else:
             if export_format == "onnx":
-                description |= write_onnx(model, decoding, unfinished, whole_search)
+                description |= write_onnx(model, decoding, written, whole_search)
             else:
-                description |= write_litert(model, decoding, unfinished, source_steps)
-            _describe(unfinished, description)
-            found = translate_with_runner(unfinished, sentences)
+                description |= write_litert(model, decoding, written, source_steps)
+            _describe(written, description)
+            found = translate_with_runner(written, sentences)
         # In float32: an export in fewer bits is held against what was trained.
         ours = model.generate(sentences, **dataclasses.asdict(decoding) | {"precision": "float32"})
         parity = compare(sentences, ours, found)
         parity.check(decoding.precision)
         if export_format == "onnx" and whole_search:
-            compare(sentences, ours, translate_with_onnx(unfinished, model, sentences)).check(decoding.precision)
+            compare(sentences, ours, translate_with_onnx(written, model, sentences)).check(decoding.precision)
         numbers = {name: getattr(parity, name) for name in ("sentences", "identical", "score_difference")}
-        _describe(unfinished, description | {"parity": numbers})
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        written.replace(folder)
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
+        if not is_file:
+            _describe(written, description | {"parity": numbers})
     return parity
 
 

@@ -5,7 +5,6 @@ import itertools
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-from tqdm import tqdm
 
 from seq2seq.config.sections import LABEL_TASKS
 from seq2seq.errors import DataError
@@ -13,6 +12,7 @@ from seq2seq.inspection.recording import placeholder_targets
 from seq2seq.inspection.trace import Trace, traces
 from seq2seq.inspection.units import LabelledSentence, UnitThreshold, steps_between
 from seq2seq.models.base import TextModel
+from seq2seq.progress import track
 
 
 @dataclasses.dataclass(frozen=True)
@@ -284,7 +284,7 @@ def label_units(model: TextModel, sentences: Sequence[LabelledSentence]) -> list
     has_targets = len(texts) == len(sentences) and model.task not in LABEL_TASKS
     targets = texts if has_targets else placeholder_targets(model, len(sentences))
     names = [name for name in model.recurrent_layers if has_targets or name.startswith("encoder")]
-    progress = tqdm(traces(model, sources, targets), "labels", len(sources), unit="sentence", disable=None)
+    progress = track(traces(model, sources, targets), len(sources), "sentence", "labels")
     values = values_across(progress, names, sentences)
     found = []
     for name in names:

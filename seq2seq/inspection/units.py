@@ -7,12 +7,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from seq2seq.errors import DataError
 from seq2seq.inspection.recording import placeholder_targets
 from seq2seq.inspection.trace import LayerTrace, Trace, traces
 from seq2seq.models.base import TextModel
+from seq2seq.progress import track
 from seq2seq.text.ids import END_PIECE, START_PIECE
 from seq2seq.text.lines import scan_lines
 
@@ -485,7 +485,7 @@ def with_matches(model: TextModel, spans: Sequence[SpanUnits], corpus: Sequence[
         placeholder_targets(model, len(sources)) if all(span.layer.startswith("encoder") for span in searched) else None
     )
     found: dict[str, list[CorpusMatch]] = {span.layer: [] for span in spans}
-    progress = tqdm(traces(model, sources, targets), "corpus", len(lines), unit="sentence", disable=None)
+    progress = track(traces(model, sources, targets), len(lines), "sentence", "corpus")
     for line, traced in zip(lines, progress, strict=True):
         for span in searched:
             tokens = traced.layers[span.layer].tokens

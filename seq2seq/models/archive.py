@@ -14,6 +14,7 @@ import h5py
 import keras
 
 from seq2seq.errors import ModelFileError
+from seq2seq.files import atomic
 from seq2seq.models.base import FORMAT_VERSION, TextModel
 
 METADATA, CONFIG, WEIGHTS, ASSETS = "metadata.json", "config.json", "model.weights.h5", "assets/"
@@ -168,13 +169,8 @@ def save(model: TextModel, path: str | os.PathLike[str]) -> pathlib.Path:
     path = pathlib.Path(path)
     if path.suffix != ".keras":
         raise ModelFileError(f"{path}: a model file must end in .keras. Name it {path.stem}.keras.")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.stem}.unfinished.keras")
-    try:
-        model.save(unfinished)
-        unfinished.replace(path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    with atomic(path) as new:
+        model.save(new)
     return path
 
 

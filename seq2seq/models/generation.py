@@ -211,7 +211,7 @@ class Generator:
             self._searches[plan] = compile_search(parts, self._average, self._vocabulary, plan, inputs)
         if progress is not None and len(kept) < len(texts):
             progress(len(texts) - len(kept))
-        for batch, found in zip(batches, map_parallel(search, batches), strict=True):
+        for batch, found in zip(batches, map_parallel(search, batches, count_workers()), strict=True):
             for place, hypotheses in zip(batch, found, strict=True):
                 num_truncated_tokens = max(
                     len(every[place]) - len(read[place]) for every, read in zip(whole, source_ids, strict=True)

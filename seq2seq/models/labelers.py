@@ -19,7 +19,7 @@ from seq2seq.text.batching import Batch, Batches
 from seq2seq.text.dataset import EncodedCorpus
 from seq2seq.text.ids import FIRST_LABEL_ID, PAD_ID
 from seq2seq.text.tokenizer import LabelTokenizer
-from seq2seq.threads import map_parallel
+from seq2seq.threads import count_workers, map_parallel
 
 
 class LabelPrediction(NamedTuple):
@@ -167,7 +167,7 @@ class LabelPredictor(TextModel):
             return found.astype(np.float64)
 
         results = [np.empty((0, self.num_labels))] * len(texts)
-        for batch, found in zip(batches, map_parallel(log_probs_of, batches), strict=True):
+        for batch, found in zip(batches, map_parallel(log_probs_of, batches, count_workers()), strict=True):
             for index, of_source in zip(batch.indices, found, strict=True):
                 results[index] = of_source[places[index]]
             if progress is not None:

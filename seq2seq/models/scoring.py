@@ -11,7 +11,7 @@ from seq2seq.layers.copying import label_shares, logaddexp
 from seq2seq.text.batching import Batch, Batches
 from seq2seq.text.dataset import EncodedCorpus
 from seq2seq.text.ids import PAD_ID
-from seq2seq.threads import map_parallel
+from seq2seq.threads import count_workers, map_parallel
 
 if TYPE_CHECKING:
     from seq2seq.models.seq2seq import Seq2Seq
@@ -65,7 +65,7 @@ class Scorer:
             found: np.ndarray = compiled(tf.constant(batch.source_ids), tf.constant(batch.target_ids)).numpy()
             return found.astype(np.float64)
 
-        for batch, of_tokens in zip(batches, map_parallel(log_probs_of, batches), strict=True):
+        for batch, of_tokens in zip(batches, map_parallel(log_probs_of, batches, count_workers()), strict=True):
             ends = np.cumsum([len(target_ids[index]) for index in batch.indices])
             for index, of_target in zip(batch.indices, np.split(of_tokens, ends[:-1]), strict=True):
                 log_probs[index] = of_target

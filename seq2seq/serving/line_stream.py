@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import io
 import json
+import logging
 import pathlib
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -33,6 +34,8 @@ from seq2seq.text.lines import scan_lines
 if TYPE_CHECKING:
     from seq2seq.models.scoring import PairScore
     from seq2seq.models.seq2seq import Seq2Seq
+
+LOG = logging.getLogger(__name__)
 
 
 WINDOW_LINES = 2048
@@ -256,7 +259,6 @@ def answer_stream(
     model: "Seq2Seq",
     request_windows: Iterable[Sequence[Request]],
     report: StreamReport,
-    say: Callable[[str], None],
     attention: bool = False,
     progress: Callable[[int], None] | None = None,
     **options: Any,
@@ -277,7 +279,6 @@ def answer_stream(
         model: What translates.
         request_windows: Requests that are searched together.
         report: Is filled in.
-        say: Is called with a line of text about each line that could not be translated as it stood.
         attention: Whether hypotheses tell what their tokens attended to.
         progress: Is called with how many more lines are done, also before the first of a window has its answer.
         **options: Settings of `DecodingConfig` that differ from the model's own.
@@ -288,7 +289,6 @@ def answer_stream(
         lambda found: found[0].token_ids[-1] != END_ID,
         request_windows,
         report,
-        say,
         progress,
     )
 
@@ -297,21 +297,20 @@ def label_stream(
     model: "LabelPredictor",
     request_windows: Iterable[Sequence[Request]],
     report: StreamReport,
-    say: Callable[[str], None],
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[Answer]:
     """The labels of requests, as `answer_stream` gives translations: one `LabelPrediction` each.
 
     Args:
         model: What labels.
-        request_windows, report, say, progress: As for `answer_stream`.
+        request_windows, report, progress: As for `answer_stream`.
     """
 
     def label(requests: Sequence[Request], _: int) -> list[Any]:
         found = model.predict_labels([request.source for request in requests], progress=progress)
         return [[labelling] for labelling in found]
 
-    return _stream(label, lambda _: False, request_windows, report, say, progress)
+    return _stream(label, lambda _: False, request_windows, report, progress)
 
 
 def _stream(
@@ -319,7 +318,6 @@ def _stream(
     has_stopped: Callable[[Any], bool],
     request_windows: Iterable[Sequence[Request]],
     report: StreamReport,
-    say: Callable[[str], None],
     progress: Callable[[int], None] | None,
 ) -> Iterator[Answer]:
     """The answers of windows of requests; `answer_all` is given those that can be answered, and their number before."""
@@ -332,11 +330,11 @@ def _stream(
         answered += len(usable)
         for request in window:
             if request.problem is not None:
-                _complain(report, say, request, request.problem)
+                _complain(report, request, request.problem)
             if request.problem is not None and request.problem.reason != TOO_LONG:
                 answer = Answer(request, [], request.problem.message)
             else:
-                answer = _answer(request, next(results), has_stopped, report, say)
+                answer = _answer(request, next(results), has_stopped, report)
             report.lines += 1
             yield answer
 
@@ -370,11 +368,10 @@ def _answer(
     result: Any,
     has_stopped: Callable[[Any], bool],
     report: StreamReport,
-    say: Callable[[str], None],
 ) -> Answer:
     if isinstance(result, Seq2SeqError):
         problem = Problem("refused by the search", str(result))
-        _complain(report, say, request, problem)
+        _complain(report, request, problem)
         return Answer(request, [], problem.message)
     if not request.source.strip():
         report.note(BLANK, request.where)
@@ -385,10 +382,10 @@ def _answer(
     return Answer(request, result, None if request.problem is None else request.problem.message)
 
 
-def _complain(report: StreamReport, say: Callable[[str], None], request: Request, problem: Problem) -> None:
+def _complain(report: StreamReport, request: Request, problem: Problem) -> None:
     report.note(problem.reason, request.where)
     is_cut = problem.reason == TOO_LONG
-    say(f"{request.where}: {problem.message}" + " Its beginning is read." * is_cut)
+    LOG.info(f"{request.where}: {problem.message}" + " Its beginning is read." * is_cut)
 
 
 PATIENCE = 0.05
@@ -420,7 +417,7 @@ class LineStream:
         """Writes the answer of every line, as soon as there is one, and what became of all at the end.
 
         Args:
-            answers: The answers of windows of requests, of a `StreamReport`, of what is to be said, and of `progress`.
+            answers: The answers of windows of requests, of a `StreamReport`, and of `progress`.
             written: The lines of an answer.
         """
         from seq2seq.threads import windows
@@ -436,15 +433,15 @@ class LineStream:
         with (
             opened_output(self.output) as stream,
             contextlib.closing(cut),
-            ProgressBar(_total(self.file), "line", "lines", hidden=stream.isatty()) as progress,
+            ProgressBar(_total(self.file), "line", hidden=stream.isatty()) as bar,
         ):
             try:
-                for answer in answers(cut, report, progress.say, progress=lambda count: progress.show(count, count)):
+                for answer in answers(cut, report, progress=bar.advance):
                     # In one piece, so that a kill leaves whole lines.
                     stream.write("".join(f"{line}\n" for line in written(answer)))
             finally:
                 if report.counts:
-                    progress.say(report.summary())
+                    LOG.info(report.summary())
 
 
 def _scanned(file: str, options: dict[str, int]) -> Iterator["Line"]:
@@ -512,7 +509,6 @@ def score_stream(
     model: "Seq2Seq",
     pair_windows: Iterable[Sequence[PairRequest]],
     report: StreamReport,
-    say: Callable[[str], None],
 ) -> Iterator[ScoredPair]:
     """The scores of pairs, in their order; memory holds one window.
 
@@ -522,7 +518,6 @@ def score_stream(
         model: What scores.
         pair_windows: Pairs that are scored together.
         report: Is filled in.
-        say: Is called with a line of text about each pair without a score.
     """
     for window in pair_windows:
         usable = [pair for pair in window if pair.problem is None]
@@ -530,7 +525,7 @@ def score_stream(
         for pair in window:
             if pair.problem is not None:
                 report.note(pair.problem.reason, pair.where)
-                say(f"{pair.where}: {pair.problem.message}")
+                LOG.info(f"{pair.where}: {pair.problem.message}")
             score = next(scores) if pair.problem is None else None
             if score is not None:
                 report.note_cut(score.num_truncated_tokens, pair.where)

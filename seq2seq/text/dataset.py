@@ -8,13 +8,9 @@ import itertools
 import json
 import logging
 import mmap
-import os
 import shutil
-import tempfile
-import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple, cast
 
@@ -22,11 +18,13 @@ import numpy as np
 import sentencepiece
 
 from seq2seq.errors import DataError
+from seq2seq.files import atomic
+from seq2seq.progress import ProgressBar
 from seq2seq.text.corpus import CorpusReport, Pair
 from seq2seq.text.ids import PAD_ID
 from seq2seq.text.tokenizer import Tokenizer
 from seq2seq.text.truncation import WHOLE, Truncation
-from seq2seq.threads import parallel_map
+from seq2seq.threads import map_parallel
 
 # What sets these random numbers apart from those that shuffle an epoch, which have two or three seeds.
 _DEALING = 1
@@ -441,12 +439,10 @@ def write_cache(
         report: is stored as it stands after the last chunk.
 
     Raises:
-        OSError: where it cannot be written; nothing is left behind.
+        Seq2SeqError: where it cannot be written; nothing is left behind.
     """
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    _remove_abandoned(folder)
-    partial = Path(tempfile.mkdtemp(prefix=f"{folder.name}.partial-", dir=folder.parent))
-    try:
+    with atomic(folder, replace=False) as partial:
+        partial.mkdir()
         kinds: dict[str, type[np.generic]] = {
             "source": _id_type(vocabulary_sizes[0]),
             "target": _id_type(vocabulary_sizes[1]),
@@ -463,32 +459,10 @@ def write_cache(
         text = json.dumps(content, sort_keys=True)
         description = {"crc32": zlib.crc32(text.encode()), "content": content}
         (partial / _DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
-        _rename(partial, folder)
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
 
 
 def _id_type(vocabulary_size: int) -> type[np.generic]:
     return np.uint16 if vocabulary_size <= 1 << 16 else np.int32
-
-
-def _rename(partial: Path, folder: Path) -> None:
-    try:
-        os.rename(partial, folder)
-    except OSError:
-        # The same corpus, made by another process in the meantime, is as good as ours.
-        if not (folder / _DESCRIPTION).exists():
-            raise
-
-
-def _remove_abandoned(folder: Path) -> None:
-    """Give back the space of writers that were killed: those that have written nothing for an hour."""
-    now = time.time()
-    for partial in folder.parent.glob(f"{folder.name}.partial-*"):
-        with contextlib.suppress(FileNotFoundError):
-            latest = max(path.stat().st_mtime for path in [partial, *partial.iterdir()])
-            if now - latest > ABANDONED_AFTER_SECONDS:
-                shutil.rmtree(partial)
 
 
 def open_cache(folder: Path) -> EncodedCorpus:
@@ -500,10 +474,9 @@ def open_cache(folder: Path) -> EncodedCorpus:
     content = _description(folder)
     parts = content["parts"]
     files = [(folder / f"{name}.{kind}", part[kind]) for name, part in parts.items() for kind in ("values", "offsets")]
-    with ThreadPoolExecutor() as pool:
-        for problem in pool.map(lambda item: _file_problem(*item), files):
-            if problem:
-                raise DamagedCacheError(problem)
+    for problem in map_parallel(lambda item: _file_problem(*item), files):
+        if problem:
+            raise DamagedCacheError(problem)
     rows = {name: _Mapped(*_mapped(folder, name, part["dtype"])) for name, part in parts.items()}
     texts = rows.get("source_text"), rows.get("target_text")
     return EncodedCorpus(rows["source"], rows["target"], *texts, CorpusReport(**content["report"]))
@@ -546,7 +519,6 @@ def _mapped(folder: Path, name: str, dtype: str) -> tuple[np.ndarray, np.ndarray
 
 
 CHUNK_PAIRS, CHUNK_CHARACTERS = 4_000, 1_000_000
-SECONDS_BETWEEN_NOTICES = 10.0
 
 LOG = logging.getLogger(__name__)
 
@@ -564,8 +536,7 @@ def fingerprint_files(paths: Iterable[str | Path], *settings: object) -> str:
     Raises:
         DataError: where a file cannot be read.
     """
-    with ThreadPoolExecutor() as pool:
-        digests = list(pool.map(_file_digest, [Path(path) for path in paths]))
+    digests = list(map_parallel(_file_digest, [Path(path) for path in paths]))
     text = json.dumps([digests, settings], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()
 
@@ -594,7 +565,6 @@ def encode_corpus(
     keep_text: bool = False,
     report: CorpusReport | None = None,
     expected_pairs: Callable[[], int | None] = lambda: None,
-    notify: Callable[[str], None] | None = None,
 ) -> EncodedCorpus:
     """The pairs as ids, mapped from disk: encoded there by the first call, only opened by those that follow.
 
@@ -614,8 +584,6 @@ def encode_corpus(
         report: the report that `pairs` fills in while it is read; the corpus and its cache take it over.
         expected_pairs: how many pairs there are about, None where nobody knows; asked only where they are encoded, for
             the time that is left.
-        notify: is told, in a sentence, when a damaged cache is made anew, and of long work every few seconds how far it
-            is; None: the log.
 
     Returns:
         The corpus; its `report` says what was skipped, also when it comes from the cache.
@@ -636,46 +604,28 @@ def encode_corpus(
         identity += truncation
     folder = Path(cache_folder) / hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:32]
     report = CorpusReport() if report is None else report
-    try:
-        if folder.exists():
-            try:
-                return open_cache(folder)
-            except DamagedCacheError as damage:
-                (notify or LOG.warning)(f"{folder}: the cached corpus is damaged ({damage}); it is encoded again.")
-                shutil.rmtree(folder)
-        chunks = _chunks(pairs, tokenizer, limits, truncation, on_bad_line, keep_text, report)
-        write_cache(
-            folder,
-            _told(chunks, expected_pairs, notify or LOG.info),
-            vocabulary_sizes=(tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size),
-            keep_text=keep_text,
-            report=report,
-        )
-    except OSError as error:
-        raise DataError(
-            f"{cache_folder}: the encoded corpus cannot be written ({error.strerror}). "
-            "Free some space, or choose another cache folder."
-        ) from error
+    if folder.exists():
+        try:
+            return open_cache(folder)
+        except DamagedCacheError as damage:
+            LOG.warning(f"{folder}: the cached corpus is damaged ({damage}); it is encoded again.")
+            shutil.rmtree(folder)
+    chunks = _chunks(pairs, tokenizer, limits, truncation, on_bad_line, keep_text, report)
+    write_cache(
+        folder,
+        _with_progress(chunks, expected_pairs()),
+        vocabulary_sizes=(tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size),
+        keep_text=keep_text,
+        report=report,
+    )
     return open_cache(folder)
 
 
-def _told(
-    chunks: Iterator[Chunk], expected_pairs: Callable[[], int | None], notify: Callable[[str], None]
-) -> Iterator[Chunk]:
-    """The same chunks, with a line every few seconds: pairs so far, pairs a second, minutes left."""
-    began = last = time.monotonic()
-    expected = expected_pairs()
-    done = 0
-    for chunk in chunks:
-        yield chunk
-        done += len(chunk.source)
-        now = time.monotonic()
-        if now - last >= SECONDS_BETWEEN_NOTICES:
-            last = now
-            rate = done / (now - began)
-            left = "" if expected is None else f"  {max(0, expected - done) / rate / 60:.1f} minutes left"
-            total = "" if expected is None else f"/{expected:,}"
-            notify(f"encoding pair {done:,}{total}  {rate:,.0f} pairs/s{left}")
+def _with_progress(chunks: Iterator[Chunk], expected_pairs: int | None) -> Iterator[Chunk]:
+    with ProgressBar(expected_pairs, "pair", task="encoding") as bar:
+        for chunk in chunks:
+            yield chunk
+            bar.advance(len(chunk.source))
 
 
 def _chunks(
@@ -698,7 +648,7 @@ def _chunks(
         return group, chunk, num_truncated_tokens
 
     kept = 0
-    with contextlib.closing(parallel_map(encoded, _groups(pairs))) as groups:
+    with contextlib.closing(map_parallel(encoded, _groups(pairs))) as groups:
         for group, chunk, num_truncated_tokens in groups:
             usable = _usable(group, chunk, limits, on_bad_line, report)
             for place in usable:

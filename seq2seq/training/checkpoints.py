@@ -7,6 +7,7 @@ whatever a kill leaves half done belongs to no state.
 
 import contextlib
 import json
+import logging
 import math
 import pathlib
 import shutil
@@ -18,17 +19,19 @@ import tensorflow as tf
 
 from seq2seq.errors import ModelFileError
 from seq2seq.files import (
-    UNFINISHED,
     checksum,
-    is_as_written,
+    explain_refusals,
+    is_intact,
     named_checksum,
-    refusals_explained,
+    remove_unfinished,
     write_whole,
     write_with_checksum,
 )
 from seq2seq.models.archive import save
 from seq2seq.models.base import TextModel
 from seq2seq.training.step import TrainingStep
+
+LOG = logging.getLogger(__name__)
 
 KEPT = 2
 """States that are kept: the one before takes the place of a newest that is damaged."""
@@ -88,19 +91,17 @@ class Checkpoints:
         # Two states that follow one another speak of two models at most.
         _remove([*self.states()[:-KEPT], *self.models()[:-KEPT]])
 
-    def load(self, step: TrainingStep, say: Callable[[str], None]) -> dict[str, Any]:
+    def load(self, step: TrainingStep) -> dict[str, Any]:
         """Puts back the newest state that is whole, with its best model, and returns its `progress`.
 
         Args:
             step: What takes the numbers.
-            say: Is told, in a line each, what could not be used.
 
         Raises:
             ModelFileError: There is no state, none is whole, or it is that of another architecture.
         """
-        for path in self.folder.glob(f"*{UNFINISHED}*"):
-            say(f"{path}: was being written when the run was stopped; it is removed")
-            path.unlink()
+        for path in remove_unfinished(self.folder):
+            LOG.info(f"{path}: was being written when the run was stopped; it is removed")
         states = self.states()
         if not states:
             raise ModelFileError(f"{self.folder}: no state to resume from. Start the run without --resume.")
@@ -108,7 +109,7 @@ class Checkpoints:
         while states and (reason := self._damage(states[-1])):
             damaged.append(f"{states.pop().name}: {reason}")
             if states:
-                say(f"{self.folder}: a state is damaged, the run goes on from the one before it ({damaged[-1]})")
+                LOG.info(f"{self.folder}: a state is damaged, the run goes on from the one before it ({damaged[-1]})")
         if not states:
             raise ModelFileError(
                 f"{self.folder}: none of the states is whole ({'; '.join(damaged)}). Start the run without --resume."
@@ -124,7 +125,7 @@ class Checkpoints:
 
     def _damage(self, state: pathlib.Path) -> str:
         """What is wrong with a state, or nothing."""
-        if not is_as_written(state):
+        if not is_intact(state):
             return "its checksum is not that of what it holds"
         best = _progress(state)["best_model"]
         if best is not None and self._copy_of(best) is None:
@@ -279,7 +280,7 @@ def _names(count: int) -> list[str]:
 
 def _stored(path: pathlib.Path, names: Iterable[str]) -> Iterator[np.ndarray]:
     """Arrays of a file one by one, so that no more than one is in memory."""
-    if not is_as_written(path):
+    if not is_intact(path):
         raise ModelFileError(
             f"{path}: damaged: its checksum is not that of what it holds. Remove it, and go on with --resume: the mean "
             "is then that of the others."
@@ -295,7 +296,7 @@ def add_to_history(path: pathlib.Path, entry: dict[str, Any]) -> None:
     Raises:
         Seq2SeqError: The disk is full.
     """
-    with refusals_explained(path), path.open("a", encoding="utf-8") as file:
+    with explain_refusals(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
 
 

@@ -4,11 +4,11 @@ import base64
 import dataclasses
 import functools
 import itertools
+import logging
 import pathlib
 import random
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,9 +16,8 @@ import sentencepiece
 
 from seq2seq.config.sections import Config
 from seq2seq.errors import DataError
-from seq2seq.files import kept
+from seq2seq.files import cached_json
 from seq2seq.metrics.agreement import AgreementItem, parse_agreement_items
-from seq2seq.progress import say
 from seq2seq.text.batching import Batches
 from seq2seq.text.corpus import CorpusReport, Pair, read_pairs
 from seq2seq.text.dataset import EncodedCorpus, encode_corpus, fingerprint_files
@@ -27,6 +26,9 @@ from seq2seq.text.subword_sampling import Sampling
 from seq2seq.text.tokenizer import LabelTokenizer, Tokenizer, label_problem, split_labels
 from seq2seq.text.tokenizer_training import MAX_TRAINING_LINES, Reservoir, train_tokenizer
 from seq2seq.text.truncation import Truncation
+from seq2seq.threads import map_parallel
+
+LOG = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -71,10 +73,8 @@ class Corpus:
         other = [self._agreement_path] if self._agreement_path else []
         training = itertools.chain.from_iterable(self.train_paths.values())
         paths = [*training, *(self._dev_paths or []), *(self._test_paths or []), *other]
-        # A checksum is worked out beside Python's lock, and files can be large.
-        with ThreadPoolExecutor() as pool:
-            fingerprints = pool.map(lambda path: fingerprint_files([path]), paths)
-            return {path.as_posix(): found for path, found in zip(paths, fingerprints, strict=True)}
+        fingerprints = map_parallel(lambda path: fingerprint_files([path]), paths)
+        return {path.as_posix(): found for path, found in zip(paths, fingerprints, strict=True)}
 
     def train_fingerprint(self, name: str) -> str:
         """Stands for the training pairs of one corpus: what its files hold, how they are read, what is held out."""
@@ -177,7 +177,7 @@ class Corpus:
         # Where they stand in the files is part of the account of them.
         identity = [*self.fingerprints.items(), *map(self.train_fingerprint, self.train_paths), self._data.on_bad_line]
         path = self.cache_folder / f"held-out-{fingerprint_files([], *identity)[:32]}"
-        places, pairs = kept(path, self._hold_out, say)
+        places, pairs = cached_json(path, self._hold_out)
         return HeldOut(
             {name: frozenset(found) for name, found in zip(self.train_paths, places, strict=True)},
             [Pair(*pair) for pair in pairs],
@@ -185,7 +185,7 @@ class Corpus:
 
     def _hold_out(self) -> tuple[list[list[int]], list[Pair]]:
         """Places of the pairs that are held out of each corpus, and these pairs."""
-        say("holding pairs out of training ...")
+        LOG.info("holding pairs out of training ...")
         counts = [sum(1 for _ in self._read(paths)) for paths in self.train_paths.values()]
         if sum(counts) <= self._data.dev_size:
             first = next(iter(self.train_paths.values()))[0]
@@ -212,7 +212,7 @@ def _texts(pairs: Iterator[Pair], paths: list[pathlib.Path]) -> Texts:
     return Texts([pair.source for pair in found], [pair.target for pair in found])
 
 
-def create_tokenizer(config: Config, corpus: Corpus, say: Callable[[str], None] = say) -> Tokenizer:
+def create_tokenizer(config: Config, corpus: Corpus) -> Tokenizer:
     """Trains SentencePiece on the training pairs, as the recipe says, or takes what has been trained so before.
 
     It is trained on as many pairs of each corpus as an epoch holds, or on a sample of these where they are many.
@@ -220,7 +220,6 @@ def create_tokenizer(config: Config, corpus: Corpus, say: Callable[[str], None] 
     Args:
         config: The run.
         corpus: Its files.
-        say: Is told what takes long.
     """
     settings = config.tokenizer
     options: dict[str, Any] = {
@@ -236,7 +235,7 @@ def create_tokenizer(config: Config, corpus: Corpus, say: Callable[[str], None] 
 
     def trained() -> dict[str, str]:
         labels = list(corpus.labels) if config.gives_labels else []
-        say("training the tokenizer ...")
+        LOG.info("training the tokenizer ...")
         sample = Reservoir[Pair](MAX_TRAINING_LINES // (2 if settings.shared else 1), seed=0)
         for pair in _weighted_pairs(config, corpus):
             sample.add(pair)
@@ -248,7 +247,7 @@ def create_tokenizer(config: Config, corpus: Corpus, say: Callable[[str], None] 
 
     corpora = [[corpus.train_fingerprint(name), weight] for name, weight in config.data.corpora.items()]
     identity = fingerprint_files([], sentencepiece.__version__, MAX_TRAINING_LINES, options, corpora)
-    models = kept(corpus.cache_folder / f"tokenizer-{identity[:32]}", trained, say)
+    models = cached_json(corpus.cache_folder / f"tokenizer-{identity[:32]}", trained)
     return Tokenizer.from_models({name: base64.b64decode(model) for name, model in models.items()})
 
 
@@ -260,9 +259,7 @@ def _weighted_pairs(config: Config, corpus: Corpus) -> Iterator[Pair]:
             yield from itertools.repeat(pair, int(weight) + (draw.random() < weight % 1))
 
 
-def create_batches(
-    config: Config, corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path, say: Callable[[str], None]
-) -> Batches:
+def create_batches(config: Config, corpus: Corpus, tokenizer: Tokenizer, folder: pathlib.Path) -> Batches:
     """Encodes the training pairs, once and for all runs on the same files and tokenizer, and cuts them into batches."""
     sampling = None
     if config.training.sampling_alpha > 0:
@@ -284,10 +281,9 @@ def create_batches(
             keep_text=sampling is not None,
             report=report,
             expected_pairs=functools.partial(count_lines, corpus.train_paths[name][0]),
-            notify=say,
         )
         summary = encoded[name].report.summary()
-        say(summary if isinstance(data.train, str) else f"{name}, weight {weight:g}: {summary}")
+        LOG.info(summary if isinstance(data.train, str) else f"{name}, weight {weight:g}: {summary}")
     return Batches(
         encoded[data.train] if isinstance(data.train, str) else EncodedCorpus.mixed(encoded, data.corpora),
         batch_tokens=config.training.batch_tokens,

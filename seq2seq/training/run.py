@@ -1,8 +1,8 @@
 """A whole run: recipe, corpus, tokenizer, model, training, scores."""
 
 import dataclasses
-import functools
 import json
+import logging
 import pathlib
 from typing import Any
 
@@ -11,13 +11,14 @@ from seq2seq.files import write_whole
 from seq2seq.metrics.agreement import AgreementItem
 from seq2seq.models.archive import load
 from seq2seq.models.base import TextModel
-from seq2seq.progress import say
 from seq2seq.training.data import Corpus, Texts, create_batches, create_tokenizer
 from seq2seq.training.evaluation import by_source_length, evaluate, evaluate_agreement
 from seq2seq.training.fine_tuning import init_from, read_start
 from seq2seq.training.run_folder import check_data, check_folder, create_folder, read_tokenizer
 from seq2seq.training.step import choose_workers
 from seq2seq.training.trainer import Trainer, recurrent_kernels, recurrent_parameters
+
+LOG = logging.getLogger(__name__)
 
 SCORES = "scores.json"
 
@@ -34,7 +35,7 @@ class TrainingResult:
     samples: list[tuple[str, str, str]]
 
 
-def train(config: Config, resume: bool = False, label: str = "") -> TrainingResult:
+def train(config: Config, resume: bool = False) -> TrainingResult:
     """Trains a model as a recipe says, and scores the best one on the test set.
 
     In a process in which TensorFlow has not run yet, each operation is given its share of the cores, see
@@ -43,7 +44,6 @@ def train(config: Config, resume: bool = False, label: str = "") -> TrainingResu
     Args:
         config: The run.
         resume: Whether to go on from the state that the run has saved.
-        label: What stands before every line that it writes, where the run is one of several.
 
     Returns:
         Folder, model and scores. The folder holds `model.keras`, `recipe.yaml`, `history.jsonl`, `scores.json` and
@@ -70,18 +70,18 @@ def train(config: Config, resume: bool = False, label: str = "") -> TrainingResu
         tokenizer = read_tokenizer(folder)
     else:
         tokenizer = start.require_tokenizer() if start else create_tokenizer(config, corpus)
-    batches = create_batches(config, corpus, tokenizer, folder.parent / ".cache", functools.partial(say, label=label))
-    trainer = Trainer(config, tokenizer, batches, dev, label, workers)
+    batches = create_batches(config, corpus, tokenizer, folder.parent / ".cache")
+    trainer = Trainer(config, tokenizer, batches, dev, workers)
     for name, texts in {"dev": dev, "test": test}.items():
         if texts is not None and (note := trainer.step.model.truncation.note(tokenizer, texts.sources)):
-            say(f"{name}: {note}", label)
+            LOG.info(f"{name}: {note}")
     if start:
-        say(init_from(trainer.step, start, config), label)
+        LOG.info(init_from(trainer.step, start, config))
     if resume:
         trainer.resume()
     else:
-        create_folder(config, corpus, tokenizer, label)
-    say(trainer.describe(), label)
+        create_folder(config, corpus, tokenizer)
+    LOG.info(trainer.describe())
     trainer.run()
     return finish(config, trainer, test, agreement)
 

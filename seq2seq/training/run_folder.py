@@ -1,8 +1,8 @@
 """The folder of a run: its recipe, its tokenizer, and what its data were when it began."""
 
 import json
+import logging
 import pathlib
-import shutil
 from typing import Any
 
 import yaml
@@ -10,10 +10,11 @@ import yaml
 from seq2seq.config.recipe import known_sections
 from seq2seq.config.sections import Config
 from seq2seq.errors import ConfigError, DataError
-from seq2seq.files import refusals_explained
-from seq2seq.progress import say
+from seq2seq.files import atomic
 from seq2seq.text.tokenizer import Tokenizer
 from seq2seq.training.data import Corpus
+
+LOG = logging.getLogger(__name__)
 
 RECIPE, STATE, DATA = "recipe.yaml", "state", "data.json"
 
@@ -54,28 +55,22 @@ def check_data(folder: pathlib.Path, corpus: Corpus) -> None:
         )
 
 
-def create_folder(config: Config, corpus: Corpus, tokenizer: Tokenizer, label: str = "") -> None:
+def create_folder(config: Config, corpus: Corpus, tokenizer: Tokenizer) -> None:
     """Makes the run's folder, with its tokenizer and recipe, in the place of a run that may stand there.
 
     It is made under another name, so that a kill leaves the run before, or none, or the new one.
     """
     folder = config.run.path
-    unfinished, replaced = (folder.with_name(f".{folder.name}.{what}") for what in ("unfinished", "replaced"))
-    for leftover in (unfinished, replaced):
-        shutil.rmtree(leftover, ignore_errors=True)
-    with refusals_explained(folder):
-        (unfinished / STATE).mkdir(parents=True)
+    with atomic(folder) as new:
+        (new / STATE).mkdir(parents=True)
         for name, content in tokenizer.models.items():
-            (unfinished / STATE / name).write_bytes(content)
+            (new / STATE / name).write_bytes(content)
         fingerprints = json.dumps(corpus.fingerprints, indent=2, ensure_ascii=False) + "\n"
-        (unfinished / STATE / DATA).write_text(fingerprints, encoding="utf-8")
+        (new / STATE / DATA).write_text(fingerprints, encoding="utf-8")
         recipe = yaml.safe_dump(config.to_dict(), sort_keys=False, allow_unicode=True)
-        (unfinished / RECIPE).write_text(recipe, encoding="utf-8")
+        (new / RECIPE).write_text(recipe, encoding="utf-8")
         if folder.exists():
-            say(f"{folder}: replacing the run that stands there", label)
-            folder.rename(replaced)
-        unfinished.rename(folder)
-    shutil.rmtree(replaced, ignore_errors=True)
+            LOG.info(f"{folder}: replacing the run that stands there")
 
 
 def read_tokenizer(folder: pathlib.Path) -> Tokenizer:

@@ -16,11 +16,13 @@ from seq2seq.config.sections import Config
 from seq2seq.config.sweep import Comparison, Variant
 from seq2seq.errors import ConfigError, Seq2SeqError
 from seq2seq.files import write_whole
-from seq2seq.progress import say
+from seq2seq.progress import labelled
 from seq2seq.training.checkpoints import Checkpoints
 from seq2seq.training.data import Corpus
 from seq2seq.training.run import SCORES, train
 from seq2seq.training.run_folder import recipe_changes
+
+LOG = logging.getLogger(__name__)
 
 RESULTS = "comparison.json"
 
@@ -80,15 +82,15 @@ def _train(config: Config, label: str) -> dict[str, Any]:
     """Trains one run, from its start or from its state, and tells what came of it; all but Ctrl-C is an outcome."""
     resume = bool(Checkpoints(config.run.path).states())
     try:
-        with _no_false_alarms():
-            scores = train(config, resume, label).scores
+        with _no_false_alarms(), labelled(label):
+            scores = train(config, resume).scores
     except Seq2SeqError as error:
-        say(f"failed: {error}", label)
+        LOG.error(f"{label}: failed: {error}")
         return {"status": "failed", "error": str(error)}
     except Exception as error:
         # A mistake of ours, or the machine's: whoever looks for it needs to see where.
         traceback.print_exc(file=sys.stderr)
-        say("failed", label)
+        LOG.error(f"{label}: failed")
         return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
     finally:
         # Models hold themselves in circles, and the next one needs the memory.

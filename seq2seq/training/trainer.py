@@ -2,8 +2,8 @@
 
 import contextlib
 import dataclasses
-import functools
 import itertools
+import logging
 import math
 import pathlib
 import signal
@@ -17,7 +17,7 @@ from seq2seq.config.sections import METRICS_BY_TASK, Config
 from seq2seq.errors import Seq2SeqError
 from seq2seq.models.base import TextModel
 from seq2seq.models.build import build_model
-from seq2seq.progress import Progress, say
+from seq2seq.progress import ProgressBar, current_label
 from seq2seq.text.batching import Batch, Batches
 from seq2seq.text.tokenizer import Tokenizer
 from seq2seq.training.checkpoints import Checkpoints, Snapshots, add_to_history, cut_history, tensorboard
@@ -25,6 +25,8 @@ from seq2seq.training.data import Texts
 from seq2seq.training.evaluation import evaluate
 from seq2seq.training.optimizers import choose_precision, create_optimizer, is_plateau, learning_rate
 from seq2seq.training.step import StepResult, TrainingStep
+
+LOG = logging.getLogger(__name__)
 
 
 @contextlib.contextmanager
@@ -136,13 +138,10 @@ class Trainer:
         tokenizer: Its tokenizer.
         batches: Its training pairs.
         dev: Its dev set.
-        label: What stands before every line that it writes, where the run is one of several.
         workers: In how many parts each batch is computed, at the same time.
     """
 
-    def __init__(
-        self, config: Config, tokenizer: Tokenizer, batches: Batches, dev: Texts, label: str = "", workers: int = 1
-    ) -> None:
+    def __init__(self, config: Config, tokenizer: Tokenizer, batches: Batches, dev: Texts, workers: int = 1) -> None:
         settings = config.training
         keras.utils.set_random_seed(config.run.seed)
         self.precision = choose_precision(settings.precision)
@@ -150,7 +149,6 @@ class Trainer:
         self.folder = config.run.path
         self.batches = batches
         self.dev = dev
-        self.label = label
         self.standing = TrainerState(workers=workers)
         model = build_model(config, tokenizer, dtype=self.precision.policy)
         self.step = TrainingStep(
@@ -205,10 +203,10 @@ class Trainer:
         Raises:
             ModelFileError: No state can be used.
         """
-        self._load(functools.partial(say, label=self.label))
+        self._load()
 
-    def _load(self, tell: Callable[[str], None]) -> None:
-        self.standing = TrainerState(**self.checkpoints.load(self.step, tell))
+    def _load(self) -> None:
+        self.standing = TrainerState(**self.checkpoints.load(self.step))
         self.step.workers = self.standing.workers
         self._updates_saved = self.standing.updates
         cut_history(self.history_path, self.standing.evaluated)
@@ -230,7 +228,7 @@ class Trainer:
             # A disk that is full or closed is better found now, and a return always has a state to go to.
             self._save()
         with (
-            Progress(self.total_steps, self.standing.updates, label=self.label) as progress,
+            ProgressBar(self.total_steps, "step", "target tokens", done=self.standing.updates) as progress,
             interrupts() as interrupted,
             tensorboard(self.folder, self.config.training.tensorboard) as write_summary,
         ):
@@ -244,17 +242,17 @@ class Trainer:
             self._save()
             self.snapshots.remove()
             if interrupted():
-                progress.say(f"stopped after the last step; {self._again} scores the model")
+                LOG.info(f"stopped after the last step; {self._again} scores the model")
                 raise KeyboardInterrupt
         return self.step.averaged
 
     @property
     def _again(self) -> str:
-        return "the same command" if self.label else "--resume"
+        return "the same command" if current_label() else "--resume"
 
     def _train(
         self,
-        progress: Progress,
+        progress: ProgressBar,
         write_summary: Callable[[int, dict[str, float]], None],
         interrupted: Callable[[], bool],
     ) -> bool:
@@ -264,7 +262,7 @@ class Trainer:
             for group in groups:
                 result = self._train_on(group, progress)
                 if result.has_overflowed:
-                    progress.say(
+                    LOG.info(
                         f"step {standing.updates} left out, epoch {standing.epoch}, batch {standing.batch}: loss scale "
                         f"{result.loss_scale:,.0f} is too large for float16, {result.loss_scale / 2:,.0f} from here"
                     )
@@ -281,11 +279,11 @@ class Trainer:
                     # While steps are skipped nobody knows yet whether the weights are good: the state before is.
                     if not standing.skipped_in_a_row:
                         self._save()
-                    progress.say(f"stopped at step {standing.updates}; {self._again} goes on from there")
+                    LOG.info(f"stopped at step {standing.updates}; {self._again} goes on from there")
                     raise KeyboardInterrupt
         return True
 
-    def _go_back(self, progress: Progress) -> None:
+    def _go_back(self, progress: ProgressBar) -> None:
         """Returns to the last good state, with a lower learning rate, because too many steps in a row were skipped."""
         standing, settings = self.standing, self.config.training
         trouble = f"The loss or gradient of {standing.skipped_in_a_row} steps in a row was no finite number"
@@ -298,10 +296,10 @@ class Trainer:
         if standing.updates == self._updates_saved:
             # Nothing but trouble has come from that state: the one before it may be better.
             self.checkpoints.drop_newest()
-        self._load(progress.say)
+        self._load()
         self.standing = standing.rolled_back_to(self.standing, settings.rollback_lr_factor)
         progress.go_back(self.standing.updates)
-        progress.say(
+        LOG.info(
             f"{trouble}: back to the state of step {self.standing.updates}, with "
             f"{self.standing.rate_factor:.3g} of the learning rate"
         )
@@ -325,7 +323,7 @@ class Trainer:
                         return
             standing.epoch, standing.batch = standing.epoch + 1, 0
 
-    def _train_on(self, group: list[Batch], progress: Progress) -> StepResult:
+    def _train_on(self, group: list[Batch], progress: ProgressBar) -> StepResult:
         standing, settings = self.standing, self.config.training
         rate = standing.rate_factor * learning_rate(
             standing.updates,
@@ -349,7 +347,7 @@ class Trainer:
         if result.is_finite:
             standing.updates += 1
             standing.skipped_in_a_row = 0
-            progress.advance(result.tokens, result.loss / result.tokens)
+            progress.advance(1, result.tokens, f"loss {result.loss / result.tokens:.3f}")
         elif result.has_overflowed:
             standing.overflows += 1
         else:
@@ -357,9 +355,9 @@ class Trainer:
             standing.skipped_in_a_row += 1
         return result
 
-    def _tell_of_skipping(self, result: StepResult, progress: Progress) -> None:
+    def _tell_of_skipping(self, result: StepResult, progress: ProgressBar) -> None:
         standing = self.standing
-        progress.say(
+        LOG.info(
             f"step {standing.updates} skipped, epoch {standing.epoch}, batch {standing.batch}: loss "
             f"{result.loss / result.tokens}, gradient norm {result.gradient_norm}; {standing.skipped_in_a_row} in a "
             f"row, {standing.skipped} in all"
@@ -369,7 +367,7 @@ class Trainer:
         self.checkpoints.save(self.step, dataclasses.asdict(self.standing))
         self._updates_saved = self.standing.updates
 
-    def _evaluate(self, progress: Progress, write_summary: Callable[[int, dict[str, float]], None]) -> None:
+    def _evaluate(self, progress: ProgressBar, write_summary: Callable[[int, dict[str, float]], None]) -> None:
         standing, settings = self.standing, self.config.training
         self.step.synchronise()
         scores = self._score()
@@ -379,7 +377,7 @@ class Trainer:
             self.snapshots.keep(self.step.averaged, standing.updates, scores[settings.monitor])
         standing.evaluated = standing.updates
         standing.seconds = time.monotonic() - self._started
-        progress.say(
+        LOG.info(
             f"epoch {standing.updates / self.updates_per_epoch:.1f}  {standing.seconds / 60:.1f} min  "
             + _shown(scores, gained)
         )
@@ -387,7 +385,7 @@ class Trainer:
         if settings.schedule == "plateau" and is_plateau(waited, settings.plateau_patience):
             standing.rate_reductions += 1
             share = settings.plateau_factor**standing.rate_reductions
-            progress.say(f"{waited} evaluations without improvement: {share:.3g} of the learning rate from here")
+            LOG.info(f"{waited} evaluations without improvement: {share:.3g} of the learning rate from here")
         entry = {
             "updates": standing.updates,
             "seconds": round(standing.seconds, 1),
@@ -397,7 +395,7 @@ class Trainer:
         add_to_history(self.history_path, entry)
         write_summary(standing.updates, scores)
 
-    def _try_mean(self, progress: Progress) -> None:
+    def _try_mean(self, progress: ProgressBar) -> None:
         """Keeps the mean of the weights at the best evaluations where it is better than the best of them."""
         averaged = self.step.averaged
         last = averaged.get_weights()
@@ -406,7 +404,7 @@ class Trainer:
             scores = self._score()
             if gained := self._keep_if_better(scores):
                 self.standing.averaged = count
-            progress.say(f"mean of the weights at the {count} best evaluations  {_shown(scores, gained)}")
+            LOG.info(f"mean of the weights at the {count} best evaluations  {_shown(scores, gained)}")
         averaged.set_weights(last)
 
     def _score(self) -> dict[str, float]:

@@ -104,7 +104,6 @@ def measure_start(began: float, folder: str, *overrides: str) -> dict[str, float
         found[name] = time.time() - began
 
     from seq2seq.diagnostics.train_benchmark import timed_steps, train_on, updates
-    from seq2seq.progress import say
     from seq2seq.training.data import Corpus, create_batches, create_tokenizer
     from seq2seq.training.trainer import Trainer
 
@@ -115,7 +114,7 @@ def measure_start(began: float, folder: str, *overrides: str) -> dict[str, float
     tokenizer = create_tokenizer(config, corpus)
     reached("tokenizer_s")
     found |= {f"tokenizer_{name}": value for name, value in memory().items()}
-    batches = create_batches(config, corpus, tokenizer, corpus.cache_folder, say)
+    batches = create_batches(config, corpus, tokenizer, corpus.cache_folder)
     reached("encoded_s")
     found |= {f"encoded_{name}": value for name, value in memory().items()}
     trainer = Trainer(config, tokenizer, batches, dev)

@@ -1,6 +1,7 @@
 """`seq2seq doctor`: what it asks for, what it prints, and its exit status."""
 
 import json
+import logging
 import sys
 import types
 
@@ -27,9 +28,9 @@ def asked(monkeypatch):
     """What was asked for, and the findings that are the answer."""
     seen = types.SimpleNamespace(calls=[], findings=[OK, WARNING])
 
-    def diagnose(config, timed, say):
+    def diagnose(config, timed):
         seen.calls.append((config, timed))
-        say("reading ...")
+        logging.getLogger("seq2seq").info("reading ...")
         yield from seen.findings
 
     monkeypatch.setattr("seq2seq.cli.doctor.import_tensorflow", lambda: None)

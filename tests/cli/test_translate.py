@@ -223,11 +223,10 @@ def test_bad_lines_keep_their_place_and_are_named(model, typed, capsys):
 
 def test_every_line_is_progress(model, typed, monkeypatch):
     counts = []
-    monkeypatch.setattr("seq2seq.progress.ProgressBar.show", lambda bar, count, amount: counts.append((count, amount)))
+    monkeypatch.setattr("seq2seq.progress.ProgressBar.advance", lambda bar, count: counts.append(count))
     typed(BAD_LINES)
     assert main(["translate", "model.keras", "--window", "4", "--output", "/dev/null"]) == 0
-    assert sum(count for count, _ in counts) == BAD_LINES.count(b"\n")
-    assert all(count == amount for count, amount in counts)
+    assert sum(counts) == BAD_LINES.count(b"\n")
 
 
 def test_bad_lines_as_json(model, typed, capsys):

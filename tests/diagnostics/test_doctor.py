@@ -34,17 +34,16 @@ def recipe(tmp_path, toy_config, toy_pairs):
 
 
 def diagnosed(config, timed=False):
-    return {finding.name: finding for finding in doctor.diagnose(config, timed, say=str)}
+    return {finding.name: finding for finding in doctor.diagnose(config, timed)}
 
 
 def problems(found):
     return [name for name, finding in found.items() if finding.verdict == "problem"]
 
 
-def test_a_sound_recipe(recipe, tmp_path):
+def test_a_sound_recipe(recipe, tmp_path, logged):
     config = recipe()
-    told = []
-    found = list(doctor.diagnose(config, timed=True, say=told.append))
+    found = list(doctor.diagnose(config, timed=True))
     assert {finding.verdict for finding in found} == {"ok"}
     names = [finding.name for finding in found]
     assert len(set(names)) == len(names)
@@ -59,13 +58,13 @@ def test_a_sound_recipe(recipe, tmp_path):
     batches = by_name["training.steps"].numbers["batches"]
     minutes = by_name["training.minutes"].numbers
     assert minutes["minutes"] == pytest.approx(batches * minutes["seconds_a_batch"] / 60)
-    assert told[-1] == "taking a few steps ..."
+    assert logged[-1] == "taking a few steps ..."
     # Nothing is left but the cache, and it is the one that the run looks for.
     (cache,) = (tmp_path / "runs").iterdir()
     assert cache.name == ".cache"
     before = sorted(path.name for path in cache.iterdir())
     corpus = Corpus(config)
-    create_batches(config, corpus, create_tokenizer(config, corpus), cache, str)
+    create_batches(config, corpus, create_tokenizer(config, corpus), cache)
     assert sorted(path.name for path in cache.iterdir()) == before
 
 
@@ -103,9 +102,9 @@ def test_sources_that_are_cut_are_told_of_each_corpus_and_by_the_run(recipe, toy
     with pytest.raises(ZeroDivisionError):
         train(config)
     told = capsys.readouterr().err
-    assert "2 with a source that was cut, 302 tokens left out (first: " in told
-    assert "dev: 1 of 20 sources cut to 50 tokens (head_tail), 151 tokens (" in told
-    assert "test: " not in told
+    assert "2 with a source that was cut, 302 tokens left out (first: " in logged
+    assert "dev: 1 of 20 sources cut to 50 tokens (head_tail), 151 tokens (" in logged
+    assert "test: " not in logged
 
 
 def test_bad_lines_that_are_skipped(recipe, toy_pairs):

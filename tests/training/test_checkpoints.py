@@ -10,7 +10,7 @@ import pytest
 
 import seq2seq
 from seq2seq.errors import ModelFileError, Seq2SeqError
-from seq2seq.files import is_as_written
+from seq2seq.files import is_intact
 from seq2seq.training import checkpoints
 from seq2seq.training.checkpoints import Checkpoints
 
@@ -81,7 +81,7 @@ class TestFolder:
         assert names(run) == ["model.keras", "state"]
         assert names(run / "state") == ["model", "model", "state", "state"]
         kept = Checkpoints(run)
-        assert all(is_as_written(path) for path in (*kept.states(), *kept.models()))
+        assert all(is_intact(path) for path in (*kept.states(), *kept.models()))
         assert kept.model_path.read_bytes() == kept.models()[-1].read_bytes() != kept.models()[0].read_bytes()
 
     def test_counts_on(self, run, fresh):

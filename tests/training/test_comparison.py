@@ -10,6 +10,7 @@ import pytest
 
 from seq2seq.config.sweep import plan_comparison
 from seq2seq.errors import ConfigError, DataError, Seq2SeqError
+from seq2seq.progress import current_label
 from seq2seq.training import sweep as comparison
 from seq2seq.training import trainer as loop
 from seq2seq.training.sweep import compare
@@ -74,11 +75,11 @@ class Runs:
         self.calls = []
         self.outcomes = {}
 
-    def train(self, config, resume, label):
-        self.calls.append((config.model.context, resume, label))
+    def train(self, config, resume):
+        self.calls.append((config.model.context, resume, current_label()))
         folder = config.run.path
         (folder / "state").mkdir(parents=True, exist_ok=True)
-        comparison.say("trains", label)
+        comparison.LOG.info("trains")
         (folder / "recipe.yaml").write_text(json.dumps(config.to_dict()))
         if outcome := self.outcomes.get(config.model.context):
             if isinstance(outcome, KeyboardInterrupt):

@@ -102,7 +102,7 @@ class TestHeldOut:
 
     def test_must_leave_some(self, folder):
         corpus = Corpus(config(folder, dev=None, dev_size=150))
-        with pytest.raises(DataError, match=r"held_out must be less than the number of pairs \(150\), but is 150 ins"):
+        with pytest.raises(DataError, match=r"dev_size must be less than the number of pairs \(150\), but is 150 ins"):
             corpus.dev()
 
     def test_pairs_are_not_in_the_tokenizer(self, folder, toy_pairs):
@@ -157,10 +157,9 @@ class TestSeveralCorpora:
         write(tmp_path, "dev", toy_pairs[150:180])
         return tmp_path
 
-    def test_come_as_often_as_their_weights_say(self, folder, toy_tokenizer, toy_pairs):
-        said = []
+    def test_come_as_often_as_their_weights_say(self, folder, toy_tokenizer, toy_pairs, logged):
         settings = config(folder, train=self.WEIGHTS, training={"batch_tokens": 300})
-        batches = create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache", said.append)
+        batches = create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache")
         epochs = [read_back(batches, toy_tokenizer, number) for number in range(4)]
         for epoch in epochs:
             assert {pair: epoch[pair] for pair in toy_pairs[:40]} == dict.fromkeys(toy_pairs[:40], 2)
@@ -171,7 +170,7 @@ class TestSeveralCorpora:
             == collections.Counter(dict.fromkeys(toy_pairs[:40], 4) | dict.fromkeys(toy_pairs[40:120], 1))
         )
         assert epochs[0] != epochs[2]
-        assert said == ["news, weight 2: 40 pairs, 0 skipped", "web, weight 0.5: 80 pairs, 0 skipped"]
+        assert logged == ["news, weight 2: 40 pairs, 0 skipped", "web, weight 0.5: 80 pairs, 0 skipped"]
 
     def test_are_read_in_their_order_and_named(self, folder, toy_pairs):
         corpus = Corpus(config(folder, train=self.WEIGHTS))
@@ -186,10 +185,10 @@ class TestSeveralCorpora:
     def test_share_the_caches_of_each(self, folder, toy_tokenizer, monkeypatch):
         for train in ("news", {"web": 3.0}):
             settings = config(folder, train=train)
-            create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache", str)
+            create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache")
         monkeypatch.setattr(Tokenizer, "encode_source", None)
         settings = config(folder, train=self.WEIGHTS)
-        batches = create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache", str)
+        batches = create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache")
         assert len(batches.corpus) == 120
 
     def test_give_the_tokenizer_as_much_as_an_epoch(self, folder, toy_pairs, monkeypatch):
@@ -201,7 +200,7 @@ class TestSeveralCorpora:
 
         monkeypatch.setattr(corpus_module, "train_tokenizer", remembering)
         settings = config(folder, train=self.WEIGHTS, tokenizer={"kind": "word", "vocabulary_size": 100})
-        create_tokenizer(settings, Corpus(settings), str)
+        create_tokenizer(settings, Corpus(settings))
         (pairs,) = read
         counts = collections.Counter(pairs)
         assert {counts[pair] for pair in toy_pairs[:40]} == {2}
@@ -214,45 +213,44 @@ class TestSeveralCorpora:
         dev, training = pairs_of(corpus.dev()), [(pair.source, pair.target) for pair in corpus.train_pairs()]
         assert sorted(dev + training) == sorted(toy_pairs[:120])
         assert 0 < len(set(dev) & set(toy_pairs[:40])) < 30
-        batches = create_batches(settings, corpus, toy_tokenizer, folder / "cache", str)
+        batches = create_batches(settings, corpus, toy_tokenizer, folder / "cache")
         assert sorted(read_back(batches, toy_tokenizer, 0)) == sorted(training)
         # Those of one corpus depend on the other, and so do its ids.
         write(folder, "news", toy_pairs[:30])
         changed = Corpus(settings)
-        batches = create_batches(settings, changed, toy_tokenizer, folder / "cache", str)
+        batches = create_batches(settings, changed, toy_tokenizer, folder / "cache")
         assert sorted(read_back(batches, toy_tokenizer, 0)) == sorted(pair[:2] for pair in changed.train_pairs())
 
     def test_a_weight_that_leaves_nothing_is_refused(self, folder, toy_tokenizer):
         settings = config(folder, train={"news": 1, "web": 0.001})
         with pytest.raises(DataError, match=r"web: the weight .* but 0\.001 leaves none of 80 instead"):
-            create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache", str)
+            create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache")
 
 
 class TestTokenizer:
-    def test_is_trained_once(self, folder, toy_pairs, monkeypatch):
+    def test_is_trained_once(self, folder, toy_pairs, monkeypatch, logged):
         settings = config(folder, tokenizer={"kind": "bpe", "shared": False, "vocabulary_size": 60})
-        said = []
-        first = create_tokenizer(settings, Corpus(settings), said.append)
+        first = create_tokenizer(settings, Corpus(settings))
         sources, targets = zip(*toy_pairs[:150], strict=True)
         assert first == train_tokenizer(sources, targets, kind="bpe", shared=False, vocabulary_size=60)
-        assert said == ["training the tokenizer ..."]
+        assert logged == ["training the tokenizer ..."]
         with monkeypatch.context() as patch:
             patch.setattr(corpus_module, "train_tokenizer", None)
             patch.setattr(Corpus, "train_pairs", None)
-            assert create_tokenizer(settings, Corpus(settings), said.append) == first
+            assert create_tokenizer(settings, Corpus(settings)) == first
         (kept,) = (folder / "runs" / ".cache").iterdir()
         content = kept.read_bytes()
         kept.write_bytes(content[:-9])
-        assert create_tokenizer(settings, Corpus(settings), said.append) == first
+        assert create_tokenizer(settings, Corpus(settings)) == first
         assert kept.read_bytes() == content
-        assert said[1:] == [f"{kept}: the file is damaged; it is made again.", "training the tokenizer ..."]
+        assert logged[1:] == [f"{kept}: the file is damaged; it is made again.", "training the tokenizer ..."]
 
     def test_of_other_texts_or_settings_is_another(self, folder, toy_pairs):
         options = {"kind": "bpe", "vocabulary_size": 60}
 
         def create(tokenizer=options, **changes):
             settings = config(folder, tokenizer=tokenizer, **changes)
-            return create_tokenizer(settings, Corpus(settings), str)
+            return create_tokenizer(settings, Corpus(settings))
 
         tokenizers = [create(), create(options | {"vocabulary_size": 61}), create(dev=None, dev_size=50)]
         write(folder, "train", toy_pairs[:40])
@@ -270,16 +268,15 @@ class TestTokenizer:
         monkeypatch.setattr(corpus_module, "train_tokenizer", remembering)
         for shared in (True, False):
             settings = config(folder, tokenizer={"kind": "word", "shared": shared, "vocabulary_size": 100})
-            create_tokenizer(settings, Corpus(settings), str)
+            create_tokenizer(settings, Corpus(settings))
         assert [len(set(pairs)) for pairs in read] == [25, 50]
         assert all(set(pairs) < set(toy_pairs[:150]) for pairs in read)
 
 
 class TestBatches:
-    def test_hold_every_training_pair_once(self, folder, toy_tokenizer: Tokenizer, toy_pairs, tmp_path):
-        said = []
+    def test_hold_every_training_pair_once(self, folder, toy_tokenizer: Tokenizer, toy_pairs, tmp_path, logged):
         settings = config(folder, training={"batch_tokens": 300})
-        batches = create_batches(settings, Corpus(settings), toy_tokenizer, tmp_path / "cache", said.append)
+        batches = create_batches(settings, Corpus(settings), toy_tokenizer, tmp_path / "cache")
         sources, targets = zip(*toy_pairs[:150], strict=True)
         read = []
         for batch in batches.epoch(0):
@@ -290,22 +287,21 @@ class TestBatches:
                 strict=True,
             )
         assert sorted(read) == sorted(zip(sources, targets, strict=True))
-        assert any("150" in line for line in said)
+        assert any("150" in line for line in logged)
 
     def test_of_other_seeds_have_another_order(self, folder, toy_tokenizer, tmp_path):
         orders = []
         for seed in (0, 0, 1):
             settings = config(folder, seed=seed, training={"batch_tokens": 300})
-            batches = create_batches(settings, Corpus(settings), toy_tokenizer, tmp_path / "cache", lambda line: None)
+            batches = create_batches(settings, Corpus(settings), toy_tokenizer, tmp_path / "cache")
             orders.append([batch.indices.tolist() for batch in batches.epoch(0)])
         assert orders[0] == orders[1] != orders[2]
 
     def test_leave_out_what_is_held_out(self, folder, toy_tokenizer, tmp_path):
-        said = []
         for seed in (0, 1):
             settings = config(folder, seed=seed, dev=None, dev_size=20)
             corpus = Corpus(settings)
-            batches = create_batches(settings, corpus, toy_tokenizer, tmp_path / "cache", said.append)
+            batches = create_batches(settings, corpus, toy_tokenizer, tmp_path / "cache")
             dev = set(corpus.dev().sources)
             read = [
                 text for batch in batches.epoch(0) for text in toy_tokenizer.decode_source(batch.source_ids.tolist())
@@ -313,14 +309,13 @@ class TestBatches:
             assert len(read) == 130
             assert not dev & set(read)
 
-    def test_say_what_was_skipped(self, folder, toy_tokenizer, toy_pairs, tmp_path):
+    def test_say_what_was_skipped(self, folder, toy_tokenizer, toy_pairs, tmp_path, logged):
         write(folder, "train", [*toy_pairs[:10], ("", "la kato"), ("the cat " * 200, "la kato")])
         settings = config(folder, on_bad_line="skip", max_source_tokens=50)
-        said = []
         corpus = Corpus(settings)
-        batches = create_batches(settings, corpus, toy_tokenizer, tmp_path / "cache", said.append)
+        batches = create_batches(settings, corpus, toy_tokenizer, tmp_path / "cache")
         assert sum(len(batch.indices) for batch in batches.epoch(0)) == 10
-        assert "blank" in " ".join(said)
+        assert "blank" in " ".join(logged)
         assert len(list(corpus.train_pairs(CorpusReport()))) == 11
 
     def test_draw_other_pieces_of_the_same_texts_with_sampling(self, folder, toy_pairs, tmp_path):
@@ -328,7 +323,7 @@ class TestBatches:
         settings = config(folder, tokenizer=tokenizer, training={"sampling_alpha": 0.2})
         corpus = Corpus(settings)
         trained = create_tokenizer(settings, corpus)
-        batches = create_batches(settings, corpus, trained, tmp_path / "cache", lambda line: None)
+        batches = create_batches(settings, corpus, trained, tmp_path / "cache")
         epochs = []
         for number in (0, 1, 0):
             rows = [row.tolist() for batch in batches.epoch(number) for row in batch.source_ids]
@@ -341,4 +336,4 @@ class TestBatches:
         with pytest.raises(
             DataError, match="must hold a pair that can be used, but holds none instead: 0 pairs, 150 skipped"
         ):
-            create_batches(settings, Corpus(settings), toy_tokenizer, tmp_path / "cache", lambda line: None)
+            create_batches(settings, Corpus(settings), toy_tokenizer, tmp_path / "cache")

@@ -101,7 +101,7 @@ def test_held_out_pairs_may_have_a_label_of_their_own(make):
 
 
 def test_doctor_knows_labels(make):
-    findings = {finding.name: finding for finding in diagnose(make("tag"), timed=True, say=lambda _: None)}
+    findings = {finding.name: finding for finding in diagnose(make("tag"), timed=True)}
     # So small a language has all its sentences in training.
     problems = [name for name, finding in findings.items() if finding.verdict == "problem" and "overlap" not in name]
     assert problems == []
@@ -112,7 +112,7 @@ def test_doctor_knows_labels(make):
     assert rare.verdict == "warning"
     assert rare.text.endswith("2 have fewer than 5 examples, Y among them: add some, or check data.target")
     bad = {finding.name: finding for finding in diagnose(
-        make("tag", test=["the cat\tD X"]), timed=False, say=lambda _: None)}  # fmt: skip
+        make("tag", test=["the cat\tD X"]), timed=False)}  # fmt: skip
     assert bad["test.pairs"].verdict == "problem"
     assert "unknown label" in bad["test.pairs"].text
 

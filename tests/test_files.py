@@ -65,9 +65,13 @@ class TestAtomic:
         assert list(tmp_path.iterdir()) == []
 
     def test_error_of_the_writer_comes_out_as_it_is(self, tmp_path):
-        with pytest.raises(KeyError), files.atomic(tmp_path / "model") as folder:
-            folder.mkdir()
-            raise KeyError
+        def fail():
+            with files.atomic(tmp_path / "model") as folder:
+                folder.mkdir()
+                raise KeyError
+
+        with pytest.raises(KeyError):
+            fail()
         assert list(tmp_path.iterdir()) == []
 
     def test_leftovers_are_removed_after_an_hour(self, tmp_path):

@@ -102,9 +102,9 @@ def test_sources_that_are_cut_are_told_of_each_corpus_and_by_the_run(recipe, toy
     with pytest.raises(ZeroDivisionError):
         train(config)
     told = capsys.readouterr().err
-    assert "2 with a source that was cut, 302 tokens left out (first: " in logged
-    assert "dev: 1 of 20 sources cut to 50 tokens (head_tail), 151 tokens (" in logged
-    assert "test: " not in logged
+    assert "2 with a source that was cut, 302 tokens left out (first: " in told
+    assert "dev: 1 of 20 sources cut to 50 tokens (head_tail), 151 tokens (" in told
+    assert "test: " not in told
 
 
 def test_bad_lines_that_are_skipped(recipe, toy_pairs):

@@ -131,7 +131,7 @@ def trained(make_model, toy_pairs, toy_tokenizer):
     averaged = make_model(model__tie_embeddings="all")
     step = TrainingStep(model, averaged, keras.optimizers.Adam(0.01), clip_norm=1.0, ema=0.0)
     sources, targets = zip(*toy_pairs, strict=True)
-    corpus = EncodedCorpus.from_lists(toy_tokenizer.encode_source(sources), toy_tokenizer.encode_target(targets))
+    corpus = EncodedCorpus.from_lists(toy_tokenizer.source.encode(sources), toy_tokenizer.target.encode(targets))
     batches = Batches(corpus, batch_tokens=512)
     for epoch in range(50):
         for batch in batches.epoch(epoch):

@@ -48,7 +48,7 @@ def predict(
 
     use_single_threaded_ops()
     loaded = load(model, LabelPredictor)
-    tokenizer = loaded.require_tokenizer()
+    labels = loaded.labels
 
     def text_line(answer: "Answer") -> list[str]:
         if not any(found.labels for found in answer.hypotheses):
@@ -59,7 +59,7 @@ def predict(
     def json_line(answer: "Answer") -> list[str]:
         record: dict[str, Any] = {"source": answer.request.source, **answer.request.record}
         for found in answer.hypotheses:
-            every = [dict(zip(tokenizer.labels, row, strict=True)) for row in found.probabilities.round(6).tolist()]
+            every = [dict(zip(labels, row, strict=True)) for row in found.probabilities.round(6).tolist()]
             record |= {"labels": found.labels, "probabilities": every}
         if answer.problem is not None:
             record["problem"] = answer.problem

@@ -18,8 +18,7 @@ from seq2seq.diagnostics import corpus_audit as token_findings
 from seq2seq.errors import DataError
 from seq2seq.text.corpus import CorpusReport, Pair
 from seq2seq.text.ids import UNKNOWN_ID
-from seq2seq.text.tokenizer import Tokenizer
-from seq2seq.text.truncation import Truncation
+from seq2seq.text.tokenizer import LabelVocabulary, SubwordVocabulary, Tokenizer, Truncation
 
 LOG = logging.getLogger(__name__)
 
@@ -243,22 +242,19 @@ def read_token_statistics(
         words: whether tokens are words, so that what has no token is a word and not a character.
     """
     statistics = TokenStatistics()
-    # A tokenizer shows the pieces of a text for its source side: one made of the target's model shows those of targets.
-    target_model = tokenizer.models.get("target.model")
-    target_view = Tokenizer(target_model) if target_model else tokenizer
     for group in _groups(pairs):
         source_texts, target_texts = [pair.source for pair in group], [pair.target for pair in group]
-        source_ids, target_ids = tokenizer.encode_source(source_texts), tokenizer.encode_target(target_texts)
+        source_ids, target_ids = tokenizer.source.encode(source_texts), tokenizer.target.encode(target_texts)
         for place, pair in enumerate(group):
             over_source = _count(statistics.source, pair.where, source_ids[place], max_source_tokens)
             over_target = _count(statistics.target, pair.where, target_ids[place], max_target_tokens)
             if (over_source and not cuts) or over_target:
                 statistics.over.add(pair.where)
             if UNKNOWN_ID in source_ids[place]:
-                _count_unknown(statistics.source, tokenizer, pair.source, source_ids[place], pair.where, words)
+                _count_unknown(statistics.source, tokenizer.source, pair.source, source_ids[place], pair.where, words)
             if UNKNOWN_ID in target_ids[place]:
-                _count_unknown(statistics.target, target_view, pair.target, target_ids[place], pair.where, words)
-        for pair, written in zip(group, tokenizer.decode_target(target_ids), strict=True):
+                _count_unknown(statistics.target, tokenizer.target, pair.target, target_ids[place], pair.where, words)
+        for pair, written in zip(group, tokenizer.target.decode(target_ids), strict=True):
             if written != pair.target.strip():
                 statistics.rewritten.add(pair.where)
     return statistics
@@ -280,11 +276,16 @@ def _count(side: SideStatistics, where: str, ids: list[int], limit: int) -> bool
 
 
 def _count_unknown(
-    side: SideStatistics, tokenizer: Tokenizer, text: str, ids: list[int], where: str, words: bool
+    side: SideStatistics,
+    vocabulary: SubwordVocabulary | LabelVocabulary,
+    text: str,
+    ids: list[int],
+    where: str,
+    words: bool,
 ) -> None:
     side.unknown.add(where)
     side.unknown_tokens += ids.count(UNKNOWN_ID)
-    for piece, token_id in zip(tokenizer.source_pieces(text), ids, strict=True):
+    for piece, token_id in zip(vocabulary.tokenize(text), ids, strict=True):
         if token_id != UNKNOWN_ID:
             continue
         # One piece holds all that is unknown in a row.

@@ -117,9 +117,7 @@ def machine_findings(trainer: Trainer, tokenizer: Tokenizer, timed: bool) -> Ite
     yield kernels
     yield machine.precision_finding(settings.precision, fastest_precision())
     parameters = model.count_params()
-    yield machine.parameters_finding(
-        parameters, recurrent_parameters(model), tokenizer.source_vocabulary_size, vocabulary
-    )
+    yield machine.parameters_finding(parameters, recurrent_parameters(model), tokenizer.source.size, vocabulary)
     largest, shape, estimated = machine.largest_batch(
         config, parameters, vocabulary, trainer.batches.shapes(0), trainer.step.workers
     )
@@ -184,7 +182,7 @@ def _tokenizer_finding(config: Config, tokenizer: Tokenizer) -> Finding:
     origin = "trained on the training pairs"
     if config.training.init_from is not None:
         origin = f"that of {config.training.init_from}"
-    numbers = {"source": tokenizer.source_vocabulary_size, "target": tokenizer.target_vocabulary_size}
+    numbers = {"source": tokenizer.source.size, "target": tokenizer.target.size}
     sizes = f"{numbers['source']:,} tokens"
     if config.gives_labels:
         numbers["target"] -= FIRST_LABEL_ID

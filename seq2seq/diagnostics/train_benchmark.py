@@ -375,7 +375,7 @@ def benchmark_training(config: Config, steps: int, against_keras: bool = False) 
 
     with contextlib.ExitStack() as closing:
         if against_keras:
-            sizes = tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size
+            sizes = tokenizer.source.size, tokenizer.target.size
             plain_keras = PlainKerasProcess(config, *sizes, model.dtype_policy.name)
             closing.callback(plain_keras.close)
             steps_of["keras"] = functools.partial(train_on, plain_keras, rate)

@@ -78,7 +78,7 @@ def translate_with_onnx(folder: pathlib.Path, model: Seq2Seq, sources: Sequence[
 
     def translate(batch: list[str]) -> Iterable[tuple[str, float]]:
         ids, scores = session.run(["token_ids", "scores"], {"source_ids": pad(model.encode_sources(batch))})
-        return zip(model.require_tokenizer().decode_target(ids[:, 0]), scores[:, 0].tolist(), strict=True)
+        return zip(model.require_tokenizer().target.decode(ids[:, 0]), scores[:, 0].tolist(), strict=True)
 
     return translate_in_batches(sources, translate)
 

@@ -18,8 +18,7 @@ from seq2seq.models.base import clone_with_implementation
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.dataset import pad
 from seq2seq.text.ids import END_ID, PAD_ID
-from seq2seq.text.tokenizer import Tokenizer
-from seq2seq.text.truncation import Truncation
+from seq2seq.text.tokenizer import Tokenizer, Truncation
 
 BLANK = r"[\s\p{Z}\x{1c}-\x{1f}\x{85}]*"
 """What Python takes for white space."""
@@ -82,7 +81,7 @@ def translate_with_saved_model(folder: pathlib.Path, model: Seq2Seq, sources: Se
             texts = [text.decode("utf-8") for text in found["texts"][:, 0].numpy()]
         else:
             found = exported["translate_ids"](source_ids=tf.constant(pad(model.encode_sources(batch))))
-            texts = tokenizer.decode_target(found["token_ids"][:, 0].numpy())
+            texts = tokenizer.target.decode(found["token_ids"][:, 0].numpy())
         return zip(texts, found["scores"][:, 0].numpy().tolist(), strict=True)
 
     return translate_in_batches(sources, translate, has_strings="translate" in exported)

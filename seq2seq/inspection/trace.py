@@ -214,7 +214,7 @@ def sentence_tokens(model: TextModel, sentences: Sentences, row: int) -> tuple[t
     """The pieces of one source and of its target."""
     tokenizer = model.require_tokenizer()
     source_tokens = tuple(model.source_pieces(sentences.sources[row]))
-    return source_tokens, tuple(tokenizer.target_pieces(sentences.target_ids[row]))
+    return source_tokens, tuple(tokenizer.target.pieces(sentences.target_ids[row]))
 
 
 def _unpacked(model: TextModel, sentences: Sentences, recording: Recording) -> Iterator[Trace]:

@@ -16,8 +16,7 @@ from seq2seq.layers.dropout import SharedDropout, WordDropout
 from seq2seq.layers.recurrent import KernelChoice
 from seq2seq.models.scoring import PairScore
 from seq2seq.text.ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
-from seq2seq.text.tokenizer import Tokenizer, joined_pieces
-from seq2seq.text.truncation import Truncation
+from seq2seq.text.tokenizer import Tokenizer, Truncation, joined_pieces
 
 FORMAT_VERSION = 1
 """Of model files: one more whenever an older package could not read what this one writes."""
@@ -135,7 +134,7 @@ class TextModel(keras.Model):
         Raises:
             ModelFileError: There is no tokenizer.
         """
-        return self.truncation.cut(self.require_tokenizer().source_pieces(text))
+        return self.truncation.cut(self.require_tokenizer().source.tokenize(text))
 
     def encode_sources(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of sources as the model reads them, each with its end token last.
@@ -143,7 +142,7 @@ class TextModel(keras.Model):
         Raises:
             ModelFileError: There is no tokenizer.
         """
-        return [self.truncation.cut(ids) for ids in self.require_tokenizer().encode_source(texts)]
+        return [self.truncation.cut(ids) for ids in self.require_tokenizer().source.encode(texts)]
 
     def memory_tokens(self, text: str) -> tuple[str, ...]:
         """The pieces of a source that each step of the memory stands for, joined where these are several.

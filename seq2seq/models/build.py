@@ -33,8 +33,8 @@ def build_model(config: Config, tokenizer: Tokenizer, dtype: str = "float32") ->
     if not config.gives_labels:
         return _build_seq2seq(config, tokenizer, common)
     common |= {
-        "vocabulary_size": tokenizer.source_vocabulary_size,
-        "num_labels": tokenizer.target_vocabulary_size - FIRST_LABEL_ID,
+        "vocabulary_size": tokenizer.source.size,
+        "num_labels": tokenizer.target.size - FIRST_LABEL_ID,
         "embedding_size": config.model.embedding_size,
         "readout_dropout": config.model.readout_dropout,
     }
@@ -76,7 +76,7 @@ def _build_seq2seq(config: Config, tokenizer: Tokenizer, common: dict[str, Any])
     return Seq2Seq(
         encoder=_encoder(config, dtype),
         decoder=Decoder(
-            tokenizer.target_vocabulary_size,
+            tokenizer.target.size,
             config.model.embedding_size,
             decoder.units,
             context=_context(config, dtype),
@@ -99,7 +99,7 @@ def _build_seq2seq(config: Config, tokenizer: Tokenizer, common: dict[str, Any])
             name="decoder",
         ),
         source_vocabulary_size=(
-            None if config.model.tie_embeddings in ("source_target", "all") else tokenizer.source_vocabulary_size
+            None if config.model.tie_embeddings in ("source_target", "all") else tokenizer.source.size
         ),
         target_word_dropout=config.model.target_word_dropout,
         coverage_loss=config.model.coverage_loss,

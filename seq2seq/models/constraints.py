@@ -72,7 +72,7 @@ class Vocabulary:
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
         first = END_ID + 1
-        pieces = tokenizer.target_pieces(range(first, tokenizer.target_vocabulary_size))
+        pieces = tokenizer.target.pieces(range(first, tokenizer.target.size))
         self._ids = {piece: first + place for place, piece in enumerate(pieces)}
         self._sorted = sorted(self._ids)
         self._longest = max(map(len, pieces), default=0)
@@ -85,7 +85,7 @@ class Vocabulary:
         ]
         self._automaton = functools.lru_cache(4096)(self._phrase_automaton)
         # After these a word may begin without a space: a quotation mark, or a space that is a piece of its own.
-        self.begins_word = np.zeros(tokenizer.target_vocabulary_size, bool)
+        self.begins_word = np.zeros(tokenizer.target.size, bool)
         self.begins_word[first:] = [not _is_of_a_word(piece[-1]) for piece in pieces]
         # These make another word of the one before.
         self.continues_word = np.zeros_like(self.begins_word)
@@ -148,7 +148,7 @@ class Vocabulary:
         }
 
     def _encoded(self, text: str, name: str) -> list[int]:
-        (ids,) = self._tokenizer.encode_target([text])
+        (ids,) = self._tokenizer.target.encode([text])
         if len(ids) == 1:
             raise DataError(f"{name} must hold words, but is {text!r} instead. Leave it out.")
         if UNKNOWN_ID in ids:
@@ -160,16 +160,16 @@ class Vocabulary:
 
     def _spelled(self, phrase: str, place: int | None) -> str:
         """The characters of a phrase as pieces spell them; nothing for one that no pieces can spell."""
-        (ids,) = self._tokenizer.encode_target([phrase])
+        (ids,) = self._tokenizer.target.encode([phrase])
         if len(ids) == 1:
             raise DataError(f"{_named('banned', place)} must hold words, but is {phrase!r} instead. Leave it out.")
         return "" if UNKNOWN_ID in ids else self._joined(ids[:-1])
 
     def _joined(self, ids: list[int]) -> str:
-        return SPACE + "".join(self._tokenizer.target_pieces(ids)).strip(SPACE)
+        return SPACE + "".join(self._tokenizer.target.pieces(ids)).strip(SPACE)
 
     def _check_allowed(self, phrase: str, banned: Iterable[str], place: int | None) -> None:
-        (ids,) = self._tokenizer.encode_target([phrase])
+        (ids,) = self._tokenizer.target.encode([phrase])
         spelled = self._joined(ids[:-1]) + SPACE
         for other in banned:
             end = spelled.find(other) + len(other)

@@ -103,7 +103,7 @@ class UnknownPieces:
         for step, token in enumerate(hypothesis.token_ids):
             if token == UNKNOWN_ID:
                 pieces[step] = source_pieces[places[step]]
-        return hypothesis._replace(text=model.require_tokenizer().join_target_pieces(pieces), pieces=pieces)
+        return hypothesis._replace(text=model.require_tokenizer().target.join(pieces), pieces=pieces)
 
     @functools.cached_property
     def _weights(self) -> Any:
@@ -156,7 +156,7 @@ class Generator:
         results = [[BLANK] for _ in texts]
         kept = [place for place, text in enumerate(texts) if text.strip() or any(wishes[place][:2])]
         sources_kept = [texts[place] for place in kept]
-        whole = [model.require_tokenizer().encode_source(sources_kept) for model in self._models]
+        whole = [model.require_tokenizer().source.encode(sources_kept) for model in self._models]
         source_ids = [
             [model.truncation.cut(ids) for ids in of_model] for model, of_model in zip(self._models, whole, strict=True)
         ]
@@ -323,11 +323,11 @@ class Generator:
                     float(scores[row, place]),
                     float(log_probs[row, place]),
                     tokens,
-                    tokenizer.target_pieces(tokens),
+                    tokenizer.target.pieces(tokens),
                     token_log_probs[row, place, : len(tokens)].tolist(),
                     None if weights is None else weights[row, place, : len(tokens), :steps],
                 )
-                for place, tokens, text in zip(exist, ids, tokenizer.decode_target(ids), strict=True)
+                for place, tokens, text in zip(exist, ids, tokenizer.target.decode(ids), strict=True)
             ]
 
 

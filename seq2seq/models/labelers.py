@@ -2,7 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ from seq2seq.models.scoring import PairScore
 from seq2seq.text.batching import Batch, Batches
 from seq2seq.text.dataset import EncodedCorpus
 from seq2seq.text.ids import FIRST_LABEL_ID, PAD_ID
-from seq2seq.text.tokenizer import LabelTokenizer
+from seq2seq.text.tokenizer import LabelVocabulary, Tokenizer
 from seq2seq.threads import count_workers, map_parallel
 
 
@@ -66,7 +66,7 @@ class LabelPredictor(TextModel):
         source_word_dropout: float = 0.0,
         readout_dropout: float = 0.0,
         label_smoothing: float = 0.0,
-        tokenizer: LabelTokenizer | None = None,
+        tokenizer: Tokenizer | None = None,
         recipe: dict[str, Any] | None = None,
         **kwargs: Any,
     ) -> None:
@@ -154,7 +154,7 @@ class LabelPredictor(TextModel):
         """Log-probabilities of all labels at the places of each source, `(places, labels)`, and its tokens left out."""
         if isinstance(texts, str):
             raise TypeError(f"texts must be a list of strings, but is {texts!r} instead. Put it into a list.")
-        whole, places = self.require_tokenizer().cut(texts)
+        whole, places = self.require_tokenizer().encode_with_label_positions(texts)
         rows = [self.truncation.cut(row) for row in whole]
         batches = list(
             Batches(EncodedCorpus.from_lists(rows, places), batch_tokens=batch_tokens, shuffle=False).epoch(0)
@@ -175,11 +175,16 @@ class LabelPredictor(TextModel):
         num_truncated_tokens = [len(every) - len(read) for every, read in zip(whole, rows, strict=True)]
         return list(zip(results, num_truncated_tokens, strict=True))
 
-    def require_tokenizer(self) -> LabelTokenizer:
+    def require_tokenizer(self) -> Tokenizer:
         tokenizer = super().require_tokenizer()
-        if not isinstance(tokenizer, LabelTokenizer):
-            raise ModelFileError(f"{type(self).__name__} must have a LabelTokenizer, but has a Tokenizer instead.")
+        if not isinstance(tokenizer.target, LabelVocabulary):
+            raise ModelFileError(f"{type(self).__name__} must have a tokenizer with labels, got {tokenizer}.")
         return tokenizer
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The labels, in the order of the softmax."""
+        return cast(LabelVocabulary, self.require_tokenizer().target).labels
 
     def predict_labels(self, texts: Sequence[str], **options: Any) -> list[LabelPrediction]:
         """The most probable labels of each source, and the probabilities of all; a blank source has none.
@@ -196,7 +201,7 @@ class LabelPredictor(TextModel):
             ModelFileError: The model has no tokenizer.
             TypeError: `texts` is one string, which would be read letter by letter.
         """
-        labels = self.require_tokenizer().labels
+        labels = self.labels
         found = []
         for text, (log_probs, num_truncated_tokens) in zip(texts, self._label_log_probs(texts, **options), strict=True):
             probabilities = np.exp(log_probs[: len(log_probs) if text.strip() else 0])
@@ -230,7 +235,7 @@ class LabelPredictor(TextModel):
             of_labels = log_probs[np.arange(len(numbers)), numbers]
             scores.append(
                 PairScore(
-                    float(of_labels.sum()), of_labels.tolist(), tokenizer.target_pieces(ids), num_truncated_tokens
+                    float(of_labels.sum()), of_labels.tolist(), tokenizer.target.pieces(ids), num_truncated_tokens
                 )
             )
         return scores

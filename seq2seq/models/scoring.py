@@ -52,8 +52,8 @@ class Scorer:
     def score(self, sources: list[str], targets: list[str], batch_tokens: int) -> list[PairScore]:
         """The score of each pair, in order; see `Seq2Seq.score`."""
         tokenizer = self._model.require_tokenizer()
-        target_ids = tokenizer.encode_target(targets)
-        whole = tokenizer.encode_source(sources)
+        target_ids = tokenizer.target.encode(targets)
+        whole = tokenizer.source.encode(sources)
         source_ids = [self._model.truncation.cut(ids) for ids in whole]
         corpus = EncodedCorpus.from_lists(source_ids, target_ids)
         log_probs: list[np.ndarray] = [np.empty(0)] * len(targets)
@@ -70,7 +70,7 @@ class Scorer:
             for index, of_target in zip(batch.indices, np.split(of_tokens, ends[:-1]), strict=True):
                 log_probs[index] = of_target
         return [
-            PairScore(float(found.sum()), found.tolist(), tokenizer.target_pieces(ids), len(every) - len(read))
+            PairScore(float(found.sum()), found.tolist(), tokenizer.target.pieces(ids), len(every) - len(read))
             for found, ids, every, read in zip(log_probs, target_ids, whole, source_ids, strict=True)
         ]
 

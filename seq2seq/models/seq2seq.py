@@ -293,10 +293,10 @@ class Seq2Seq(TextModel, Translator):
         """
         tokenizer = self.require_tokenizer()
         self.lexicon = learn_lexicon(
-            tokenizer.encode_source(sources),
-            tokenizer.encode_target(targets),
-            tokenizer.source_vocabulary_size,
-            tokenizer.target_vocabulary_size,
+            tokenizer.source.encode(sources),
+            tokenizer.target.encode(targets),
+            tokenizer.source.size,
+            tokenizer.target.size,
             tokenizer.is_joint,
         )
 

@@ -8,8 +8,7 @@ import numpy as np
 
 from seq2seq.text.dataset import EncodedCorpus, Share, deal, pad, rounded_up
 from seq2seq.text.subword_sampling import Sampling, sentence_seeds
-from seq2seq.text.tokenizer import Tokenizer
-from seq2seq.text.truncation import WHOLE, Truncation
+from seq2seq.text.tokenizer import WHOLE, Tokenizer, Truncation
 from seq2seq.threads import prefetch
 
 ROW_MULTIPLE = 8
@@ -173,8 +172,8 @@ class Batches:
         source_seeds = sentence_seeds(self._seed, number, dealt, side=0)
         target_seeds = sentence_seeds(self._seed, number, dealt, side=1)
         source_texts, target_texts = self.corpus.source_texts(indices), self.corpus.target_texts(indices)
-        source_rows = self._tokenizer.encode_source(source_texts, self._sampling, source_seeds)
-        target_rows = self._tokenizer.encode_target(target_texts, self._sampling, target_seeds)
+        source_rows = self._tokenizer.source.sample(source_texts, self._sampling, source_seeds)
+        target_rows = self._tokenizer.target.sample(target_texts, self._sampling, target_seeds)
         source_rows = [self._truncation.cut(row) for row in source_rows]
         return Batch(pad(source_rows, self._multiple), pad(target_rows, self._multiple), indices)
 

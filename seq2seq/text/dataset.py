@@ -22,8 +22,7 @@ from seq2seq.files import atomic
 from seq2seq.progress import ProgressBar
 from seq2seq.text.corpus import CorpusReport, Pair
 from seq2seq.text.ids import PAD_ID
-from seq2seq.text.tokenizer import Tokenizer
-from seq2seq.text.truncation import WHOLE, Truncation
+from seq2seq.text.tokenizer import WHOLE, Tokenizer, Truncation
 from seq2seq.threads import map_parallel
 
 # What sets these random numbers apart from those that shuffle an epoch, which have two or three seeds.
@@ -614,7 +613,7 @@ def encode_corpus(
     write_cache(
         folder,
         _with_progress(chunks, expected_pairs()),
-        vocabulary_sizes=(tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size),
+        vocabulary_sizes=(tokenizer.source.size, tokenizer.target.size),
         keep_text=keep_text,
         report=report,
     )

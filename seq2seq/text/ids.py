@@ -1,4 +1,4 @@
-"""The four ids that mean the same in every vocabulary, and what their pieces are called."""
+"""The four ids that mean the same in every vocabulary, their pieces, and SentencePiece's sign for a space."""
 
 PAD_ID, UNKNOWN_ID, START_ID, END_ID = 0, 1, 2, 3
 
@@ -7,4 +7,6 @@ PAD_PIECE, UNKNOWN_PIECE, START_PIECE, END_PIECE = "<pad>", "<unk>", "<s>", "</s
 SPECIAL_PIECES = (PAD_PIECE, UNKNOWN_PIECE, START_PIECE, END_PIECE)
 
 FIRST_LABEL_ID = len(SPECIAL_PIECES)
-"""Where the target is labels, the special ids come before theirs as before those of pieces."""
+"""Label vocabularies number the special tokens first, as subword vocabularies do."""
+
+SPACE = "▁"

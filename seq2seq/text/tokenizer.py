@@ -1,92 +1,238 @@
-"""Strings to ids and back, by SentencePiece: one view on the model, or the two models, of a run."""
+"""Convert strings to ids and back: vocabularies of subwords and of labels, and the pair of them that a model carries."""
 
 import functools
 import hashlib
 import itertools
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 import sentencepiece
 
-from seq2seq.errors import DataError, TokenizerError
-from seq2seq.text.ids import END_ID, FIRST_LABEL_ID, PAD_ID, START_ID, UNKNOWN_ID
+from seq2seq.errors import ArgumentError, DataError, TokenizerError
+from seq2seq.text.ids import END_ID, FIRST_LABEL_ID, PAD_ID, SPACE, START_ID, UNKNOWN_ID
 from seq2seq.text.lines import Problem
 from seq2seq.text.subword_sampling import Sampler, Sampling
 
+Token = TypeVar("Token")
 
-class Tokenizer:
-    """Turns texts into ids that end with `END_ID`, and ids into texts; never changes once made.
 
-    Source and target may share one vocabulary or have one each. Everything that it knows is in the bytes of the
-    SentencePiece models, which is what a saved model carries with it.
+class SubwordVocabulary:
+    """Segment texts with a SentencePiece model; `END_ID` ends every row, so that no row is empty.
 
     Args:
-        source_model: bytes of a SentencePiece model with the ids PAD 0, UNKNOWN 1, START 2, END 3.
-        target_model: the same for the target; None: `source_model` serves both sides.
+        model: Bytes of a SentencePiece model with the ids PAD 0, UNKNOWN 1, START 2, END 3.
+        by_word: Segment each word of a text by itself, so that every word has a first piece of its own.
+        name: Name of the model in messages.
 
     Raises:
-        TokenizerError: where the bytes are not such a model.
-
-    Examples:
-        >>> from seq2seq.text.tokenizer_training import train_tokenizer
-        >>> tokenizer = train_tokenizer(["a cat"], ["un chat"], kind="char", vocabulary_size=50)
-        >>> tokenizer.source_pieces("a hat")
-        ['▁', 'a', '▁', 'h', 'a', 't', '</s>']
-        >>> tokenizer.decode_target(tokenizer.encode_target(["un chat", "un"]))
-        ['un chat', 'un']
+        TokenizerError: The bytes are no such model.
     """
 
-    def __init__(self, source_model: bytes, target_model: bytes | None = None) -> None:
-        self._source_model = bytes(source_model)
-        self._target_model = None if target_model is None else bytes(target_model)
-        names = ("joint.model",) if target_model is None else ("source.model", "target.model")
-        self._source = _load(self._source_model, names[0])
-        self._target = self._source if self._target_model is None else _load(self._target_model, names[-1])
+    def __init__(self, model: bytes, by_word: bool = False, name: str = "model") -> None:
+        self.model = bytes(model)
+        self.by_word = by_word
+        self._processor = _load(self.model, name)
+        self.size = int(self._processor.vocab_size())
+
+    @functools.cached_property
+    def _sampler(self) -> Sampler:
+        return Sampler(self._processor)
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Convert every text to ids.
+
+        Raises:
+            TokenizerError: A text holds half a surrogate pair.
+        """
+        if self.by_word:
+            return self.encode_words(texts)[0]
+        _check_texts(texts)
+        # SentencePiece starts threads for a list, even for a list of one. `encode_corpus` has threads of its own.
+        if len(texts) == 1:
+            return [self._processor.encode(texts[0], add_eos=True)]
+        return self._processor.encode(list(texts), add_eos=True, num_threads=1)
+
+    def encode_words(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Convert every text to ids word by word, and give the position of the first piece of each word."""
+        _check_texts(texts)
+        words = [text.split() for text in texts]
+        encoded = self._processor.encode(list(itertools.chain.from_iterable(words)), num_threads=1)
+        # Normalisation can leave nothing of a word of invisible characters, which needs a piece for its label.
+        pieces = iter([ids or [UNKNOWN_ID] for ids in encoded])
+        rows = [[next(pieces) for _ in of_text] for of_text in words]
+        ends = [list(itertools.accumulate(map(len, row), initial=0)) for row in rows]
+        return [[*itertools.chain.from_iterable(row), END_ID] for row in rows], [starts[:-1] for starts in ends]
+
+    def sample(self, texts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[list[int]]:
+        """Convert every text to ids, with a segmentation drawn by the seed of the text, from 0 to 2**32 - 1.
+
+        Raises:
+            TokenizerError: A text holds half a surrogate pair, or the model knows a single segmentation of a text.
+        """
+        if self.by_word:
+            raise ArgumentError("sampling", "None for words with a label each", sampling)
+        _check_texts(texts)
+        if len(seeds) != len(texts):
+            raise ArgumentError("seeds", f"one for each of {len(texts)} texts", len(seeds))
+        return [self._sampler.draw(text, sampling, seed) for text, seed in zip(texts, seeds, strict=True)]
+
+    def tokenize(self, text: str) -> list[str]:
+        """Name the piece of each id that `encode` makes of a text; a character without a piece names itself."""
+        if self.by_word:
+            words = [self._tokenize(word) or [word] for word in text.split()]
+            return [*itertools.chain.from_iterable(words), self._processor.id_to_piece(END_ID)]
+        return [*self._tokenize(text), self._processor.id_to_piece(END_ID)]
+
+    def _tokenize(self, text: str) -> list[str]:
+        _check_texts([text])
+        return list(self._processor.encode(text, out_type=str))
+
+    def pieces(self, token_ids: Iterable[int]) -> list[str]:
+        """Name the pieces of a row of ids, up to and with the first `END_ID`, without padding and start."""
+        row = _checked(token_ids, self.size)
+        end = row.index(END_ID) + 1 if END_ID in row else len(row)
+        return [self._processor.id_to_piece(i) for i in row[:end] if i not in (PAD_ID, START_ID)]
+
+    def join(self, pieces: Sequence[str]) -> str:
+        """Join pieces to a text, up to the first end; a piece outside the vocabulary is copied."""
+        end = self._processor.id_to_piece(END_ID)
+        inner = pieces[: pieces.index(end)] if end in pieces else pieces
+        # SentencePiece copies the sign of a space in unknown pieces.
+        return self._processor.decode(list(inner)).replace(SPACE, " ").strip(" ")
+
+    def decode(self, token_ids: Iterable[Iterable[int]]) -> list[str]:
+        """Convert rows of ids to texts, each up to its first `END_ID`; an unknown id reads `⁇`.
+
+        Raises:
+            TokenizerError: An id is outside the vocabulary.
+        """
+        rows = []
+        for index, ids in enumerate(token_ids):
+            row = _checked(ids, self.size, index)
+            end = row.index(END_ID) if END_ID in row else len(row)
+            rows.append([i for i in row[:end] if i not in (PAD_ID, START_ID)])
+        # One by one: for a list SentencePiece starts threads, which takes longer than most lists.
+        return [self._processor.decode(row).strip(" ") for row in rows]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return SubwordVocabulary, (self.model, self.by_word)
+
+
+class LabelVocabulary:
+    """Number labels from `FIRST_LABEL_ID` on.
+
+    Args:
+        labels: In the order of their ids.
+        by_word: Whether each word of a source has a label, or the source as a whole.
+    """
+
+    def __init__(self, labels: Sequence[str], by_word: bool) -> None:
+        self.labels = tuple(labels)
+        self.by_word = by_word
+        self.ids = {label: number for number, label in enumerate(self.labels, start=FIRST_LABEL_ID)}
+        self.size = len(self.labels) + FIRST_LABEL_ID
+
+    @property
+    def model(self) -> bytes:
+        """The labels as JSON."""
+        return json.dumps({"labels": self.labels, "by_word": self.by_word}, ensure_ascii=False).encode()
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Convert the labels of every text to ids.
+
+        Raises:
+            DataError: A label is unknown.
+        """
+        for text in texts:
+            _raise_problem(label_problem(text if self.by_word else "", text, self.by_word, self.ids))
+        return [[self.ids[label] for label in self.tokenize(text)] for text in texts]
+
+    def sample(self, texts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[list[int]]:
+        """Convert as `encode` does: labels have one segmentation."""
+        return self.encode(texts)
+
+    def tokenize(self, text: str) -> list[str]:
+        """Split a text into its labels."""
+        return split_labels(text, self.by_word)
+
+    def pieces(self, token_ids: Iterable[int]) -> list[str]:
+        """Name the labels of a row of ids, without padding."""
+        return [self.labels[i - FIRST_LABEL_ID] for i in _checked(token_ids, self.size) if i != PAD_ID]
+
+    def join(self, pieces: Sequence[str]) -> str:
+        """Join labels by spaces."""
+        return " ".join(pieces)
+
+    def decode(self, token_ids: Iterable[Iterable[int]]) -> list[str]:
+        """Convert rows of ids to labels, separated by spaces."""
+        return [self.join(self.pieces(row)) for row in token_ids]
+
+
+class Tokenizer:
+    """Convert texts to ids and ids to texts; immutable.
+
+    Everything that it needs is in the bytes of its `models`, which a saved model carries.
+
+    Args:
+        source: Vocabulary of the sources.
+        target: Vocabulary of the targets, subwords or labels; None: that of the sources.
+
+    Raises:
+        ArgumentError: The target labels each word and the source is not segmented by word, or the reverse.
+
+    >>> from seq2seq.text.tokenizer_training import train_tokenizer
+    >>> tokenizer = train_tokenizer(["a cat"], ["un chat"], kind="char", vocabulary_size=50)
+    >>> tokenizer.source.tokenize("a hat")
+    ['▁', 'a', '▁', 'h', 'a', 't', '</s>']
+    >>> tokenizer.target.decode(tokenizer.target.encode(["un chat", "un"]))
+    ['un chat', 'un']
+    """
+
+    def __init__(self, source: SubwordVocabulary, target: SubwordVocabulary | LabelVocabulary | None = None) -> None:
+        self.source = source
+        self.target = source if target is None else target
+        if source.by_word != self.target.by_word:
+            raise ArgumentError("source.by_word", f"{self.target.by_word}, as of the target", source.by_word)
 
     @classmethod
     def from_models(cls, models: Mapping[str, bytes]) -> "Tokenizer":
-        """The tokenizer whose `models` these are.
+        """Build the tokenizer of which `models` are the models.
+
+        Args:
+            models: Content by file name, as the property `models` gives it.
+
+        Returns:
+            The tokenizer.
 
         Raises:
-            TokenizerError: where the names are not "joint.model" alone, or "source.model" and "target.model" or
-                "labels.model".
+            TokenizerError: The names are other than "joint.model" alone, or "source.model" with "target.model" or
+                "labels.model", or a model is damaged.
         """
-        names = set(models)
-        if names == {"source.model", "labels.model"}:
-            # That file builds on this one.
-
-            return LabelTokenizer(models["source.model"], **json.loads(models["labels.model"]))
-        if names == {"joint.model"}:
-            return cls(models["joint.model"])
-        if names == {"source.model", "target.model"}:
-            return cls(models["source.model"], models["target.model"])
+        if set(models) == {"joint.model"}:
+            return cls(SubwordVocabulary(models["joint.model"], name="joint.model"))
+        if set(models) == {"source.model", "labels.model"}:
+            labels = LabelVocabulary(**json.loads(models["labels.model"]))
+            return cls(SubwordVocabulary(models["source.model"], labels.by_word, "source.model"), labels)
+        if set(models) == {"source.model", "target.model"}:
+            return cls(*(SubwordVocabulary(models[name], name=name) for name in ("source.model", "target.model")))
         raise TokenizerError(
-            "The models of a tokenizer must be joint.model, or source.model with target.model or labels.model, but are "
-            f"{', '.join(sorted(names)) or 'none'} instead."
+            "models of a tokenizer must be joint.model, or source.model with target.model or labels.model, got "
+            f"{', '.join(sorted(models)) or 'none'}."
         )
 
     @property
     def models(self) -> dict[str, bytes]:
-        """The bytes of the SentencePiece models by file name: all that is needed to make this tokenizer again."""
-        if self._target_model is None:
-            return {"joint.model": self._source_model}
-        return {"source.model": self._source_model, "target.model": self._target_model}
+        """The content of the vocabularies by file name, from which `from_models` builds this tokenizer."""
+        if self.is_joint:
+            return {"joint.model": self.source.model}
+        target = "labels.model" if isinstance(self.target, LabelVocabulary) else "target.model"
+        return {"source.model": self.source.model, target: self.target.model}
 
     @property
     def is_joint(self) -> bool:
         """Whether source and target share one vocabulary."""
-        return self._target_model is None
-
-    @property
-    def source_vocabulary_size(self) -> int:
-        """Number of source ids, the four special ones included."""
-        return int(self._source.vocab_size())
-
-    @property
-    def target_vocabulary_size(self) -> int:
-        """Number of target ids, the four special ones included."""
-        return int(self._target.vocab_size())
+        return self.target is self.source
 
     @functools.cached_property
     def fingerprint(self) -> str:
@@ -97,90 +243,46 @@ class Tokenizer:
             digest.update(model)
         return digest.hexdigest()
 
-    @functools.cached_property
-    def _source_sampler(self) -> Sampler:
-        return Sampler(self._source)
-
-    @functools.cached_property
-    def _target_sampler(self) -> Sampler:
-        return self._source_sampler if self.is_joint else Sampler(self._target)
-
-    def encode_source(
-        self, texts: Sequence[str], sampling: Sampling | None = None, seeds: Sequence[int] | None = None
-    ) -> list[list[int]]:
-        """Ids of every source text, `END_ID` last, so that no row is ever empty.
-
-        Args:
-            texts: the texts.
-            sampling: draw the segmentation instead of taking the best one.
-            seeds: what each text's draw depends on, an integer from 0 to 2**32 - 1 a text; None: its place in
-                `texts`.
-
-        Returns:
-            One list of ids a text, in order.
-
-        Raises:
-            TokenizerError: where a text holds half a surrogate pair, or the model's kind has no segmentations to
-                draw from.
-        """
-        if sampling is None:
-            return _encode(self._source, texts)
-        return _draw(self._source_sampler, texts, sampling, seeds)
-
-    def encode_target(
-        self, texts: Sequence[str], sampling: Sampling | None = None, seeds: Sequence[int] | None = None
-    ) -> list[list[int]]:
-        """Ids of every target text, as `encode_source` gives them for the source."""
-        if sampling is None:
-            return _encode(self._target, texts)
-        return _draw(self._target_sampler, texts, sampling, seeds)
-
     def encode_pairs(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
-        """Ids of every source and of every target, as `encode_source` and `encode_target` give them."""
-        return self.encode_source(sources), self.encode_target(targets)
-
-    def decode_source(self, token_ids: Iterable[Iterable[int]]) -> list[str]:
-        """Texts of rows of source ids, as `decode_target` gives them for the target."""
-        return _decode(self._source, token_ids)
-
-    def decode_target(self, token_ids: Iterable[Iterable[int]]) -> list[str]:
-        """Texts of rows of target ids: each is read up to its first `END_ID`; padding and start ids are dropped.
+        """Convert sources and targets to ids; where each word has a label, at the position of its first piece.
 
         Args:
-            token_ids: rows of ids: lists, or an array `(batch, steps)`.
+            sources: Source texts.
+            targets: As many target texts, or labels.
 
         Returns:
-            One text a row. An unknown id reads `⁇`.
+            Ids of every source and of every target. Where each word has a label, the two are equally long and the
+            target is `PAD_ID` between the labels.
 
         Raises:
-            TokenizerError: where an id is outside the vocabulary.
+            DataError: A label is unknown, or there is not one for each word.
+            TokenizerError: A text holds half a surrogate pair.
         """
-        return _decode(self._target, token_ids)
+        if not isinstance(self.target, LabelVocabulary):
+            return self.source.encode(sources), self.target.encode(targets)
+        for source, target in zip(sources, targets, strict=True):
+            _raise_problem(label_problem(source, target, self.target.by_word, self.target.ids))
+        (source_ids, positions), label_ids = self.encode_with_label_positions(sources), self.target.encode(targets)
+        if not self.target.by_word:
+            return source_ids, label_ids
+        target_ids = [[PAD_ID] * len(ids) for ids in source_ids]
+        for row, of_row, ids in zip(target_ids, positions, label_ids, strict=True):
+            for position, label in zip(of_row, ids, strict=True):
+                row[position] = label
+        return source_ids, target_ids
 
-    def source_pieces(self, text: str) -> list[str]:
-        """The pieces that `encode_source` makes of a text, one for each id: what to write beside an alignment.
-
-        A character that has no piece is shown as itself; its id is `UNKNOWN_ID`.
-        """
-        _check_texts([text])
-        return list(self._source.encode(text, out_type=str, add_eos=True))
-
-    def target_pieces(self, token_ids: Iterable[int]) -> list[str]:
-        """The pieces of a row of target ids, up to and with the first end; padding and start ids are dropped."""
-        row = _row(token_ids, self.target_vocabulary_size, 0)
-        end = row.index(END_ID) + 1 if END_ID in row else len(row)
-        return [self._target.id_to_piece(i) for i in row[:end] if i not in (PAD_ID, START_ID)]
-
-    def join_target_pieces(self, pieces: Sequence[str]) -> str:
-        """The text of target pieces, of which any may be strange to the vocabulary: such a piece stands for itself.
+    def encode_with_label_positions(self, sources: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
+        """Convert sources to ids, and give the positions of their labels.
 
         Args:
-            pieces: pieces as `target_pieces` or `source_pieces` gives them, up to and with the first end.
+            sources: Source texts.
+
+        Returns:
+            Ids of every source; and where each word has a label the positions of the words' first pieces, else 0.
         """
-        end = self._target.id_to_piece(END_ID)
-        known = pieces[: pieces.index(end)] if end in pieces else pieces
-        # SentencePiece leaves the sign of a space in what it does not know.
-        return self._target.decode(list(known)).replace("▁", " ").strip(" ")
+        if self.source.by_word:
+            return self.source.encode_words(sources)
+        return self.source.encode(sources), [[0]] * len(sources)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Tokenizer) and self.fingerprint == other.fingerprint
@@ -188,39 +290,29 @@ class Tokenizer:
     def __hash__(self) -> int:
         return hash(self.fingerprint)
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Tokenizer, (self._source_model, self._target_model)
-
     def __repr__(self) -> str:
         if self.is_joint:
-            return f"Tokenizer(joint, {self.source_vocabulary_size} pieces)"
-        return f"Tokenizer(source {self.source_vocabulary_size} pieces, target {self.target_vocabulary_size} pieces)"
-
-
-def joined_pieces(pieces: Sequence[str], size: int) -> tuple[str, ...]:
-    """Neighbouring pieces as one: what each step of a model stands for that reads so many at once.
-
-    >>> joined_pieces(["▁the", "▁cat", "s", "</s>"], 3)
-    ('▁the▁cats', '</s>')
-    """
-    return tuple("".join(pieces[start : start + size]) for start in range(0, len(pieces), size))
+            return f"Tokenizer(joint, {self.source.size} pieces)"
+        if isinstance(self.target, LabelVocabulary):
+            return f"Tokenizer(source {self.source.size} pieces, target {len(self.target.labels)} labels)"
+        return f"Tokenizer(source {self.source.size} pieces, target {self.target.size} pieces)"
 
 
 def _load(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
     # SentencePiece reads no bytes at all as an empty model, without complaint.
     if not model:
-        raise TokenizerError(f"{name} must be a SentencePiece model, but is empty instead.")
+        raise TokenizerError(f"{name} must be a SentencePiece model, got an empty one.")
     try:
         processor = sentencepiece.SentencePieceProcessor(model_proto=model)
     except RuntimeError as error:
         raise TokenizerError(
-            f"{name} must be a SentencePiece model, but is damaged or something else instead ({len(model)} bytes)."
+            f"{name} must be a SentencePiece model, got {len(model)} bytes that are damaged or something else."
         ) from error
     found = (processor.pad_id(), processor.unk_id(), processor.bos_id(), processor.eos_id())
     expected = (PAD_ID, UNKNOWN_ID, START_ID, END_ID)
     if found != expected:
         raise TokenizerError(
-            f"{name} must number padding, unknown, start and end as {expected}, but numbers them {found} instead. "
+            f"{name} must number padding, unknown, start and end as {expected}, got {found}. "
             "Train it with pad_id=0, unk_id=1, bos_id=2, eos_id=3."
         )
     return processor
@@ -228,198 +320,104 @@ def _load(model: bytes, name: str) -> sentencepiece.SentencePieceProcessor:
 
 def _check_texts(texts: Sequence[str]) -> None:
     if isinstance(texts, str):
-        raise TypeError(f"texts must be a list of strings, but is one string instead. Write [{texts[:40]!r}].")
+        raise TypeError(f"texts must be a list of strings, got one string. Write [{texts[:40]!r}].")
     for index, text in enumerate(texts):
         if not isinstance(text, str):
-            raise TypeError(f"texts[{index}] must be a string, but is {type(text).__name__} instead.")
+            raise TypeError(f"texts[{index}] must be a string, got {type(text).__name__}.")
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise TokenizerError(
-                f"texts[{index}] must be valid Unicode, but holds half a surrogate pair ({text[error.start]!r}) "
-                f"at character {error.start} instead."
+                f"texts[{index}] must be valid Unicode, got half a surrogate pair ({text[error.start]!r}) at character "
+                f"{error.start}."
             ) from error
 
 
-def _encode(processor: sentencepiece.SentencePieceProcessor, texts: Sequence[str]) -> list[list[int]]:
-    _check_texts(texts)
-    # SentencePiece starts threads for a list, were it of one. Whoever has texts for many threads, as `encode_corpus`
-    # has, shares them out itself.
-    if len(texts) == 1:
-        return [processor.encode(texts[0], add_eos=True)]
-    return processor.encode(list(texts), add_eos=True, num_threads=1)
-
-
-def _draw(sampler: Sampler, texts: Sequence[str], sampling: Sampling, seeds: Sequence[int] | None) -> list[list[int]]:
-    _check_texts(texts)
-    seeds = range(len(texts)) if seeds is None else seeds
-    if len(seeds) != len(texts):
-        raise ValueError(f"seeds must be one for each of {len(texts)} texts, but are {len(seeds)} instead.")
-    return [sampler.draw(text, sampling, seed) for text, seed in zip(texts, seeds, strict=True)]
-
-
-def _row(token_ids: Iterable[int], vocabulary_size: int, index: int) -> list[int]:
+def _checked(token_ids: Iterable[int], vocabulary_size: int, index: int = 0) -> list[int]:
     row = [int(i) for i in token_ids]
     if row and not 0 <= min(row) <= max(row) < vocabulary_size:
         place = next(place for place, i in enumerate(row) if not 0 <= i < vocabulary_size)
         raise TokenizerError(
-            f"token_ids[{index}][{place}] must be from 0 to {vocabulary_size - 1}, but is {row[place]} instead. "
+            f"token_ids[{index}][{place}] must be from 0 to {vocabulary_size - 1}, got {row[place]}. "
             "Decode with the tokenizer that the ids were made with."
         )
     return row
 
 
-def _decode(processor: sentencepiece.SentencePieceProcessor, token_ids: Iterable[Iterable[int]]) -> list[str]:
-    rows = []
-    for index, ids in enumerate(token_ids):
-        row = _row(ids, processor.vocab_size(), index)
-        end = row.index(END_ID) if END_ID in row else len(row)
-        rows.append([i for i in row[:end] if i not in (PAD_ID, START_ID)])
-    # One by one: for a list SentencePiece starts threads, which takes longer than most lists.
-    return [processor.decode(row).strip(" ") for row in rows]
+def joined_pieces(pieces: Sequence[str], size: int) -> tuple[str, ...]:
+    """Join each group of `size` neighbouring pieces, for models that join as many source steps.
+
+    >>> joined_pieces(["▁the", "▁cat", "s", "</s>"], 3)
+    ('▁the▁cats', '</s>')
+    """
+    return tuple("".join(pieces[start : start + size]) for start in range(0, len(pieces), size))
 
 
 def split_labels(target: str, by_word: bool) -> list[str]:
-    """The labels of a target: what stands between its spaces, or the whole of it."""
+    """Split a target into its labels: the words of it, or the whole."""
     return target.split() if by_word else [target.strip()]
 
 
 def label_problem(source: str, target: str, by_word: bool, known: Container[str] | None) -> Problem | None:
-    """Why a target cannot be the labels of a source, or None.
-
-    Args:
-        source: the source.
-        target: its labels.
-        by_word: whether each word has a label, or the source as a whole.
-        known: the labels that there are; None: any may be one.
+    """Say why a target cannot be the labels of a source, or None; with `known` None any label is good.
 
     >>> label_problem("the cat", "noun", True, None).message
-    'the target must have a label for each of 2 words of its source, but has 1 instead. Check the words and labels.'
+    'the target must have a label for each of 2 words of its source, got 1. Check the words and labels.'
     """
     labels, words = split_labels(target, by_word), len(source.split())
     if by_word and len(labels) != words:
-        message = f"the target must have a label for each of {words} words of its source, but has {len(labels)} instead"
+        message = f"the target must have a label for each of {words} words of its source, got {len(labels)}"
         return Problem("as many labels as words", f"{message}. Check the words and labels.")
     strange = [] if known is None else [label for label in labels if label not in known]
     if strange:
-        message = f"the label must be one of the training pairs, but is {strange[0]!r} instead. Correct it, or train it"
-        return Problem("unknown label", f"{message} with pairs that have it.")
+        message = f"the label must be one of the training pairs, got {strange[0]!r}. Correct it, or train with it."
+        return Problem("unknown label", message)
     return None
 
 
-class LabelTokenizer(Tokenizer):
-    """A tokenizer whose target side is a list of labels: its ids begin with `FIRST_LABEL_ID`, and `PAD_ID` is none.
+def _raise_problem(problem: Problem | None) -> None:
+    if problem is not None:
+        raise DataError(problem.message)
 
-    Where each word has a label, words are cut apart from each other, so that each has a first piece: that is where its
-    label lies in the ids of the target, which are then as many as those of the source.
 
-    Args:
-        source_model: bytes of the SentencePiece model of the sources.
-        labels: in the order of their ids.
-        by_word: whether each word has a label, or the source as a whole.
+class Truncation(NamedTuple):
+    """Cut sources of too many tokens; the end token stays.
 
-    Examples:
-        >>> from seq2seq.text.tokenizer_training import train_tokenizer
-        >>> model = train_tokenizer(["a cat"], [], kind="char", vocabulary_size=50).models["joint.model"]
-        >>> tokenizer = LabelTokenizer(model, ["article", "noun"], by_word=True)
-        >>> source_ids, target_ids = tokenizer.encode_pairs(["a cat"], ["article noun"])
-        >>> tokenizer.source_pieces("a cat"), target_ids
-        (['▁', 'a', '▁', 'c', 'a', 't', '</s>'], [[4, 0, 5, 0, 0, 0, 0]])
+    News begin with what matters, reports often end with it: hence the two ways.
+
+    Attributes:
+        policy: `none` cuts nothing, `head` keeps the beginning, `head_tail` half of the beginning and half of the end.
+        max_tokens: Maximal number of tokens, the end token included.
+
+    >>> [Truncation(policy, 5).cut(list("abcdefg.")) for policy in ("none", "head", "head_tail")]
+    [['a', 'b', 'c', 'd', 'e', 'f', 'g', '.'], ['a', 'b', 'c', 'd', '.'], ['a', 'b', 'f', 'g', '.']]
     """
 
-    def __init__(self, source_model: bytes, labels: Sequence[str], by_word: bool) -> None:
-        super().__init__(source_model)
-        self.labels = tuple(labels)
-        self.by_word = by_word
-        self._ids = {label: number for number, label in enumerate(self.labels, start=FIRST_LABEL_ID)}
+    policy: str = "none"
+    max_tokens: int = 0
 
     @property
-    def models(self) -> dict[str, bytes]:
-        """The bytes of the SentencePiece model, and the labels as JSON, by file name."""
-        described = json.dumps({"labels": self.labels, "by_word": self.by_word}, ensure_ascii=False)
-        return {"source.model": self._source_model, "labels.model": described.encode()}
+    def tail(self) -> int:
+        """Number of tokens before the end token that a cut keeps."""
+        return (self.max_tokens - 1) // 2 if self.policy == "head_tail" else 0
 
-    @property
-    def is_joint(self) -> bool:
-        return False
+    def cut(self, tokens: list[Token]) -> list[Token]:
+        """Cut the ids or pieces of a source, the last of which is its end."""
+        if self.policy == "none" or len(tokens) <= self.max_tokens:
+            return tokens
+        return tokens[: self.max_tokens - 1 - self.tail] + tokens[len(tokens) - 1 - self.tail :]
 
-    @property
-    def target_vocabulary_size(self) -> int:
-        """Number of target ids: the labels, and the special ones before them."""
-        return len(self.labels) + FIRST_LABEL_ID
+    def note(self, tokenizer: Tokenizer, sources: Sequence[str]) -> str:
+        """Describe how many sources are cut and by how much; empty where none is."""
+        lengths = [len(ids) for ids in tokenizer.source.encode(sources)] if self.policy != "none" else []
+        over = [length - self.max_tokens for length in lengths if length > self.max_tokens]
+        if not over:
+            return ""
+        return (
+            f"{len(over):,} of {len(sources):,} sources cut to {self.max_tokens:,} tokens ({self.policy}), "
+            f"{sum(over):,} tokens ({100 * sum(over) / sum(lengths):.1f} %) left out"
+        )
 
-    def cut(self, texts: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
-        """Ids of each source, and at which of them its labels lie: the first piece of each word, or the first of all.
 
-        Args:
-            texts: the sources.
-        """
-        if not self.by_word:
-            return super().encode_source(texts), [[0]] * len(texts)
-        words = [text.split() for text in texts]
-        cut = super().encode_source(list(itertools.chain.from_iterable(words)))
-        # Of a word of invisible characters normalisation leaves nothing; it has its label all the same.
-        pieces = iter([ids[:-1] or [UNKNOWN_ID] for ids in cut])
-        rows = [[next(pieces) for _ in of_text] for of_text in words]
-        ends = [list(itertools.accumulate(map(len, row), initial=0)) for row in rows]
-        return [[*itertools.chain.from_iterable(row), END_ID] for row in rows], [places[:-1] for places in ends]
-
-    def encode_source(
-        self, texts: Sequence[str], sampling: Sampling | None = None, seeds: Sequence[int] | None = None
-    ) -> list[list[int]]:
-        if sampling is None:
-            return self.cut(texts)[0]
-        if self.by_word:
-            raise ValueError("sampling must be None where each word has a label, but is given. Leave it out.")
-        return super().encode_source(texts, sampling, seeds)
-
-    def encode_target(
-        self, texts: Sequence[str], sampling: Sampling | None = None, seeds: Sequence[int] | None = None
-    ) -> list[list[int]]:
-        """Ids of the labels of every target, one after the other; there is nothing to draw.
-
-        Raises:
-            DataError: A label is unknown.
-        """
-        for text in texts:
-            if problem := label_problem(text if self.by_word else "", text, self.by_word, self._ids):
-                raise DataError(problem.message)
-        return [[self._ids[label] for label in split_labels(text, self.by_word)] for text in texts]
-
-    def encode_pairs(self, sources: Sequence[str], targets: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
-        """Ids of both sides; where each word has a label, the target's are laid on the first pieces of the source's.
-
-        Raises:
-            DataError: A label is unknown, or there is not one for each word.
-        """
-        for source, target in zip(sources, targets, strict=True):
-            if problem := label_problem(source, target, self.by_word, self._ids):
-                raise DataError(problem.message)
-        (source_ids, places), label_ids = self.cut(sources), self.encode_target(targets)
-        if not self.by_word:
-            return source_ids, label_ids
-        target_ids = [[PAD_ID] * len(ids) for ids in source_ids]
-        for row, of_row, ids in zip(target_ids, places, label_ids, strict=True):
-            for place, label in zip(of_row, ids, strict=True):
-                row[place] = label
-        return source_ids, target_ids
-
-    def source_pieces(self, text: str) -> list[str]:
-        if not self.by_word:
-            return super().source_pieces(text)
-        words = [super(LabelTokenizer, self).source_pieces(word)[:-1] or [word] for word in text.split()]
-        return [*itertools.chain.from_iterable(words), *super().source_pieces("")]
-
-    def target_pieces(self, token_ids: Iterable[int]) -> list[str]:
-        """The labels of a row of ids; those that stand for none are dropped."""
-        return [self.labels[number - FIRST_LABEL_ID] for number in token_ids if number != PAD_ID]
-
-    def decode_target(self, token_ids: Iterable[Iterable[int]]) -> list[str]:
-        """The labels of rows of ids, apart by spaces."""
-        return [" ".join(self.target_pieces(row)) for row in token_ids]
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return LabelTokenizer, (self._source_model, self.labels, self.by_word)
-
-    def __repr__(self) -> str:
-        return f"LabelTokenizer(source {self.source_vocabulary_size} pieces, {len(self.labels)} labels)"
+WHOLE = Truncation()
+"""Sources as they are."""

@@ -22,7 +22,7 @@ from seq2seq.text.ids import (
     UNKNOWN_ID,
     UNKNOWN_PIECE,
 )
-from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.tokenizer import SubwordVocabulary, Tokenizer
 
 KINDS = ("unigram", "bpe", "char", "word")
 NORMALIZATIONS = ("nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity")
@@ -97,9 +97,10 @@ def train_tokenizer(
     _add_lines(source if shared else target, target_lines, "target")
     source_model = _train(source.items, "vocabulary_size", vocabulary_size, settings)
     if shared:
-        return Tokenizer(source_model)
+        return Tokenizer(SubwordVocabulary(source_model))
     target_size = vocabulary_size if target_vocabulary_size is None else target_vocabulary_size
-    return Tokenizer(source_model, _train(target.items, "target_vocabulary_size", target_size, settings))
+    target_model = _train(target.items, "target_vocabulary_size", target_size, settings)
+    return Tokenizer(SubwordVocabulary(source_model), SubwordVocabulary(target_model))
 
 
 def _settings(
@@ -281,12 +282,13 @@ def tokenizer_from_tokens(source_tokens: Sequence[str], target_tokens: Sequence[
         ValueError: Another kind.
 
     >>> tokenizer = tokenizer_from_tokens(["the", "cat"], ["la", "kato"], "word")
-    >>> tokenizer.encode_source(["the cat sat"]), tokenizer.decode_target([[4, 5]])
+    >>> tokenizer.source.encode(["the cat sat"]), tokenizer.target.decode([[4, 5]])
     ([[4, 5, 1, 3]], ['la kato'])
     """
     if kind not in GIVEN_TOKENS_KINDS:
         raise ValueError(f"kind must be one of {', '.join(GIVEN_TOKENS_KINDS)}, but is {kind!r} instead.")
-    return Tokenizer(_model(source_tokens, "source_tokens", kind), _model(target_tokens, "target_tokens", kind))
+    models = (_model(source_tokens, "source_tokens", kind), _model(target_tokens, "target_tokens", kind))
+    return Tokenizer(*map(SubwordVocabulary, models))
 
 
 def _model(tokens: Sequence[str], argument: str, kind: str) -> bytes:

@@ -23,9 +23,15 @@ from seq2seq.text.corpus import CorpusReport, Pair, read_pairs
 from seq2seq.text.dataset import EncodedCorpus, encode_corpus, fingerprint_files
 from seq2seq.text.lines import Problem, count_lines, read_lines
 from seq2seq.text.subword_sampling import Sampling
-from seq2seq.text.tokenizer import LabelTokenizer, Tokenizer, label_problem, split_labels
+from seq2seq.text.tokenizer import (
+    LabelVocabulary,
+    SubwordVocabulary,
+    Tokenizer,
+    Truncation,
+    label_problem,
+    split_labels,
+)
 from seq2seq.text.tokenizer_training import MAX_TRAINING_LINES, Reservoir, train_tokenizer
-from seq2seq.text.truncation import Truncation
 from seq2seq.threads import map_parallel
 
 LOG = logging.getLogger(__name__)
@@ -242,7 +248,9 @@ def create_tokenizer(config: Config, corpus: Corpus) -> Tokenizer:
         sources, targets = [pair.source for pair in sample.items], [pair.target for pair in sample.items]
         models = train_tokenizer(sources, [] if config.gives_labels else targets, **options).models
         if config.gives_labels:
-            models = LabelTokenizer(models["joint.model"], labels, config.task == "tag").models
+            by_word = config.task == "tag"
+            source = SubwordVocabulary(models["joint.model"], by_word)
+            models = Tokenizer(source, LabelVocabulary(labels, by_word)).models
         return {name: base64.b64encode(model).decode() for name, model in models.items()}
 
     corpora = [[corpus.train_fingerprint(name), weight] for name, weight in config.data.corpora.items()]

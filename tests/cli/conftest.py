@@ -10,7 +10,7 @@ import pytest
 
 from seq2seq.config.sections import DecodingConfig
 from seq2seq.errors import DataError, ModelFileError
-from seq2seq.text.truncation import Truncation
+from seq2seq.text.tokenizer import Truncation
 
 
 class FakeHypothesis(NamedTuple):

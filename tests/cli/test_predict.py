@@ -9,7 +9,7 @@ from seq2seq.cli.main import main
 from seq2seq.config.sections import Config
 from seq2seq.models.archive import save
 from seq2seq.models.build import build_model
-from seq2seq.text.tokenizer import LabelTokenizer
+from seq2seq.text.tokenizer import LabelVocabulary, SubwordVocabulary, Tokenizer
 from seq2seq.text.tokenizer_training import train_tokenizer
 
 
@@ -19,7 +19,10 @@ def paths(tmp_path_factory):
     paths = {}
     for task in ("classify", "tag"):
         plain = {"task": task, "model": {"embedding_size": 4, "context": "mean", "encoder": {"units": 3}}}
-        model = build_model(Config.from_dict(plain), LabelTokenizer(pieces, ["one", "two"], task == "tag"))
+        model = build_model(
+            Config.from_dict(plain),
+            Tokenizer(SubwordVocabulary(pieces, task == "tag"), LabelVocabulary(["one", "two"], task == "tag")),
+        )
         draw = np.random.default_rng(1)
         model.set_weights([draw.normal(size=weight.shape) for weight in model.get_weights()])
         paths[task] = (str(save(model, tmp_path_factory.mktemp(task) / "model.keras")), model)

@@ -177,7 +177,7 @@ def test_characters_without_a_token(toy_pairs, kind, shared):
     assert found.target.unknown_parts == {"☃": 1, "日": 1}
     assert found.source.unknown == Occurrences(1, "a:200")
     assert found.target.unknown == Occurrences(2, "a:200")
-    for side, encode in ((found.source, tokenizer.encode_source), (found.target, tokenizer.encode_target)):
+    for side, encode in ((found.source, tokenizer.source.encode), (found.target, tokenizer.target.encode)):
         rows = encode([pair[0 if side is found.source else 1] for pair in pairs])
         assert side.unknown_tokens == sum(row.count(1) for row in rows)
         assert sorted(side.tokens.elements()) == sorted(map(len, rows))

@@ -230,10 +230,10 @@ def test_another_model_to_start_from(recipe, make_model, tmp_path, toy_tokenizer
     save(make_model(), path)
     found = diagnosed(recipe(training__init_from=str(path)))
     assert problems(found) == []
-    assert found["tokens.tokenizer"].text == f"word, {toy_tokenizer.source_vocabulary_size} tokens, that of {path}"
+    assert found["tokens.tokenizer"].text == f"word, {toy_tokenizer.source.size} tokens, that of {path}"
     found = diagnosed(recipe(training__init_from=str(path), model__embedding_size=8))
     assert problems(found) == ["training.start"]
     assert "has the shape" in found["training.start"].text
     found = diagnosed(recipe(training__init_from=str(tmp_path / "absent.keras")))
     assert problems(found) == ["tokens.tokenizer"]
-    assert toy_tokenizer.encode_source(["the cat"])[0][-1] == END_ID
+    assert toy_tokenizer.source.encode(["the cat"])[0][-1] == END_ID

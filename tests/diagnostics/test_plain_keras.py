@@ -57,9 +57,7 @@ def test_the_same_weights_give_the_same_loss(make_model, toy_config, toy_tokeniz
     model.set_weights([random.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])
     if model.decoder.tie_output:
         model.decoder.readout.output_bias.assign(np.zeros(model.target_vocabulary_size))
-    plain = PlainKeras(
-        toy_config(**changes), toy_tokenizer.source_vocabulary_size, toy_tokenizer.target_vocabulary_size, "float32"
-    )
+    plain = PlainKeras(toy_config(**changes), toy_tokenizer.source.size, toy_tokenizer.target.size, "float32")
     give_weights(plain.model, model)
     source_ids, target_ids = map(tf.constant, toy_batches[0])
     loss, tokens = model.loss_and_tokens({"source_ids": source_ids, "target_ids": target_ids}, training=False)
@@ -71,8 +69,8 @@ def test_dropout_clipping_and_average_are_the_recipes(toy_config, toy_tokenizer)
     changes = {f"model__{name}": share for name, share in zip(names, (0.1, 0.2, 0.3, 0.4), strict=True)}
     plain = PlainKeras(
         toy_config(**SHIPPED | changes, training__ema=0.9),
-        toy_tokenizer.source_vocabulary_size,
-        toy_tokenizer.target_vocabulary_size,
+        toy_tokenizer.source.size,
+        toy_tokenizer.target.size,
         "mixed_bfloat16",
     )
     dropout = [layer.rate for layer in plain.model.layers if isinstance(layer, keras.layers.Dropout)]
@@ -83,9 +81,7 @@ def test_dropout_clipping_and_average_are_the_recipes(toy_config, toy_tokenizer)
 
 
 def test_a_step_learns(toy_config, toy_tokenizer, toy_batches):
-    plain = PlainKeras(
-        toy_config(**ONE_WAY), toy_tokenizer.source_vocabulary_size, toy_tokenizer.target_vocabulary_size, "float32"
-    )
+    plain = PlainKeras(toy_config(**ONE_WAY), toy_tokenizer.source.size, toy_tokenizer.target.size, "float32")
     losses = [float(plain(*toy_batches[0], 0.02).loss) for _ in range(12)]
     assert losses[-1] < losses[0] - 0.5
 

@@ -16,7 +16,7 @@ from seq2seq.training.trainer import Trainer
 @pytest.fixture(scope="module")
 def trainer(toy_config, toy_tokenizer, toy_pairs, tmp_path_factory):
     sources, targets = zip(*toy_pairs, strict=True)
-    corpus = EncodedCorpus.from_lists(toy_tokenizer.encode_source(sources), toy_tokenizer.encode_target(targets))
+    corpus = EncodedCorpus.from_lists(toy_tokenizer.source.encode(sources), toy_tokenizer.target.encode(targets))
     config = toy_config(run__folder=str(tmp_path_factory.mktemp("runs")))
     return Trainer(config, toy_tokenizer, Batches(corpus, batch_tokens=150, seed=3), Texts([], []))
 

@@ -6,7 +6,7 @@ import pytest
 
 from seq2seq.diagnostics import corpus_audit as token_findings
 from seq2seq.diagnostics.corpus_audit import Occurrences, SideStatistics, TokenStatistics
-from seq2seq.text.truncation import Truncation
+from seq2seq.text.tokenizer import Truncation
 
 
 def said(finding):

@@ -67,7 +67,7 @@ def test_graphs_and_runner(golden, expected, export_format):
 def test_saved_model(golden, model, expected):
     translate = tf.saved_model.load(str(golden / "saved_model")).signatures["translate_ids"]
     filled = [place for place, text in enumerate(SENTENCES) if text]
-    ids = pad(model.tokenizer.encode_source([SENTENCES[place] for place in filled]))
+    ids = pad(model.tokenizer.source.encode([SENTENCES[place] for place in filled]))
     found = {name: tensor.numpy().tolist() for name, tensor in translate(source_ids=tf.constant(ids)).items()}
     rows = zip(found["token_ids"], found["lengths"], found["scores"], strict=True)
     cut = [[(ids[:length], score) for ids, length, score in zip(*row, strict=True)] for row in rows]

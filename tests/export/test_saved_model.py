@@ -14,7 +14,7 @@ from seq2seq.layers import recurrent
 from seq2seq.layers.quantized import has_int8
 from seq2seq.text.dataset import pad
 from seq2seq.text.ids import START_ID
-from seq2seq.text.truncation import Truncation
+from seq2seq.text.tokenizer import Truncation
 
 BLANK = ["", "  ", "\u3000\u00a0\t"]
 
@@ -73,18 +73,18 @@ def test_sources_are_cut_as_the_model_cuts_them(toy_tokenizer, policy, most):
     sources = [" ".join(["the cat sees the dog often"] * 2)[:length] for length in range(0, 40, 4)]
     truncation = Truncation(policy, most)
     found = saved_model._Text(toy_tokenizer, truncation).translate(Translator(), tf.constant(sources))
-    expected = pad([truncation.cut(ids) for ids in toy_tokenizer.encode_source(sources)])
+    expected = pad([truncation.cut(ids) for ids in toy_tokenizer.source.encode(sources)])
     np.testing.assert_array_equal(found["source_ids"], expected)
 
 
 def test_ids_alone_give_the_same(trained, sources, exported):
-    found = exported["translate_ids"](tf.constant(pad(trained.tokenizer.encode_source(sources))))
-    texts = trained.tokenizer.decode_target(found["token_ids"][:, 0].numpy())
+    found = exported["translate_ids"](tf.constant(pad(trained.tokenizer.source.encode(sources))))
+    texts = trained.tokenizer.target.decode(found["token_ids"][:, 0].numpy())
     assert texts == trained.translate(sources, beam_size=3)
 
 
 def test_a_search_of_ones_own_can_be_built_on_encode_and_step(trained, sources, exported):
-    encoded = exported["encode"](tf.constant(pad(trained.tokenizer.encode_source(sources))))
+    encoded = exported["encode"](tf.constant(pad(trained.tokenizer.source.encode(sources))))
     context = {name: value for name, value in encoded.items() if not name.startswith("state")}
     states = {name: value for name, value in encoded.items() if name.startswith("state")}
     token_ids, written = tf.fill([len(sources)], START_ID), []
@@ -93,7 +93,7 @@ def test_a_search_of_ones_own_can_be_built_on_encode_and_step(trained, sources, 
         states = {name: outputs[f"next_{name}"] for name in states}
         token_ids = tf.argmax(outputs["logits"], axis=-1, output_type=tf.int32)
         written.append(token_ids.numpy())
-    texts = trained.tokenizer.decode_target(np.stack(written, axis=1))
+    texts = trained.tokenizer.target.decode(np.stack(written, axis=1))
     assert texts == trained.translate(sources, beam_size=1)
 
 

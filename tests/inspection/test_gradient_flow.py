@@ -24,8 +24,8 @@ def model(request, make_random_model):
 
 def mean_loss(model, source=SOURCE, target=TARGET):
     ids = {
-        "source_ids": pad(model.tokenizer.encode_source([source])),
-        "target_ids": pad(model.tokenizer.encode_target([target])),
+        "source_ids": pad(model.tokenizer.source.encode([source])),
+        "target_ids": pad(model.tokenizer.target.encode([target])),
     }
     return tf.reduce_mean(keras.losses.sparse_categorical_crossentropy(ids["target_ids"], model(ids), from_logits=True))
 
@@ -147,7 +147,7 @@ def test_without_a_rate_the_verdict_is_unknown():
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
 def test_a_target_of_nothing_but_its_end_has_norms_and_no_rate(make_random_model, monkeypatch, cell):
     model = make_random_model(cell)
-    monkeypatch.setattr(model.tokenizer.__class__, "encode_target", lambda self, texts: [[3]])
+    monkeypatch.setattr(model.tokenizer.target, "encode", lambda texts: [[3]])
     flow = gradient_flow(model, SOURCE, "la").layers["decoder.recurrent_0"]
     assert flow.tokens == ("<s>",)
     assert flow.norms.shape == (1,)

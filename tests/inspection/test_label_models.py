@@ -13,7 +13,7 @@ from seq2seq.inspection.sentence_page import sentence_parts
 from seq2seq.inspection.trace import trace
 from seq2seq.inspection.units import LabelledSentence, MarkedText
 from seq2seq.models.build import build_model
-from seq2seq.text.tokenizer import LabelTokenizer
+from seq2seq.text.tokenizer import LabelVocabulary, SubwordVocabulary, Tokenizer
 from seq2seq.text.tokenizer_training import train_tokenizer
 
 TEXT = "the old cats near the dogs slept"
@@ -26,7 +26,12 @@ def model(request):
         {"task": request.param, "model": {"embedding_size": 5, "context": "attentive", "encoder": {"units": 4}}}
     )
     random.seed(2)
-    made = build_model(config, LabelTokenizer(pieces, ["A", "B", "C"], request.param == "tag"))
+    made = build_model(
+        config,
+        Tokenizer(
+            SubwordVocabulary(pieces, request.param == "tag"), LabelVocabulary(["A", "B", "C"], request.param == "tag")
+        ),
+    )
     draw = np.random.default_rng(3)
     made.set_weights([draw.normal(scale=0.6, size=weight.shape) for weight in made.get_weights()])
     return made
@@ -37,7 +42,7 @@ def test_trace_has_states_and_the_probabilities_of_the_labels(model):
     assert found.target == labelling.text
     assert list(found.target_tokens) == labelling.labels
     np.testing.assert_allclose(np.exp(found.log_probs), labelling.probabilities.max(axis=1), atol=1e-5)
-    (ids,) = model.tokenizer.encode_source([TEXT])
+    (ids,) = model.tokenizer.source.encode([TEXT])
     memory = model.encoder(model.embedding(np.array([ids]))).numpy()[0]
     both = [found.layers[f"encoder.{name}_0"].values["state"] for name in ("forward", "backward")]
     np.testing.assert_allclose(np.concatenate(both, axis=1), memory, atol=1e-5)
@@ -48,9 +53,9 @@ def test_trace_has_states_and_the_probabilities_of_the_labels(model):
 
 def test_evidence_is_gradient_times_input(model):
     """The oracle sees the embeddings as one tensor that nothing else is known of, on the kernels."""
-    (ids,), (places,) = model.tokenizer.cut([TEXT])
+    (ids,), (places,) = model.tokenizer.encode_with_label_positions([TEXT])
     embedded = tf.Variable(model.embedding(np.array([ids])))
-    best = [model.tokenizer.labels.index(label) for label in model.predict_labels([TEXT])[0].labels]
+    best = [model.labels.index(label) for label in model.predict_labels([TEXT])[0].labels]
     with tf.GradientTape() as tape:
         memory = model.encoder(embedded)
         features = memory[0] if model.context is None else model.context.summarize(memory, tf.ones([1, len(ids)], bool))

@@ -93,7 +93,7 @@ def test_last_pieces_spell_the_words_up_to_them(sentences, kind, size):
     texts = [sentence.text for sentence in sentences]
     tokenizer = train_tokenizer(texts, texts, kind=kind, vocabulary_size=size)
     for sentence in [*sentences[:40], MarkedText(1, 2, "the ☃☃ and, the,cat ☃ ☃ dog")]:
-        pieces = tokenizer.source_pieces(sentence.text)
+        pieces = tokenizer.source.tokenize(sentence.text)
         words = sentence.text.split()
         ends = last_pieces(pieces)
         assert len(ends) == len(words)

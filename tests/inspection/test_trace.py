@@ -74,7 +74,7 @@ def model(request, make_random_model):
 
 def test_every_gate_of_the_encoder_is_that_of_a_loop_in_numpy(model):
     found = trace(model, SOURCES[0], TARGETS[0])
-    ids = model.tokenizer.encode_source([SOURCES[0]])[0]
+    ids = model.tokenizer.source.encode([SOURCES[0]])[0]
     inputs = np.asarray(model.embedding.embeddings, "float64")[ids]
     for index in range(2):
         directions = []
@@ -93,7 +93,7 @@ def test_every_gate_of_the_encoder_is_that_of_a_loop_in_numpy(model):
 
 
 def test_states_are_those_of_the_kernels(model):
-    memory, _ = model.encode(pad(model.tokenizer.encode_source(SOURCES)))
+    memory, _ = model.encode(pad(model.tokenizer.source.encode(SOURCES)))
     for row, found in enumerate(traces(model, SOURCES, TARGETS)):
         states = [found.layers[f"encoder.{name}_1"].values["state"] for name in ("forward", "backward")]
         expected = memory.numpy()[row, : len(found.source_tokens)]
@@ -102,8 +102,8 @@ def test_states_are_those_of_the_kernels(model):
 
 def test_log_probs_are_those_of_the_whole_target_at_once(model):
     ids = {
-        "source_ids": pad(model.tokenizer.encode_source(SOURCES)),
-        "target_ids": pad(model.tokenizer.encode_target(TARGETS)),
+        "source_ids": pad(model.tokenizer.source.encode(SOURCES)),
+        "target_ids": pad(model.tokenizer.target.encode(TARGETS)),
     }
     logits = model(ids).numpy()
     exponentials = np.exp(logits - logits.max(-1, keepdims=True))
@@ -171,7 +171,7 @@ def test_without_a_target_it_is_the_models_own_translation(trained):
     assert found.target == best.text == "la kato granda vidas la hundo"
     np.testing.assert_allclose(found.attention, best.attention_weights, atol=1e-5)
     assert found.log_probs.sum() == pytest.approx(best.log_prob, abs=1e-4)
-    assert found.target_tokens == tuple(trained.tokenizer.target_pieces(best.token_ids))
+    assert found.target_tokens == tuple(trained.tokenizer.target.pieces(best.token_ids))
 
 
 @pytest.mark.parametrize("context", ["last", "mean", "attentive"])
@@ -196,8 +196,8 @@ def test_a_context_that_is_read_once_has_no_weights(make_model, context):
 def test_every_way_of_the_decoder_is_traced_as_it_runs(make_model, changes):
     model = make_model(**changes)
     ids = {
-        "source_ids": pad(model.tokenizer.encode_source(SOURCES[:1])),
-        "target_ids": pad(model.tokenizer.encode_target(TARGETS[:1])),
+        "source_ids": pad(model.tokenizer.source.encode(SOURCES[:1])),
+        "target_ids": pad(model.tokenizer.target.encode(TARGETS[:1])),
     }
     logits = model(ids).numpy()[0]
     exponentials = np.exp(logits)
@@ -223,7 +223,7 @@ def test_a_held_unit_is_at_its_value_and_the_rest_follows_from_it(make_random_mo
     np.testing.assert_array_equal(states[untouched], before[untouched])
     assert np.abs(found.log_probs - free.log_probs).max() > 1e-4
     if layer == "encoder.forward_0":
-        ids = model.tokenizer.encode_source([SOURCES[0]])[0]
+        ids = model.tokenizer.source.encode([SOURCES[0]])[0]
         inputs = np.asarray(model.embedding.embeddings, "float64")[ids]
         h = np.zeros(states.shape[1])
         for step, x in enumerate(inputs):
@@ -314,8 +314,8 @@ def test_copies_are_those_of_the_parallel_pass(make_model):
     model.set_weights([random.normal(scale=0.5, size=weight.shape) for weight in model.get_weights()])
     source, target = "the big cat sees the dog", "the the viro"
     ids = {
-        "source_ids": pad(model.tokenizer.encode_source([source])),
-        "target_ids": pad(model.tokenizer.encode_target([target])),
+        "source_ids": pad(model.tokenizer.source.encode([source])),
+        "target_ids": pad(model.tokenizer.target.encode([target])),
     }
     copies, found = model.decode_teacher_forced(ids).copies, trace(model, source, target).copying
     gate, weights = sigmoid(np.array(copies.gate)[0]), np.array(copies.weights)[0]
@@ -337,7 +337,7 @@ def joining(make_model):
 
 class TestJoinedSteps:
     def test_every_step_has_the_pieces_that_it_reads_and_the_state_of_the_kernels(self, joining):
-        memory, mask = joining.encode(pad(joining.tokenizer.encode_source(SOURCES)))
+        memory, mask = joining.encode(pad(joining.tokenizer.source.encode(SOURCES)))
         for row, found in enumerate(traces(joining, SOURCES, TARGETS)):
             states = [found.layers[f"encoder.{name}_1"].values["state"] for name in ("forward", "backward")]
             np.testing.assert_allclose(np.concatenate(states, axis=-1), memory.numpy()[row][mask[row]], atol=1e-5)

@@ -31,7 +31,7 @@ MEGABYTES = 600
 def content(toy_tokenizer, tmp_path_factory):
     model = Seq2Seq(
         Encoder(units=4),
-        Decoder(vocabulary_size=toy_tokenizer.target_vocabulary_size, embedding_size=6, units=8),
+        Decoder(vocabulary_size=toy_tokenizer.target.size, embedding_size=6, units=8),
         tokenizer=toy_tokenizer,
     )
     return save(model, tmp_path_factory.mktemp("model") / "model.keras").read_bytes()

@@ -42,8 +42,8 @@ def make(toy_config, tokenizer):
 @pytest.fixture(scope="module")
 def batch(tokenizer):
     return {
-        "source_ids": pad(tokenizer.encode_source(TEXTS)),
-        "target_ids": pad(tokenizer.encode_target(["nil oro", "oro ora", "nil zzz"])),
+        "source_ids": pad(tokenizer.source.encode(TEXTS)),
+        "target_ids": pad(tokenizer.target.encode(["nil oro", "oro ora", "nil zzz"])),
     }
 
 
@@ -89,13 +89,13 @@ def test_a_forced_token_of_the_source_must_be_copied(make, batch):
 @pytest.mark.parametrize(("mode", "coverage"), [("reuse", True), ("separate", False)])
 def test_a_wide_beam_finds_what_enumeration_finds(make, tokenizer, mode, coverage):
     model, longest = make(model__copy=mode, model__attention={"coverage": coverage}), 3
-    words = range(END_ID + 1, tokenizer.target_vocabulary_size)
+    words = range(END_ID + 1, tokenizer.target.size)
     targets = [[*few, END_ID] for length in range(longest) for few in itertools.product(words, repeat=length)] + [
         list(many) for many in itertools.product(words, repeat=longest)
     ]
     found = model.generate(TEXTS, beam_size=50, n_best=50, max_length=longest, length_penalty="none")
     for text, hypotheses in zip(TEXTS, found, strict=True):
-        ids = {"source_ids": pad(tokenizer.encode_source([text] * len(targets))), "target_ids": pad(targets)}
+        ids = {"source_ids": pad(tokenizer.source.encode([text] * len(targets))), "target_ids": pad(targets)}
         log_probs = np.where(ids["target_ids"] == PAD_ID, 0.0, right_log_probs(model, ids)).sum(-1)
         best = sorted(zip(log_probs, targets, strict=True), reverse=True)
         assert [one.token_ids for one in hypotheses[:10]] == [tokens for _, tokens in best[:10]]

@@ -30,8 +30,8 @@ def model(make_model):
 
 
 def test_padding_changes_no_logits(model, toy_tokenizer):
-    ids = pad(toy_tokenizer.encode_source(TEXTS))
-    targets = pad(toy_tokenizer.encode_target(["la kato", "la hundo vidas", "la"]))
+    ids = pad(toy_tokenizer.source.encode(TEXTS))
+    targets = pad(toy_tokenizer.target.encode(["la kato", "la hundo vidas", "la"]))
     expected = model({"source_ids": ids, "target_ids": targets})
     for more in (1, 2, 3, 9):
         padded = np.pad(ids, [(0, 0), (0, more)], constant_values=PAD_ID)
@@ -49,11 +49,11 @@ def test_the_search_finds_what_the_model_says_and_attends_to_windows(model):
         model.generate([text], attention=True, n_best=1, **options)[0][0].text for text in TEXTS
     ]
     for text, found in zip(TEXTS, hypotheses, strict=True):
-        pieces = model.require_tokenizer().source_pieces(text)
+        pieces = model.require_tokenizer().source.tokenize(text)
         assert model.memory_tokens(text) == tuple("".join(pieces[at : at + 4]) for at in range(0, len(pieces), 4))
         assert found.attention_weights.shape == (len(found.token_ids), -(-len(pieces) // 4))
         np.testing.assert_allclose(found.attention_weights.sum(axis=-1), 1, atol=1e-5)
-        logits = model({"source_ids": pad(model.require_tokenizer().encode_source([text])),
+        logits = model({"source_ids": pad(model.require_tokenizer().source.encode([text])),
                         "target_ids": np.array([found.token_ids])})  # fmt: skip
         log_probs = np.log(np.exp(logits[0]) / np.exp(logits[0]).sum(axis=-1, keepdims=True))
         np.testing.assert_allclose(log_probs[np.arange(len(found.token_ids)), found.token_ids],
@@ -77,7 +77,7 @@ class TestCopying:
     @pytest.mark.parametrize(("mode", "coverage"), [("reuse", True), ("separate", False)])
     def test_probabilities_add_up_to_one_and_padding_changes_none(self, make, mode, coverage, toy_tokenizer):
         copying = make(mode, coverage)
-        ids = {"source_ids": pad(toy_tokenizer.encode_source(TEXTS)), "target_ids": pad([[5, 6, 3], [7, 3], [8, 9, 3]])}
+        ids = {"source_ids": pad(toy_tokenizer.source.encode(TEXTS)), "target_ids": pad([[5, 6, 3], [7, 3], [8, 9, 3]])}
         log_probs = np.array(copying(ids))
         np.testing.assert_allclose(np.exp(log_probs).sum(axis=-1), 1, atol=1e-5)
         weights = np.array(copying.decode_teacher_forced(ids).copies.weights)
@@ -91,7 +91,7 @@ class TestCopying:
     def test_search_score_loss_and_trace_agree(self, make, toy_tokenizer):
         copying = make("reuse", True)
         for found, text in zip(copying.generate(TEXTS, beam_size=3, max_length=9), TEXTS, strict=True):
-            ids = {"source_ids": pad(toy_tokenizer.encode_source([text])), "target_ids": np.array([found[0].token_ids])}
+            ids = {"source_ids": pad(toy_tokenizer.source.encode([text])), "target_ids": np.array([found[0].token_ids])}
             log_probs = np.array(copying(ids))[0, np.arange(len(found[0].token_ids)), found[0].token_ids]
             np.testing.assert_allclose(found[0].token_log_probs, log_probs, atol=1e-4)
             assert float(copying.loss_and_tokens(ids)[0]) == pytest.approx(-log_probs.sum(), rel=1e-4)
@@ -99,8 +99,8 @@ class TestCopying:
         assert traced.copying.weights.shape == (3, len(traced.source_tokens))
         assert traced.attention.shape == (3, len(traced.memory_tokens))
         ids = {
-            "source_ids": pad(toy_tokenizer.encode_source(TEXTS[:1])),
-            "target_ids": np.array(toy_tokenizer.encode_target(["la kato"])),
+            "source_ids": pad(toy_tokenizer.source.encode(TEXTS[:1])),
+            "target_ids": np.array(toy_tokenizer.target.encode(["la kato"])),
         }
         expected = np.array(copying(ids))[0, np.arange(3), ids["target_ids"][0]]
         np.testing.assert_allclose(traced.log_probs, expected, atol=1e-5)
@@ -138,7 +138,7 @@ def test_models_that_join_more_and_fewer_tokens_vote(model, make_model):
 
 def test_its_decoder_is_packed(make_model, toy_tokenizer):
     model = make_model(model__copy="reuse", **REDUCED)
-    ids = pad(toy_tokenizer.encode_source(TEXTS))
+    ids = pad(toy_tokenizer.source.encode(TEXTS))
     (parts,) = Packing([model]).parts("bfloat16", uses_fused_weights=True)
     assert isinstance(parts.decoder, FusedDecoder)
     memory, mask = parts.encode(ids)

@@ -23,7 +23,7 @@ def untrained(make_model):
 
 def log_probs_by_teacher(model, texts, token_ids):
     """Log-probabilities of every token at every step of some targets, from one parallel pass, in float64."""
-    ids = {"source_ids": pad(model.tokenizer.encode_source(texts)), "target_ids": pad(token_ids)}
+    ids = {"source_ids": pad(model.tokenizer.source.encode(texts)), "target_ids": pad(token_ids)}
     logits = np.array(model(ids), np.float64)
     return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
 
@@ -106,12 +106,12 @@ class TestHypotheses:
 
     def test_text_is_that_of_the_tokens(self, untrained, toy_pairs):
         for (found,) in untrained.generate([source for source, _ in toy_pairs[:8]]):
-            assert found.text == untrained.tokenizer.decode_target([found.token_ids])[0]
+            assert found.text == untrained.tokenizer.target.decode([found.token_ids])[0]
             assert END_ID not in found.token_ids[:-1]
 
     def test_end_at_the_limit(self, untrained, toy_pairs):
         sources = [source for source, _ in toy_pairs[:20]]
-        lengths = [len(ids) for ids in untrained.tokenizer.encode_source(sources)]
+        lengths = [len(ids) for ids in untrained.tokenizer.source.encode(sources)]
         longest = []
         for options, limits in (
             ({"max_length_ratio": 1.5, "max_length_extra": 2}, [int(1.5 * length) + 2 for length in lengths]),
@@ -141,7 +141,7 @@ class TestAttention:
     @pytest.mark.parametrize("beam_size", [1, 3])
     def test_weights_of_each_token_are_shares_of_the_source(self, trained, toy_pairs, beam_size):
         sources = [source for source, _ in toy_pairs[:6]]
-        lengths = [len(ids) for ids in trained.tokenizer.encode_source(sources)]
+        lengths = [len(ids) for ids in trained.tokenizer.source.encode(sources)]
         assert len(set(lengths)) > 1
         results = trained.generate(sources, attention=True, beam_size=beam_size, n_best=beam_size)
         for length, hypotheses in zip(lengths, results, strict=True):
@@ -153,7 +153,7 @@ class TestAttention:
     def test_weights_are_those_of_the_decoder(self, trained):
         text = "the big cat sees the dog"
         ((found,),) = trained.generate([text], attention=True)
-        memory, mask = trained.encode(np.array(trained.tokenizer.encode_source([text]), "int32"))
+        memory, mask = trained.encode(np.array(trained.tokenizer.source.encode([text]), "int32"))
         prepared = trained.decoder.context.prepare(memory, mask)
         state = trained.decoder.start(prepared)
         for last, weights in zip([2, *found.token_ids], found.attention_weights, strict=False):

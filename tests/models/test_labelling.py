@@ -16,7 +16,7 @@ from seq2seq.models.build import build_model
 from seq2seq.models.labelers import SequenceClassifier, SequenceTagger
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.dataset import pad
-from seq2seq.text.tokenizer import LabelTokenizer
+from seq2seq.text.tokenizer import LabelVocabulary, SubwordVocabulary, Tokenizer
 from seq2seq.text.tokenizer_training import train_tokenizer
 
 TEXTS = ["the cat sees the old dog", "a dog", "the king often hears a big wild horse today", "birds"]
@@ -36,7 +36,11 @@ def make():
             }
         )
         random.seed(3)
-        built = build_model(config, LabelTokenizer(model, ["A", "B", "C"], task == "tag"), dtype)
+        built = build_model(
+            config,
+            Tokenizer(SubwordVocabulary(model, task == "tag"), LabelVocabulary(["A", "B", "C"], task == "tag")),
+            dtype,
+        )
         draw = np.random.default_rng(5)
         built.set_weights([draw.normal(scale=0.5, size=weight.shape) for weight in built.get_weights()])
         return built
@@ -46,7 +50,7 @@ def make():
 
 def by_hand(model, text):
     """Probabilities of the labels of one text: the encoder alone on that text, then context and softmax in NumPy."""
-    (ids,), (places,) = model.tokenizer.cut([text])
+    (ids,), (places,) = model.tokenizer.encode_with_label_positions([text])
     memory = model.encoder(model.embedding(np.array([ids]))).numpy()[0].astype("float64")
     kernel, bias = (weight.numpy() for weight in model.output_layer.weights)
     if isinstance(model, SequenceClassifier):
@@ -144,7 +148,7 @@ def test_an_encoder_that_joins_steps_tags_no_words():
 def test_a_long_source_is_classified_by_what_training_read_of_it(make):
     model = make("classify")
     text, rest = "the old dog", " sees a big wild horse"
-    data = {"truncate": "head", "max_source_tokens": len(model.tokenizer.encode_source([text])[0])}
+    data = {"truncate": "head", "max_source_tokens": len(model.tokenizer.source.encode([text])[0])}
     cut = type(model).from_config(model.get_config() | {"recipe": model.recipe | {"data": data}})
     cut.tokenizer = model.tokenizer
     cut.set_weights(model.get_weights())
@@ -163,7 +167,7 @@ def test_without_tokenizer_or_with_one_of_texts(make, toy_tokenizer):
     sizes = {"vocabulary_size": 9, "num_labels": 2, "embedding_size": 4}
     with pytest.raises(ModelFileError, match=r"Give SequenceTagger its tokenizer, or call it on token ids"):
         SequenceTagger(Encoder(4), **sizes).answers(["a"])
-    with pytest.raises(ModelFileError, match=r"SequenceClassifier must have a LabelTokenizer, but has a Tokenizer"):
+    with pytest.raises(ModelFileError, match=r"SequenceClassifier must have a tokenizer with labels"):
         SequenceClassifier(Encoder(4), LastContext(True), tokenizer=toy_tokenizer, **sizes).answers(["a"])
 
 

@@ -30,7 +30,7 @@ def model(make_model):
 
 def log_probs_by_hand(model, source, target):
     """Log softmax of each target token, one step of the decoder after the other, in float64."""
-    (source_ids,), (target_ids,) = model.tokenizer.encode_source([source]), model.tokenizer.encode_target([target])
+    (source_ids,), (target_ids,) = model.tokenizer.source.encode([source]), model.tokenizer.target.encode([target])
     memory, mask = model.encode(np.array([source_ids], "int32"))
     prepared = model.decoder.context.prepare(memory, mask)
     state = model.decoder.start(prepared)
@@ -51,10 +51,10 @@ def test_tokens_score_as_step_by_step(model, toy_pairs):
         np.testing.assert_allclose(score.token_log_probs, by_hand, atol=1e-5)
         assert score.log_prob == pytest.approx(sum(by_hand), abs=1e-4)
         assert score.perplexity == pytest.approx(math.exp(-np.mean(by_hand)), rel=1e-4)
-        (ids,) = model.tokenizer.encode_target([target])
-        assert score.pieces == model.tokenizer.target_pieces(ids)
+        (ids,) = model.tokenizer.target.encode([target])
+        assert score.pieces == model.tokenizer.target.pieces(ids)
         assert len(score.pieces) == len(score.token_log_probs)
-    assert UNKNOWN_ID in model.tokenizer.encode_target(["la zebro"])[0]
+    assert UNKNOWN_ID in model.tokenizer.target.encode(["la zebro"])[0]
     assert model.score([], []) == []
 
 

@@ -110,7 +110,7 @@ def test_token_scores_are_those_of_scoring_the_same(model, toy_pairs, name):
             assert len(found.pieces) == len(found.token_ids) == len(found.token_log_probs)
             np.testing.assert_allclose(found.log_prob, sum(found.token_log_probs), rtol=1e-4)
             # Another cut into tokens has another probability.
-            if model.tokenizer.encode_target([found.text])[0] == found.token_ids:
+            if model.tokenizer.target.encode([found.text])[0] == found.token_ids:
                 (score,) = model.score([text], [found.text])
                 np.testing.assert_allclose(score.token_log_probs, found.token_log_probs, rtol=1e-3, atol=1e-4)
 
@@ -126,7 +126,7 @@ class TestLengths:
             for beam_size in (1, 5):
                 results = model.generate(texts, beam_size=beam_size, **options)
                 for text, (found,) in zip(texts, results, strict=True):
-                    source_length = len(model.tokenizer.encode_source([text])[0])
+                    source_length = len(model.tokenizer.source.encode([text])[0])
                     assert least(source_length) <= len(found.token_ids) <= most(source_length)
 
     def test_a_sentence_that_nothing_may_follow_ends(self, model, toy_pairs):

@@ -23,8 +23,8 @@ def batch(toy_pairs, toy_tokenizer):
     """Sixteen pairs of unequal lengths, as ids."""
     sources, targets = zip(*toy_pairs[:16], strict=True)
     return {
-        "source_ids": pad(toy_tokenizer.encode_source(sources)),
-        "target_ids": pad(toy_tokenizer.encode_target(targets)),
+        "source_ids": pad(toy_tokenizer.source.encode(sources)),
+        "target_ids": pad(toy_tokenizer.target.encode(targets)),
     }
 
 

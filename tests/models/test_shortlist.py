@@ -35,7 +35,7 @@ def test_it_writes_with_nothing_else_and_alone_as_in_a_batch(make_model, pairs):
     options = {"shortlist": 1, "beam_size": 4, "n_best": 4, "max_length": 6}
     together = model.generate(sources, **options)
     for source, found in zip(sources, together, strict=True):
-        (ids,) = model.tokenizer.encode_source([source])
+        (ids,) = model.tokenizer.source.encode([source])
         assert {token for one in found for token in one.token_ids} <= set(model.lexicon.shortlist(ids, 1).tolist())
         (alone,) = model.generate([source], **options)
         assert [one.token_ids for one in alone] == [one.token_ids for one in found]

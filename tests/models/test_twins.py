@@ -18,7 +18,7 @@ def model(request, make_random_model):
 
 def batch(model):
     """Ragged rows on both sides."""
-    ids = model.tokenizer.encode_source(SENTENCES)
+    ids = model.tokenizer.source.encode(SENTENCES)
     assert len({len(row) for row in ids}) > 1
     return {"source_ids": pad(ids), "target_ids": pad(ids[::-1])}
 

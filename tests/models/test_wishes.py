@@ -46,23 +46,23 @@ def test_every_spelling_is_forbidden_and_nothing_else(kind):
     tokenizer = train_tokenizer(TEXTS * 20, TEXTS * 20, kind=kind, vocabulary_size=size)
     vocabulary = Vocabulary(tokenizer)
     random, checked = np.random.default_rng(1), 0
-    starts = [tokenizer.encode_target([text])[0][:-1] for text in (*TEXTS, "der hund", "hund", "hunde katze")]
+    starts = [tokenizer.target.encode([text])[0][:-1] for text in (*TEXTS, "der hund", "hund", "hunde katze")]
     written = []
     for _ in range(110):
         # The start of a text or any tokens, so that phrases are near.
         tokens = list(starts[random.integers(len(starts))])
         tokens = tokens[: random.integers(len(tokens) + 1)]
         if random.random() < 0.3:
-            tokens = random.integers(4, tokenizer.target_vocabulary_size, size=random.integers(0, 6)).tolist()
+            tokens = random.integers(4, tokenizer.target.size, size=random.integers(0, 6)).tolist()
         written.append(tokens)
     for tokens, forbidden in zip(written, forbidden_by(vocabulary, PHRASES, *written), strict=True):
-        before = tokenizer.decode_target([tokens])[0]
+        before = tokenizer.target.decode([tokens])[0]
         if any(re.search(rf"(?<!\w){phrase}(?!\w)", before) for phrase in PHRASES):
             continue
-        for token in range(4, tokenizer.target_vocabulary_size):
-            text = tokenizer.decode_target([[*tokens, token]])[0]
+        for token in range(4, tokenizer.target.size):
+            text = tokenizer.target.decode([[*tokens, token]])[0]
             completes = any(re.search(rf"(?<!\w){phrase}(?!\w)", text) for phrase in PHRASES)
-            assert (token in forbidden) == completes, (text, tokenizer.target_pieces([token]))
+            assert (token in forbidden) == completes, (text, tokenizer.target.pieces([token]))
             checked += completes
     assert checked > 5
 
@@ -70,8 +70,8 @@ def test_every_spelling_is_forbidden_and_nothing_else(kind):
 def test_a_script_without_spaces_has_no_longer_words():
     tokenizer = train_tokenizer(["我爱猫和狗"] * 9, ["我爱猫和狗"] * 9, kind="char", vocabulary_size=20)
     vocabulary = Vocabulary(tokenizer)
-    love = tokenizer.encode_target(["我爱"])[0][:-1]
-    (cat,) = set(tokenizer.encode_target(["爱猫"])[0][:-1]) - set(love)
+    love = tokenizer.target.encode(["我爱"])[0][:-1]
+    (cat,) = set(tokenizer.target.encode(["爱猫"])[0][:-1]) - set(love)
     assert forbidden_by(vocabulary, ["猫"], love) == [{cat}]
 
 

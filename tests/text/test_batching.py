@@ -278,8 +278,8 @@ def test_sides_of_different_lengths():
 def with_texts(tokenizer: Tokenizer, pairs) -> EncodedCorpus:
     texts = [RaggedArray.from_lists([list(pair[side].encode()) for pair in pairs]) for side in (0, 1)]
     texts = [RaggedArray(text.values.astype(np.uint8), text.offsets) for text in texts]
-    source = RaggedArray.from_lists(tokenizer.encode_source([source for source, _ in pairs]))
-    target = RaggedArray.from_lists(tokenizer.encode_target([target for _, target in pairs]))
+    source = RaggedArray.from_lists(tokenizer.source.encode([source for source, _ in pairs]))
+    target = RaggedArray.from_lists(tokenizer.target.encode([target for _, target in pairs]))
     return EncodedCorpus(source, target, *texts)
 
 
@@ -305,12 +305,12 @@ def test_sampling_cuts_the_same_texts_anew_in_every_epoch(corpus, tokenizers, ki
     rows = []
     for found in epochs:
         for batch in found:
-            assert tokenizer.decode_source(batch.source_ids) == encoded.source_texts(batch.indices)
-            assert tokenizer.decode_target(batch.target_ids) == encoded.target_texts(batch.indices)
+            assert tokenizer.source.decode(batch.source_ids) == encoded.source_texts(batch.indices)
+            assert tokenizer.target.decode(batch.target_ids) == encoded.target_texts(batch.indices)
         assert sorted(i for batch in found for i in batch.indices.tolist()) == list(range(len(corpus)))
         rows.append({i: row.tolist() for b in found for i, row in zip(b.indices, b.source_ids, strict=True)})
     trimmed = [{i: [k for k in row if k] for i, row in one.items()} for one in rows]
-    plain = tokenizer.encode_source([source for source, _ in corpus])
+    plain = tokenizer.source.encode([source for source, _ in corpus])
     for first, second in ((trimmed[0], trimmed[1]), (trimmed[0], dict(enumerate(plain)))):
         assert sum(first[i] != second[i] for i in range(len(corpus))) > len(corpus) / 4
     assert [contents(b) for b in batches(prefetch=0).epoch(0)] == [contents(b) for b in epochs[0]]

@@ -28,9 +28,8 @@ from seq2seq.text.dataset import (
     write_cache,
 )
 from seq2seq.text.subword_sampling import Sampling
-from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.tokenizer import Tokenizer, Truncation
 from seq2seq.text.tokenizer_training import train_tokenizer
-from seq2seq.text.truncation import Truncation
 
 
 def as_pairs(corpus) -> list[Pair]:
@@ -77,10 +76,10 @@ def test_ids_are_those_of_the_tokenizer_whatever_the_size_of_the_pieces(encode, 
         monkeypatch.setattr(encoding, "CHUNK_CHARACTERS", chunk_characters)
         encoded = encode(as_pairs(corpus), fingerprint=str(number))
         assert len(encoded) == len(corpus)
-        assert [encoded.source[i].tolist() for i in range(len(corpus))] == tokenizer.encode_source(
+        assert [encoded.source[i].tolist() for i in range(len(corpus))] == tokenizer.source.encode(
             [s for s, _ in corpus]
         )
-        assert [encoded.target[i].tolist() for i in range(len(corpus))] == tokenizer.encode_target(
+        assert [encoded.target[i].tolist() for i in range(len(corpus))] == tokenizer.target.encode(
             [t for _, t in corpus]
         )
         assert encoded.report == CorpusReport(pairs=len(corpus))
@@ -149,7 +148,7 @@ def test_what_was_read_of_a_mapped_corpus_does_not_stay_in_memory(tmp_path):
 def test_a_mapped_corpus_gives_the_batches_of_one_in_memory(encode, tokenizer, corpus):
     mapped = encode(as_pairs(corpus))
     in_memory = EncodedCorpus.from_lists(
-        tokenizer.encode_source([s for s, _ in corpus]), tokenizer.encode_target([t for _, t in corpus])
+        tokenizer.source.encode([s for s, _ in corpus]), tokenizer.target.encode([t for _, t in corpus])
     )
     for first, second in zip(
         Batches(mapped, batch_tokens=500).epoch(1), Batches(in_memory, batch_tokens=500).epoch(1), strict=True
@@ -467,7 +466,7 @@ def test_a_report_is_plain_data():
 def test_long_sources_are_cut_and_counted_with_the_cache(encode, tokenizer):
     texts = ["one two three four five six", "one", "six five four three two one", "two three four five six"]
     pairs = as_pairs([(text, "un") for text in texts[:3]] + [(texts[3], "un deux trois quatre cinq")])
-    whole, whole_targets = tokenizer.encode_source(texts), tokenizer.encode_target(["un", "un deux trois quatre cinq"])
+    whole, whole_targets = tokenizer.source.encode(texts), tokenizer.target.encode(["un", "un deux trois quatre cinq"])
     options = {
         "truncation": Truncation("head_tail", 6),
         "max_source_tokens": 6,

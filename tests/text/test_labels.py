@@ -9,7 +9,7 @@ from seq2seq.errors import DataError
 from seq2seq.text.corpus import read_pairs
 from seq2seq.text.ids import END_ID, PAD_ID, UNKNOWN_ID
 from seq2seq.text.subword_sampling import Sampling
-from seq2seq.text.tokenizer import LabelTokenizer, Tokenizer, label_problem
+from seq2seq.text.tokenizer import LabelVocabulary, SubwordVocabulary, Tokenizer, label_problem
 from seq2seq.text.tokenizer_training import train_tokenizer
 
 WORDS = ["the", "cats", "near", "old", "houses", "sleep", "soundly"]
@@ -18,7 +18,7 @@ WORDS = ["the", "cats", "near", "old", "houses", "sleep", "soundly"]
 def make(kind, by_word, size=40):
     lines = [" ".join(WORDS), "the old cats sleep near the houses"]
     model = train_tokenizer(lines, [], kind=kind, vocabulary_size=size).models["joint.model"]
-    return LabelTokenizer(model, ["A", "B", "C"], by_word)
+    return Tokenizer(SubwordVocabulary(model, by_word), LabelVocabulary(["A", "B", "C"], by_word))
 
 
 @pytest.mark.parametrize("kind", ["bpe", "char", "word"])
@@ -29,25 +29,25 @@ def test_labels_of_words_lie_on_their_first_pieces(kind):
     targets = [" ".join(draw.choices("ABC", k=len(source.split()))) for source in sources]
     source_ids, target_ids = tokenizer.encode_pairs(sources, targets)
     for source, target, ids, labels in zip(sources, targets, source_ids, target_ids, strict=True):
-        pieces = tokenizer.source_pieces(source)
+        pieces = tokenizer.source.tokenize(source)
         assert len(ids) == len(labels) == len(pieces)
         assert (ids[-1], labels[-1]) == (END_ID, PAD_ID)
         expected, words = [], source.split()
         for word, label in zip(words, target.split(), strict=True):
-            length = len(Tokenizer(tokenizer.models["source.model"]).encode_source([word])[0]) - 1
+            length = len(SubwordVocabulary(tokenizer.models["source.model"]).encode([word])[0]) - 1
             expected += ["ABC".index(label) + 4] + [PAD_ID] * (length - 1)
         assert labels[:-1] == expected
-        assert tokenizer.target_pieces(labels) == target.split()
+        assert tokenizer.target.pieces(labels) == target.split()
         assert "".join(pieces[:-1]).replace("▁", " ").split() == words
 
 
 def test_one_label_of_a_source():
     tokenizer = make("bpe", by_word=False)
-    plain = Tokenizer(tokenizer.models["source.model"])
+    plain = SubwordVocabulary(tokenizer.models["source.model"])
     source_ids, target_ids = tokenizer.encode_pairs(["the cats", "old  houses"], ["B", " A "])
-    assert (source_ids, target_ids) == (plain.encode_source(["the cats", "old  houses"]), [[5], [4]])
-    assert tokenizer.decode_target(target_ids) == ["B", "A"]
-    assert tokenizer.cut([])[0] == []
+    assert (source_ids, target_ids) == (plain.encode(["the cats", "old  houses"]), [[5], [4]])
+    assert tokenizer.target.decode(target_ids) == ["B", "A"]
+    assert tokenizer.encode_with_label_positions([])[0] == []
 
 
 def test_a_word_that_normalisation_leaves_nothing_of_has_its_label():
@@ -60,28 +60,27 @@ def test_a_word_that_normalisation_leaves_nothing_of_has_its_label():
 def test_is_the_same_from_its_models(by_word):
     tokenizer = make("bpe", by_word)
     for again in (Tokenizer.from_models(tokenizer.models), pickle.loads(pickle.dumps(tokenizer))):
-        assert isinstance(again, LabelTokenizer)
-        assert (again.labels, again.by_word, again == tokenizer) == (("A", "B", "C"), by_word, True)
+        assert (again.target.labels, again.target.by_word, again == tokenizer) == (("A", "B", "C"), by_word, True)
     assert tokenizer != make("bpe", not by_word)
-    assert (tokenizer.is_joint, tokenizer.target_vocabulary_size) == (False, 7)
+    assert (tokenizer.is_joint, tokenizer.target.size) == (False, 7)
 
 
 def test_sampling_draws_pieces_of_a_source_and_not_of_words():
     sampling = Sampling(0.3, -1)
     classify, tag = make("bpe", by_word=False, size=30), make("bpe", by_word=True, size=30)
-    drawn = {tuple(classify.encode_source(["the cats sleep soundly"], sampling, [seed])[0]) for seed in range(9)}
+    drawn = {tuple(classify.source.sample(["the cats sleep soundly"], sampling, [seed])[0]) for seed in range(9)}
     assert len(drawn) > 1
-    assert classify.encode_target(["C"], sampling, [1]) == [[6]]
-    with pytest.raises(ValueError, match=r"sampling must be None where each word has a label, but is given\. Leave"):
-        tag.encode_source(["the cats"], sampling)
+    assert classify.target.sample(["C"], sampling, [1]) == [[6]]
+    with pytest.raises(ValueError, match=r"sampling must be None for words"):
+        tag.source.sample(["the cats"], sampling, [1])
 
 
 @pytest.mark.parametrize(
     ("by_word", "target", "message"),
     [
-        (True, "A B", r"must have a label for each of 3 words of its source, but has 2 instead\. Check the words and"),
-        (True, "A D B", r"must be one of the training pairs, but is 'D' instead\. Correct it, or train it with pairs"),
-        (False, "A B", r"must be one of the training pairs, but is 'A B' instead\."),
+        (True, "A B", r"must have a label for each of 3 words of its source, got 2\."),
+        (True, "A D B", r"must be one of the training pairs, got 'D'\."),
+        (False, "A B", r"must be one of the training pairs, got 'A B'\."),
     ],
 )
 def test_what_cannot_be_the_labels(by_word, target, message):
@@ -90,8 +89,8 @@ def test_what_cannot_be_the_labels(by_word, target, message):
 
 
 def test_an_unknown_label_alone():
-    with pytest.raises(DataError, match="but is 'D' instead"):
-        make("bpe", by_word=True).encode_target(["A D"])
+    with pytest.raises(DataError, match="got 'D'"):
+        make("bpe", by_word=True).target.encode(["A D"])
 
 
 @pytest.mark.parametrize(

@@ -109,7 +109,7 @@ def test_a_pair_that_comes_twice_in_an_epoch_is_cut_in_two_ways(corpus, tokenize
     sources, targets = ([pair[side] for pair in corpus[:60]] for side in (0, 1))
     ids = [
         RaggedArray.from_lists(encode(texts))
-        for encode, texts in ((tokenizer.encode_source, sources), (tokenizer.encode_target, targets))
+        for encode, texts in ((tokenizer.source.encode, sources), (tokenizer.target.encode, targets))
     ]
     encoded = EncodedCorpus(*ids, RaggedArray.from_texts(sources), RaggedArray.from_texts(targets))
     cuts = {}
@@ -120,7 +120,7 @@ def test_a_pair_that_comes_twice_in_an_epoch_is_cut_in_two_ways(corpus, tokenize
         found = collections.defaultdict(list)
         for read, indices in drawn(batches, 0):
             for (source, _), index in zip(read, indices, strict=True):
-                assert tokenizer.decode_source([source]) == [sources[index]]
+                assert tokenizer.source.decode([source]) == [sources[index]]
                 found[index].append(source)
         cuts[weight] = found
     assert all(len(both) == 2 and cuts[1][index][0] in both for index, both in cuts[2].items())

@@ -12,7 +12,7 @@ import sentencepiece
 from seq2seq.errors import TokenizerError
 from seq2seq.text.ids import END_ID
 from seq2seq.text.subword_sampling import Sampler, Sampling, sentence_seeds
-from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.tokenizer import SubwordVocabulary, Tokenizer
 from seq2seq.text.tokenizer_training import train_tokenizer
 
 ODD = ["", " ", "the", "ab<ent>the<ent><ent,2>", "x漢字y 漢 🙂🙂 the", "the  later\tthe ﬁ", "<ent", "▁the▁ <0x41>"]
@@ -26,16 +26,16 @@ def processor_of(tokenizer: Tokenizer) -> sentencepiece.SentencePieceProcessor:
 def test_a_drawn_segmentation_depends_on_its_own_seed_only(corpus, tokenizers, kind):
     tokenizer, texts = tokenizers[kind], [source for source, _ in corpus[:30]]
     sampling, seeds = Sampling(alpha=0.1), list(range(100, 130))
-    rows = tokenizer.encode_source(texts, sampling, seeds)
-    assert rows == tokenizer.encode_source(texts, sampling, seeds)
-    assert rows[::-1] == tokenizer.encode_source(texts[::-1], sampling, seeds[::-1])
-    assert rows[7:9] == tokenizer.encode_source(texts[7:9], sampling, seeds[7:9])
-    others = tokenizer.encode_source(texts, sampling, range(500, 530))
+    rows = tokenizer.source.sample(texts, sampling, seeds)
+    assert rows == tokenizer.source.sample(texts, sampling, seeds)
+    assert rows[::-1] == tokenizer.source.sample(texts[::-1], sampling, seeds[::-1])
+    assert rows[7:9] == tokenizer.source.sample(texts[7:9], sampling, seeds[7:9])
+    others = tokenizer.source.sample(texts, sampling, range(500, 530))
     assert sum(a != b for a, b in zip(rows, others, strict=True)) > 10
-    assert sum(a != b for a, b in zip(rows, tokenizer.encode_source(texts), strict=True)) > 10
-    assert tokenizer.decode_source(rows) == texts
+    assert sum(a != b for a, b in zip(rows, tokenizer.source.encode(texts), strict=True)) > 10
+    assert tokenizer.source.decode(rows) == texts
     assert all(row[-1] == END_ID for row in rows)
-    assert tokenizer.encode_target(texts, sampling) == tokenizer.encode_target(texts, sampling, range(30))
+    assert tokenizer.target.sample(texts, sampling) == tokenizer.target.sample(texts, sampling, range(30))
 
 
 SHARED = """
@@ -46,7 +46,7 @@ lines = {lines!r}
 for kind in ("unigram", "bpe"):
     tokenizer = train_tokenizer(lines, [], kind=kind, vocabulary_size=60)
     for sampling in (Sampling(0.2), Sampling(0.3, nbest_size=8)):
-        rows = tokenizer.encode_source(lines, sampling, range(7, 7 + len(lines)))
+        rows = tokenizer.source.sample(lines, sampling, range(7, 7 + len(lines)))
         print(hashlib.sha256(repr(rows).encode()).hexdigest())
 """
 
@@ -76,7 +76,7 @@ def test_draws_follow_the_distribution_of_the_model(tokenizers, text, alpha, nbe
     segmentations = dict(all_segmentations(processor_of(tokenizer), "▁" + text.replace(" ", "▁")))
     weights = np.exp(alpha * np.array(list(segmentations.values())))
     expected = weights / weights.sum()
-    rows = tokenizer.encode_source([text] * draws, Sampling(alpha, nbest_size), range(draws))
+    rows = tokenizer.source.sample([text] * draws, Sampling(alpha, nbest_size), range(draws))
     counts = collections.Counter(tuple(row[:-1]) for row in rows)
     assert len(segmentations) > 3
     assert set(counts) <= set(segmentations)
@@ -90,7 +90,7 @@ def test_draws_follow_the_distribution_of_the_model(tokenizers, text, alpha, nbe
 def test_draws_are_distributed_as_those_of_sentencepiece(tokenizers, kind, text):
     tokenizer, draws, alpha = tokenizers[kind], 4000, 0.25
     theirs = processor_of(tokenizer).encode([text] * draws, enable_sampling=True, alpha=alpha, nbest_size=-1)
-    ours = tokenizer.encode_source([text] * draws, Sampling(alpha), range(draws))
+    ours = tokenizer.source.sample([text] * draws, Sampling(alpha), range(draws))
     first = collections.Counter(tuple(row) for row in theirs)
     second = collections.Counter(tuple(row[:-1]) for row in ours)
     for ids in first.keys() | second.keys():
@@ -111,8 +111,8 @@ def test_where_chance_has_no_say_the_segmentation_is_that_of_sentencepiece(corpu
         else train_tokenizer(sources, [], vocabulary_size=90, user_symbols=symbols)
     )
     texts = [*ODD, *sources]
-    plain = tokenizer.encode_source(texts)
-    drawn = tokenizer.encode_source(texts, Sampling(alpha))
+    plain = tokenizer.source.encode(texts)
+    drawn = tokenizer.source.sample(texts, Sampling(alpha))
     processor = processor_of(tokenizer)
     for text, expected, found in zip(texts, plain, drawn, strict=True):
         if kind == "bpe":
@@ -121,7 +121,7 @@ def test_where_chance_has_no_say_the_segmentation_is_that_of_sentencepiece(corpu
             # Segmentations of equal probability are equally good.
             scores = [sum(processor.get_score(i) for i in ids) for ids in (found, expected)]
             assert scores[0] == pytest.approx(scores[1], rel=1e-5), text
-            assert tokenizer.decode_source([found]) == tokenizer.decode_source([expected]), text
+            assert tokenizer.source.decode([found]) == tokenizer.source.decode([expected]), text
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
@@ -130,10 +130,10 @@ def test_symbols_of_the_user_are_never_cut(corpus, kind):
         [source + " <" for source, _ in corpus], [], kind=kind, vocabulary_size=80, user_symbols=["the", "<t", "<the"]
     )
     for seed in range(50):
-        (row,) = tokenizer.encode_source(["<thethe <tla the"], Sampling(0.9), [seed])
-        pieces = tokenizer.target_pieces(row)
+        (row,) = tokenizer.source.sample(["<thethe <tla the"], Sampling(0.9), [seed])
+        pieces = tokenizer.target.pieces(row)
         assert [piece for piece in pieces if piece in ("the", "<t", "<the")] == ["<the", "the", "<t", "the"]
-        assert tokenizer.decode_source([row]) == ["<thethe <tla the"]
+        assert tokenizer.source.decode([row]) == ["<thethe <tla the"]
 
 
 def test_a_model_whose_pieces_go_beyond_words():
@@ -150,26 +150,26 @@ def test_a_model_whose_pieces_go_beyond_words():
         bos_id=2,
         eos_id=3,
     )
-    tokenizer = Tokenizer(model.getvalue())
+    tokenizer = Tokenizer(SubwordVocabulary(model.getvalue()))
     processor = processor_of(tokenizer)
     crossing = {i for i in range(processor.vocab_size()) if "▁" in processor.id_to_piece(i).lstrip("▁")}
-    rows = tokenizer.encode_source(["of the house"] * 200, Sampling(0.5))
+    rows = tokenizer.source.sample(["of the house"] * 200, Sampling(0.5), range(200))
     assert crossing & set(itertools.chain(*rows))
-    assert set(tokenizer.decode_source(rows)) == {"of the house"}
+    assert set(tokenizer.source.decode(rows)) == {"of the house"}
 
 
 def test_dropout_of_all_merges_spells_characters(tokenizers):
-    (row,) = tokenizers["bpe"].encode_source(["the cat"], Sampling(alpha=1.0))
-    assert [tokenizers["bpe"].target_pieces([i])[0] for i in row[:-1]] == ["▁", *"the", "▁", *"cat"]
+    (row,) = tokenizers["bpe"].source.sample(["the cat"], Sampling(alpha=1.0), [0])
+    assert [tokenizers["bpe"].target.pieces([i])[0] for i in row[:-1]] == ["▁", *"the", "▁", *"cat"]
 
 
 def test_draws_in_threads_do_not_disturb_each_other(corpus, tokenizers):
     tokenizer, texts = tokenizers["unigram"], [source for source, _ in corpus[:100]]
-    expected = [tokenizer.encode_source(texts, Sampling(0.2), range(k, k + 100)) for k in range(4)]
+    expected = [tokenizer.source.sample(texts, Sampling(0.2), range(k, k + 100)) for k in range(4)]
     found = {}
 
     def draw(k):
-        found[k] = [tokenizer.encode_source(texts, Sampling(0.2), range(k, k + 100)) for _ in range(5)]
+        found[k] = [tokenizer.source.sample(texts, Sampling(0.2), range(k, k + 100)) for _ in range(5)]
 
     threads = [threading.Thread(target=draw, args=(k,)) for k in range(4)]
     for thread in threads:
@@ -182,7 +182,7 @@ def test_draws_in_threads_do_not_disturb_each_other(corpus, tokenizers):
 @pytest.mark.parametrize("kind", ["char", "word"])
 def test_no_draws_where_there_is_one_segmentation(tokenizers, kind):
     with pytest.raises(TokenizerError, match="Subword sampling must have a unigram or bpe tokenizer"):
-        tokenizers[kind].encode_source(["the cat"], Sampling())
+        tokenizers[kind].source.sample(["the cat"], Sampling(), [0])
     with pytest.raises(TokenizerError, match="Switch sampling off, or train another kind"):
         Sampler(processor_of(tokenizers[kind]))
 
@@ -194,8 +194,8 @@ def test_sampling_arguments(tokenizers):
     for nbest_size in (-2, 0, 1):
         with pytest.raises(ValueError, match="nbest_size must be -1 or at least 2, but is"):
             Sampling(nbest_size=nbest_size)
-    with pytest.raises(ValueError, match="seeds must be one for each of 2 texts, but are 1 instead"):
-        tokenizers["unigram"].encode_source(["a", "b"], Sampling(), [1])
+    with pytest.raises(ValueError, match="seeds must be one for each of 2 texts, got 1"):
+        tokenizers["unigram"].source.sample(["a", "b"], Sampling(), [1])
 
 
 def test_seeds_of_sentences_are_all_different_and_follow_the_definition():

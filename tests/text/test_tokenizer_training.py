@@ -4,7 +4,7 @@ import pytest
 
 from seq2seq.errors import TokenizerError
 from seq2seq.text import tokenizer_training
-from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.tokenizer import SubwordVocabulary
 from seq2seq.text.tokenizer_training import Reservoir, train_tokenizer
 
 RARE = [
@@ -32,7 +32,7 @@ def test_the_largest_size_that_an_error_names_is_the_largest_that_works(corpus, 
     with pytest.raises(TokenizerError, match=r"vocabulary_size must be at most .* but is 30000 instead") as caught:
         train_tokenizer(lines, [], kind=kind, vocabulary_size=30_000, **options)
     largest = named_number(caught.value)
-    assert train_tokenizer(lines, [], kind=kind, vocabulary_size=largest, **options).source_vocabulary_size == largest
+    assert train_tokenizer(lines, [], kind=kind, vocabulary_size=largest, **options).source.size == largest
     with pytest.raises(TokenizerError, match=f"at most {largest} "):
         train_tokenizer(lines, [], kind=kind, vocabulary_size=largest + 1, **options)
 
@@ -46,7 +46,7 @@ def test_the_smallest_size_that_an_error_names_is_the_smallest_that_works(corpus
         train_tokenizer(lines, [], kind=kind, vocabulary_size=size, user_symbols=user_symbols)
     least = named_number(caught.value)
     tokenizer = train_tokenizer(lines, [], kind=kind, vocabulary_size=least, user_symbols=user_symbols)
-    assert tokenizer.source_vocabulary_size == least
+    assert tokenizer.source.size == least
     with pytest.raises(TokenizerError, match=f"at least {least} "):
         train_tokenizer(lines, [], kind=kind, vocabulary_size=least - 1, user_symbols=user_symbols)
 
@@ -57,7 +57,7 @@ def test_byte_fallback_needs_room_for_the_bytes_and_says_so(corpus):
         train_tokenizer(lines, [], vocabulary_size=200, byte_fallback=True)
     least = named_number(caught.value)
     assert least > 260
-    assert train_tokenizer(lines, [], vocabulary_size=least, byte_fallback=True).source_vocabulary_size == least
+    assert train_tokenizer(lines, [], vocabulary_size=least, byte_fallback=True).source.size == least
 
 
 def test_the_named_size_is_tried_before_it_is_named(monkeypatch):
@@ -98,24 +98,24 @@ def test_two_vocabularies_each_know_their_own_side(corpus):
     sources, targets = [s for s, _ in corpus], [t for _, t in corpus]
     tokenizer = train_tokenizer(sources, targets, shared=False, vocabulary_size=80, target_vocabulary_size=90)
     assert not tokenizer.is_joint
-    assert (tokenizer.source_vocabulary_size, tokenizer.target_vocabulary_size) == (80, 90)
-    assert tokenizer.decode_source(tokenizer.encode_source(sources)) == sources
-    assert tokenizer.decode_target(tokenizer.encode_target(targets)) == targets
-    assert "⁇" in tokenizer.decode_source(tokenizer.encode_source(["élève"]))[0]
+    assert (tokenizer.source.size, tokenizer.target.size) == (80, 90)
+    assert tokenizer.source.decode(tokenizer.source.encode(sources)) == sources
+    assert tokenizer.target.decode(tokenizer.target.encode(targets)) == targets
+    assert "⁇" in tokenizer.source.decode(tokenizer.source.encode(["élève"]))[0]
     same = train_tokenizer(sources, targets, shared=False, vocabulary_size=80)
-    assert (same.source_vocabulary_size, same.target_vocabulary_size) == (80, 80)
+    assert (same.source.size, same.target.size) == (80, 80)
 
 
 def test_a_shared_vocabulary_knows_both_sides(corpus, tokenizers):
     for kind, tokenizer in tokenizers.items():
         assert tokenizer.is_joint, kind
         for source, target in corpus[:50]:
-            assert tokenizer.decode_source(tokenizer.encode_source([source])) == [source]
-            assert tokenizer.decode_target(tokenizer.encode_target([target])) == [target]
+            assert tokenizer.source.decode(tokenizer.source.encode([source])) == [source]
+            assert tokenizer.target.decode(tokenizer.target.encode([target])) == [target]
 
 
 def test_sizes_are_exact_for_subwords_and_upper_limits_for_characters_and_words(corpus, tokenizers):
-    sizes = {kind: tokenizer.source_vocabulary_size for kind, tokenizer in tokenizers.items()}
+    sizes = {kind: tokenizer.source.size for kind, tokenizer in tokenizers.items()}
     texts = [text for pair in corpus for text in pair]
     characters = {character for text in texts for character in text.replace(" ", "▁")}
     words = {word for text in texts for word in text.split()}
@@ -125,9 +125,9 @@ def test_sizes_are_exact_for_subwords_and_upper_limits_for_characters_and_words(
 @pytest.mark.parametrize("kind", ["char", "word"])
 def test_a_limit_below_what_the_corpus_has_keeps_the_frequent(corpus, kind):
     tokenizer = train_tokenizer([s for s, _ in corpus], [], kind=kind, vocabulary_size=8)
-    assert tokenizer.source_vocabulary_size == 8
-    assert {"char": "▁", "word": "▁the"}[kind] in tokenizer.source_pieces("the")
-    assert 1 not in tokenizer.encode_source(["the" if kind == "word" else " "])[0]
+    assert tokenizer.source.size == 8
+    assert {"char": "▁", "word": "▁the"}[kind] in tokenizer.source.tokenize("the")
+    assert 1 not in tokenizer.source.encode(["the" if kind == "word" else " "])[0]
 
 
 def test_the_same_lines_give_the_same_bytes_in_any_process(corpus, fresh_python):
@@ -148,12 +148,12 @@ for kind in ("unigram", "bpe", "char", "word"):
 def test_training_encoding_and_failing_print_nothing(corpus, capfd):
     lines = [text for pair in corpus for text in pair]
     tokenizer = train_tokenizer(lines, ["a\tb", "x" * 5000], vocabulary_size=100, byte_fallback=False)
-    tokenizer.decode_target(tokenizer.encode_target(["the 漢字 \t x"]))
+    tokenizer.target.decode(tokenizer.target.encode(["the 漢字 \t x"]))
     for size in (5, 90_000):
         with pytest.raises(TokenizerError):
             train_tokenizer(lines, [], vocabulary_size=size)
     with pytest.raises(TokenizerError):
-        Tokenizer(b"garbage")
+        SubwordVocabulary(b"garbage")
     assert capfd.readouterr() == ("", "")
 
 
@@ -161,18 +161,18 @@ def test_training_encoding_and_failing_print_nothing(corpus, capfd):
 def test_rare_unicode_comes_back_as_it_was(kind):
     size = {"unigram": 65, "bpe": 100}.get(kind, 500)
     tokenizer = train_tokenizer(RARE, [], kind=kind, vocabulary_size=size, normalization="identity")
-    assert tokenizer.decode_source(tokenizer.encode_source(RARE)) == RARE
-    assert not any(1 in row for row in tokenizer.encode_source(RARE))
+    assert tokenizer.source.decode(tokenizer.source.encode(RARE)) == RARE
+    assert not any(1 in row for row in tokenizer.source.encode(RARE))
 
 
 def test_byte_fallback_spells_what_it_never_saw(corpus):
     lines = [source for source, _ in corpus]
     unseen = "the 漢字 🙂 ☃ cat"
     plain = train_tokenizer(lines, [], vocabulary_size=100)
-    assert plain.decode_source(plain.encode_source([unseen])) == ["the ⁇ ⁇ ⁇ cat"]
+    assert plain.source.decode(plain.source.encode([unseen])) == ["the ⁇ ⁇ ⁇ cat"]
     spelling = train_tokenizer(lines, [], vocabulary_size=350, byte_fallback=True)
-    assert spelling.decode_source(spelling.encode_source([unseen])) == [unseen]
-    assert 1 not in spelling.encode_source([unseen])[0]
+    assert spelling.source.decode(spelling.source.encode([unseen])) == [unseen]
+    assert 1 not in spelling.source.encode([unseen])[0]
 
 
 @pytest.mark.parametrize(
@@ -181,7 +181,7 @@ def test_byte_fallback_spells_what_it_never_saw(corpus):
 )
 def test_an_unknown_piece_reads_as_one_mark_with_the_spaces_of_the_text(tokenizers, kind, text, expected):
     tokenizer = tokenizers[kind]
-    assert tokenizer.decode_source(tokenizer.encode_source([text])) == [expected]
+    assert tokenizer.source.decode(tokenizer.source.encode([text])) == [expected]
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word"])
@@ -189,10 +189,10 @@ def test_user_symbols_are_one_piece_wherever_they_stand(corpus, kind):
     symbols = ["<ent,1>", '"q"', "ü", "@@"]
     tokenizer = train_tokenizer([s for s, _ in corpus], [], kind=kind, vocabulary_size=100, user_symbols=symbols)
     for symbol in symbols:
-        pieces = tokenizer.source_pieces(f"the cat {symbol} the")
+        pieces = tokenizer.source.tokenize(f"the cat {symbol} the")
         assert f"▁{symbol}" in pieces if kind == "word" else symbol in pieces
-        assert kind == "word" or symbol in tokenizer.source_pieces(f"the cat{symbol}the")
-        assert tokenizer.decode_source(tokenizer.encode_source([f"{symbol} the"])) == [f"{symbol} the"]
+        assert kind == "word" or symbol in tokenizer.source.tokenize(f"the cat{symbol}the")
+        assert tokenizer.source.decode(tokenizer.source.encode([f"{symbol} the"])) == [f"{symbol} the"]
 
 
 @pytest.mark.parametrize(
@@ -208,7 +208,7 @@ def test_user_symbols_are_one_piece_wherever_they_stand(corpus, kind):
 def test_normalization_is_what_was_asked_for(normalization, expected):
     text = "\uff21\uff22\uff23 ﬁle ① cat"
     tokenizer = train_tokenizer([text, expected], [], kind="char", vocabulary_size=100, normalization=normalization)
-    assert tokenizer.decode_source(tokenizer.encode_source([text])) == [expected]
+    assert tokenizer.source.decode(tokenizer.source.encode([text])) == [expected]
 
 
 def test_no_line_is_left_out_in_silence():
@@ -216,7 +216,7 @@ def test_no_line_is_left_out_in_silence():
     odd = ["a\tbéta", "a\tb", "ç▅", "long " * 3000 + "ñ"]
     for line, character in zip(odd, "é\tçñ", strict=True):
         tokenizer = train_tokenizer(ordinary, [line], kind="char", vocabulary_size=100, normalization="identity")
-        assert 1 not in tokenizer.encode_source([f"a{character}a"])[0], character
+        assert 1 not in tokenizer.source.encode([f"a{character}a"])[0], character
 
 
 @pytest.mark.parametrize("lines", [[], ["", "   ", "\t"]])
@@ -264,9 +264,9 @@ def test_user_symbols_as_one_string():
 
 def test_lower_coverage_gives_up_rare_characters():
     lines = ["abcd " * 50] * 4 + ["ж"]
-    assert 1 not in train_tokenizer(lines, [], kind="char", vocabulary_size=50).encode_source(["ж"])[0]
+    assert 1 not in train_tokenizer(lines, [], kind="char", vocabulary_size=50).source.encode(["ж"])[0]
     covering = train_tokenizer(lines, [], kind="char", vocabulary_size=50, character_coverage=0.99)
-    assert 1 in covering.encode_source(["ж"])[0]
+    assert 1 in covering.source.encode(["ж"])[0]
 
 
 def test_a_sample_holds_every_item_equally_often():

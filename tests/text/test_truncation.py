@@ -3,7 +3,7 @@
 import pytest
 
 from seq2seq.text.ids import END_ID
-from seq2seq.text.truncation import Truncation
+from seq2seq.text.tokenizer import Truncation
 
 
 @pytest.mark.parametrize("policy", ["none", "head", "head_tail"])

@@ -45,6 +45,6 @@ def toy_batches(toy_pairs, toy_tokenizer) -> list[tuple[np.ndarray, np.ndarray]]
     batches = []
     for start in (0, 16, 32):
         sources, targets = zip(*toy_pairs[start : start + 16], strict=True)
-        batches.append((pad(toy_tokenizer.encode_source(sources)), pad(toy_tokenizer.encode_target(targets))))
+        batches.append((pad(toy_tokenizer.source.encode(sources)), pad(toy_tokenizer.target.encode(targets))))
     assert all((ids == PAD_ID).any() for batch in batches for ids in batch)
     return batches

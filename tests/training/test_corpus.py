@@ -8,7 +8,7 @@ import pytest
 from seq2seq.config.sections import Config
 from seq2seq.errors import DataError
 from seq2seq.text.corpus import CorpusReport
-from seq2seq.text.tokenizer import Tokenizer
+from seq2seq.text.tokenizer import SubwordVocabulary
 from seq2seq.text.tokenizer_training import train_tokenizer
 from seq2seq.training import data as corpus_module
 from seq2seq.training.data import Corpus, create_batches, create_tokenizer
@@ -113,9 +113,9 @@ class TestHeldOut:
         tokenizer = create_tokenizer(settings, corpus)
         dev_size = [source.split()[-1] for source in corpus.dev().sources]
         kept = [pair.source.split()[-1] for pair in corpus.train_pairs()]
-        unknown = [1 in ids for ids in tokenizer.encode_source(dev_size)]
+        unknown = [1 in ids for ids in tokenizer.source.encode(dev_size)]
         assert unknown == [True] * 20
-        assert not any(1 in ids for ids in tokenizer.encode_source(kept))
+        assert not any(1 in ids for ids in tokenizer.source.encode(kept))
 
     def test_pairs_are_drawn_and_read_once(self, folder, toy_pairs, monkeypatch):
         settings = config(folder, dev=None, dev_size=20)
@@ -142,7 +142,7 @@ def read_back(batches, tokenizer, epoch):
     """Every pair of texts of an epoch with how often it came."""
     counts = collections.Counter()
     for batch in batches.epoch(epoch):
-        sides = tokenizer.decode_source(batch.source_ids), tokenizer.decode_target(batch.target_ids)
+        sides = tokenizer.source.decode(batch.source_ids), tokenizer.target.decode(batch.target_ids)
         counts.update(zip(*sides, strict=True))
     return counts
 
@@ -186,7 +186,7 @@ class TestSeveralCorpora:
         for train in ("news", {"web": 3.0}):
             settings = config(folder, train=train)
             create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache")
-        monkeypatch.setattr(Tokenizer, "encode_source", None)
+        monkeypatch.setattr(SubwordVocabulary, "encode", None)
         settings = config(folder, train=self.WEIGHTS)
         batches = create_batches(settings, Corpus(settings), toy_tokenizer, folder / "cache")
         assert len(batches.corpus) == 120
@@ -274,7 +274,7 @@ class TestTokenizer:
 
 
 class TestBatches:
-    def test_hold_every_training_pair_once(self, folder, toy_tokenizer: Tokenizer, toy_pairs, tmp_path, logged):
+    def test_hold_every_training_pair_once(self, folder, toy_tokenizer, toy_pairs, tmp_path, logged):
         settings = config(folder, training={"batch_tokens": 300})
         batches = create_batches(settings, Corpus(settings), toy_tokenizer, tmp_path / "cache")
         sources, targets = zip(*toy_pairs[:150], strict=True)
@@ -282,8 +282,8 @@ class TestBatches:
         for batch in batches.epoch(0):
             assert batch.source_ids.size + batch.target_ids.size <= 300
             read += zip(
-                toy_tokenizer.decode_source(batch.source_ids.tolist()),
-                toy_tokenizer.decode_target(batch.target_ids.tolist()),
+                toy_tokenizer.source.decode(batch.source_ids.tolist()),
+                toy_tokenizer.target.decode(batch.target_ids.tolist()),
                 strict=True,
             )
         assert sorted(read) == sorted(zip(sources, targets, strict=True))
@@ -304,7 +304,7 @@ class TestBatches:
             batches = create_batches(settings, corpus, toy_tokenizer, tmp_path / "cache")
             dev = set(corpus.dev().sources)
             read = [
-                text for batch in batches.epoch(0) for text in toy_tokenizer.decode_source(batch.source_ids.tolist())
+                text for batch in batches.epoch(0) for text in toy_tokenizer.source.decode(batch.source_ids.tolist())
             ]
             assert len(read) == 130
             assert not dev & set(read)
@@ -327,7 +327,7 @@ class TestBatches:
         epochs = []
         for number in (0, 1, 0):
             rows = [row.tolist() for batch in batches.epoch(number) for row in batch.source_ids]
-            assert sorted(trained.decode_source(rows)) == sorted(source for source, _ in toy_pairs[:150])
+            assert sorted(trained.source.decode(rows)) == sorted(source for source, _ in toy_pairs[:150])
             epochs.append(sorted(rows))
         assert epochs[0] == epochs[2] != epochs[1]
 

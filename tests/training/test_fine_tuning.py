@@ -91,8 +91,8 @@ class TestWeights:
     def test_coverage_and_copying_can_be_added(self, begin, start, toy_pairs):
         sources, targets = zip(*toy_pairs[:8], strict=True)
         ids = {
-            "source_ids": pad(start.tokenizer.encode_source(sources)),
-            "target_ids": pad(start.tokenizer.encode_target(targets)),
+            "source_ids": pad(start.tokenizer.source.encode(sources)),
+            "target_ids": pad(start.tokenizer.target.encode(targets)),
         }
         before, _ = start.loss_and_tokens(ids)
         covering, said = begin(model__attention__coverage=True)

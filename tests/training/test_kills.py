@@ -101,7 +101,7 @@ class TestEveryMoment:
         """One trainer for all: each run goes on from the state that it finds, as a new process would, and compiling
         would take longer than all runs."""
         sources, targets = zip(*toy_pairs[:60], strict=True)
-        corpus = EncodedCorpus.from_lists(toy_tokenizer.encode_source(sources), toy_tokenizer.encode_target(targets))
+        corpus = EncodedCorpus.from_lists(toy_tokenizer.source.encode(sources), toy_tokenizer.target.encode(targets))
         config = toy_config(
             run__folder=str(tmp_path_factory.mktemp("runs")),
             training__epochs=2,

@@ -8,16 +8,18 @@ from typing import Any
 
 import tensorflow as tf
 
-from seq2seq.decoding.interface import StepFunction, lets_sentences_leave, of_sentences
+from seq2seq.decoding.interface import StepFunction
+from seq2seq.errors import ArgumentError
 
 AVERAGES = ("log_probs", "probs")
 
 
 def ensemble_step(steps: Sequence[StepFunction], average: str = "log_probs") -> StepFunction:
-    """Join step functions: their probabilities are averaged at every step, and so are their attention weights.
+    """Average the probabilities and attention weights of several step functions at every step.
 
     The mean of log-probabilities (a product of experts, normalised again by the search) trusts a token that no model
-    finds unlikely; the mean of probabilities (a mixture) one that some model finds likely.
+    finds unlikely; the mean of probabilities (a mixture) trusts one that some model finds likely. The state is the
+    tuple of the step functions' states.
 
     >>> def first(token_ids, state):
     ...     return tf.math.log([[0.5, 0.5]]), state, None
@@ -26,29 +28,18 @@ def ensemble_step(steps: Sequence[StepFunction], average: str = "log_probs") -> 
     >>> logits, _, _ = ensemble_step([first, second], "probs")(tf.constant([0]), ((), ()))
     >>> tf.exp(logits).numpy().round(2)
     array([[0.3, 0.7]], dtype=float32)
-
-    Args:
-        steps: a step function each. Its state is the tuple of their states.
-        average: `log_probs` or `probs`: what is averaged.
-
-    Returns:
-        A step function whose attention weights are None where one of theirs are.
-
-    Raises:
-        ValueError: for no step function or an unknown `average`.
     """
     if not steps:
-        raise ValueError("steps must hold at least one step function, but is empty instead.")
+        raise ArgumentError("steps", "at least one step function", steps)
     if average not in AVERAGES:
-        raise ValueError(f"average must be one of {', '.join(AVERAGES)}, but is {average!r} instead.")
-
-    kind = _LeavingEnsembleStep if all(map(lets_sentences_leave, steps)) else _EnsembleStep
-    return kind(tuple(steps), average)
+        raise ArgumentError("average", f"one of {', '.join(AVERAGES)}", average)
+    can_select = all(hasattr(step, "for_sentences") for step in steps)
+    return (_SelectableEnsembleStep if can_select else _EnsembleStep)(tuple(steps), average)
 
 
 @dataclasses.dataclass(frozen=True)
 class _EnsembleStep:
-    steps: tuple[StepFunction, ...]
+    steps: tuple[Any, ...]
     average: str
 
     def __call__(
@@ -59,14 +50,14 @@ class _EnsembleStep:
         )
         log_probs = tf.stack([tf.nn.log_softmax(tf.cast(one, tf.float32)) for one in logits])
         if self.average == "log_probs":
-            joined = tf.reduce_mean(log_probs, axis=0)
+            averaged = tf.reduce_mean(log_probs, axis=0)
         else:
-            joined = tf.reduce_logsumexp(log_probs, axis=0) - tf.math.log(float(len(self.steps)))
+            averaged = tf.reduce_logsumexp(log_probs, axis=0) - tf.math.log(float(len(self.steps)))
         if any(one is None for one in weights):
-            return joined, states, None
-        return joined, states, tf.reduce_mean(tf.stack([tf.cast(one, tf.float32) for one in weights]), axis=0)
+            return averaged, states, None
+        return averaged, states, tf.reduce_mean(tf.stack([tf.cast(one, tf.float32) for one in weights]), axis=0)
 
 
-class _LeavingEnsembleStep(_EnsembleStep):
+class _SelectableEnsembleStep(_EnsembleStep):
     def for_sentences(self, sentences: tf.Tensor) -> StepFunction:
-        return ensemble_step([of_sentences(step, sentences) for step in self.steps], self.average)
+        return type(self)(tuple(step.for_sentences(sentences) for step in self.steps), self.average)

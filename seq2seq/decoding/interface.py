@@ -1,136 +1,124 @@
-"""What every search returns, and the step function that every search takes."""
+"""What every search takes and returns: step function, configuration, logits processors, hypotheses."""
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import tensorflow as tf
 
+from seq2seq.errors import ArgumentError
+
+MINUS_INFINITY = -float("inf")
+
 StepFunction = Callable[[tf.Tensor, Any], tuple[tf.Tensor, Any, tf.Tensor | None]]
-"""`step(token_ids, state) -> (logits, state, attention_weights)`, one step of a decoder for all rows.
+"""`step(token_ids, state) -> (logits, state, attention_weights)`: one step of a decoder for all rows.
 
-A sentence has as many rows as the search has beams, and they lie together: row = sentence * beams + beam.
-What is the same for all rows of a sentence, such as the encoder's outputs, belongs in the closure of the
-function, once a sentence: the search would copy it at every step if it were part of the state. Where the function is
-an object with a method `for_sentences(sentences) -> StepFunction`, which gives the function for these of the
-sentences, (batch,) int32, alone, the search leaves sentences behind when they are done. Where it has an attribute
-`columns`, (columns,) int32, its logits are of these tokens only, and minus infinity where a sentence may not take one;
-there are a multiple of 64 of them, enough for 64 times the candidates, and no rule, prefix or phrase.
+- `token_ids`: `(rows,)` int32. A sentence has one row per beam; its rows are adjacent: row = sentence * beams + beam.
+- `state`: nested tensors of shape `(rows, ...)`. The search copies it at every step, so values that all rows of a
+  sentence share, such as the encoder's outputs, belong in the closure of the function, one row per sentence.
+- `logits`: `(rows, vocabulary)` of any float type.
+- `attention_weights`: `(rows, source_steps)` or None.
 
-`token_ids` is (rows,) int32; the leaves of `state` are tensors with leading dimension rows; `logits` is
-(rows, vocabulary) of any float type; `attention_weights` is (rows, source_steps) or None.
+Two optional attributes make a search faster. With a method `for_sentences(sentences) -> StepFunction`, which restricts
+the function to some sentences, `(batch,)` int32, finished sentences are removed from the batch. With `columns`,
+`(columns,)` int32, the logits are those of these tokens only, minus infinity where a sentence excludes one; there are a
+multiple of 64 columns, at least 64 times the candidates, and no processor, prefix or required phrase.
 """
 
 
-def lets_sentences_leave(step: StepFunction) -> bool:
-    """Whether a step function has `for_sentences`."""
-    return hasattr(step, "for_sentences")
-
-
-def of_sentences(step: StepFunction, sentences: tf.Tensor) -> StepFunction:
-    """The step function for these of the sentences, where it lets sentences leave; else itself, for all."""
-    narrow = getattr(step, "for_sentences", None)
-    return step if narrow is None else narrow(sentences)
-
-
 class Hypotheses(NamedTuple):
-    """The sequences that a search found, best first.
+    """Sequences that a search found, best first; after the end of a sequence all fields are padding or zero."""
 
-    Attributes:
-        token_ids: (batch, n_best, steps) int32. The end token is included where the sequence has one; what
-            follows it is padding. `steps` is the number of steps that the search took for the whole batch.
-        scores: (batch, n_best) float32, what the hypotheses are ranked by. Minus infinity, with length 0,
-            where fewer than `n_best` sequences exist.
-        lengths: (batch, n_best) int32, the number of tokens, the end token included.
-        attention_weights: (batch, n_best, steps, source_steps) float32, zero after the end; None unless
-            asked.
-        log_probs: (batch, n_best) float32, the sum of `token_log_probs`.
-        token_log_probs: (batch, n_best, steps) float32, the log-probability of each token as the step
-            function gives it, whatever rules and penalties made of it; zero after the end.
+    token_ids: tf.Tensor  # (batch, n_best, steps) int32, the end token included where the sequence has one
+    scores: tf.Tensor  # (batch, n_best) float32, after penalties; minus infinity where fewer than n_best exist
+    lengths: tf.Tensor  # (batch, n_best) int32, numbers of tokens, the end token included
+    attention_weights: tf.Tensor | None  # (batch, n_best, steps, source_steps) float32
+    log_probs: tf.Tensor  # (batch, n_best) float32, sums of token_log_probs
+    token_log_probs: tf.Tensor  # (batch, n_best, steps) float32, as the step function gives them
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class PerSentence:
+    """Arguments of a search of which the fields named in `per_sentence` have one row per sentence."""
+
+    per_sentence: ClassVar[tuple[str, ...]] = ()
+
+    def for_sentences(self, sentences: tf.Tensor) -> Self:
+        """Select the rows of some sentences, `(batch,)` int32."""
+        return dataclasses.replace(
+            self, **{name: _select(getattr(self, name), sentences) for name in self.per_sentence}
+        )
+
+
+def _select(value: Any, sentences: tf.Tensor) -> Any:
+    if value is None:
+        return None
+    if isinstance(value, PerSentence):
+        return value.for_sentences(sentences)
+    if isinstance(value, tuple | list):
+        return [_select(one, sentences) for one in value]
+    return tf.gather(value, sentences)
+
+
+class LogitsProcessor(PerSentence):
+    """Changes the log-probabilities of the next tokens before a search reads them.
+
+    A processor may lower log-probabilities, to minus infinity where a token is forbidden, but never raise them: early
+    stopping relies on that. Its state has one row per hypothesis and follows the hypotheses through the search.
     """
 
-    token_ids: tf.Tensor
-    scores: tf.Tensor
-    lengths: tf.Tensor
-    attention_weights: tf.Tensor | None
-    log_probs: tf.Tensor
-    token_log_probs: tf.Tensor
+    def start(self, rows: tf.Tensor, longest: tf.Tensor) -> Any:
+        """Return the state before the first token, for hypotheses of at most `longest` tokens."""
+        return ()
+
+    def __call__(
+        self, log_probs: tf.Tensor, token_ids: tf.Tensor, state: Any, num_steps: tf.Tensor
+    ) -> tuple[tf.Tensor, Any]:
+        """Process `(rows, vocabulary)` log-probabilities, given the last tokens, `(rows,)`, and the steps before."""
+        raise NotImplementedError
 
 
-class Prefix(NamedTuple):
-    """Tokens that the hypotheses of each sentence start with, whatever rules say.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Prefix(PerSentence):
+    """Tokens that the hypotheses of each sentence start with, whatever logits processors do."""
 
-    Attributes:
-        token_ids: (batch, prefix_steps) int32; what follows a sentence's prefix is not read.
-        lengths: (batch,) int32, 0 for none.
-    """
+    per_sentence = ("token_ids", "lengths")
 
-    token_ids: tf.Tensor
-    lengths: tf.Tensor
+    token_ids: tf.Tensor  # (batch, prefix_steps) int32, padded with any token
+    lengths: tf.Tensor  # (batch,) int32, 0 for no prefix
 
-    def for_sentences(self, sentences: tf.Tensor) -> Prefix:
-        """The prefixes of these of the sentences, (batch,) int32."""
-        return Prefix(tf.gather(self.token_ids, sentences), tf.gather(self.lengths, sentences))
-
-    def at(self, number_of_steps: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """The token that each row must take now, (rows, 1) int32, and whether it must, (rows, 1) bool."""
+    def at(self, num_steps: tf.Tensor, rows: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the token that each row must take now and whether it must, `(rows, 1)` each."""
         copies = rows // tf.maximum(tf.shape(self.lengths)[0], 1)
-        place = tf.minimum(number_of_steps, tf.shape(self.token_ids)[1] - 1)
+        place = tf.minimum(num_steps, tf.shape(self.token_ids)[1] - 1)
         token_ids = tf.gather(self.token_ids, place, axis=1)
-        is_forced = number_of_steps < self.lengths
+        is_forced = num_steps < self.lengths
         return tuple(tf.repeat(values, copies)[:, tf.newaxis] for values in (token_ids, is_forced))
 
 
-def checked_banned_ids(end_id: int, start_id: int, pad_id: int, banned_ids: Sequence[int]) -> tuple[int, ...]:
-    """Return every token that a search may not produce: start, padding and those that the caller bans.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class SearchConfig(PerSentence):
+    """Arguments that all searches share; the arguments of greedy search."""
 
-    Raises:
-        ValueError: where the end token is among them, since then no hypothesis could end.
-    """
-    banned = tuple(sorted({start_id, pad_id, *banned_ids}))
-    if end_id in banned:
-        raise ValueError(
-            f"end_id must be a token that may be produced, but is {end_id}, which is also the start, padding "
-            f"or a banned token, instead. Banned are {list(banned)}; choose another end_id."
-        )
-    return banned
+    per_sentence: ClassVar[tuple[str, ...]] = ("max_steps", "processors", "prefix")
 
+    max_steps: Any  # (batch,) int32, limits of length, the end included; a hypothesis without an end is cut off there
+    start_id: int  # what the step function reads first
+    end_id: int
+    pad_id: int = 0  # what the step function reads after the end
+    banned_ids: Sequence[int] = ()  # never produced, nor are start_id and pad_id
+    processors: Sequence[LogitsProcessor] = ()  # applied in this order; a hypothesis with no token left ends
+    prefix: Prefix | None = None
+    return_attention: bool = False
 
-def checked_limits(max_steps: int | Sequence[int] | tf.Tensor, batch_size: int | tf.Tensor) -> tf.Tensor:
-    """Return the most tokens of every sentence as (batch,) int32.
+    def __post_init__(self) -> None:
+        if self.end_id in self.forbidden_ids:
+            advice = f"{list(self.forbidden_ids)} are the start, padding and banned tokens."
+            raise ArgumentError("end_id", "a token that may be produced", self.end_id, advice)
 
-    Args:
-        max_steps: one number for all sentences, or (batch,), one for each.
-        batch_size: the number of sentences.
-
-    Raises:
-        ValueError: for numbers of more than one dimension.
-        tf.errors.InvalidArgumentError: where one is negative; in a graph only when it runs.
-    """
-    limits = tf.cast(tf.convert_to_tensor(max_steps), tf.int32)
-    if limits.shape.rank not in (0, 1, None):
-        raise ValueError(
-            f"max_steps must be one number or one for each sentence, but is of shape {tuple(limits.shape)} "
-            "instead. Give a tensor of shape (batch,)."
-        )
-    message = "max_steps must be at least 0, but is negative instead. Give each sentence 0 or more tokens."
-    check = tf.debugging.assert_non_negative(limits, message=message)
-    with tf.control_dependencies([] if check is None else [check]):
-        return tf.broadcast_to(limits, [batch_size])
-
-
-def check_rows(initial_state: Any, batch_size: int | tf.Tensor) -> None:
-    """Refuse a first state that does not have one row a sentence, where the shapes are known.
-
-    Raises:
-        ValueError: naming the shape.
-    """
-    expected = tf.get_static_value(batch_size)
-    for leaf in tf.nest.flatten(initial_state):
-        rows = leaf.shape[0]
-        if expected is not None and rows is not None and rows != expected:
-            raise ValueError(
-                f"initial_state must have one row a sentence, {int(expected)} in all, but has a tensor of "
-                f"shape {tuple(leaf.shape)} instead. The search makes the rows of the other beams itself."
-            )
+    @property
+    def forbidden_ids(self) -> tuple[int, ...]:
+        """Tokens that the search may not produce."""
+        return tuple(sorted({self.start_id, self.pad_id, *self.banned_ids}))

@@ -1,119 +1,148 @@
-"""The loop that every search shares: run the step function, let the search choose, until all are done.
+"""The loop that all searches share: run the step function, let the search choose, until all sentences are done.
 
-A search is one function `advance(progress, scores) -> Advanced`: it reads the scores of all rows and says which token
-each place takes and which row it continues. Everything else is here: the loop, the rules, the reordering of the
-decoder's state, the record of what was taken, and the result, which is traced back from the record at the end.
+A search is one function `advance(config, beams, scores) -> BeamUpdate`: it reads the scores of all rows and returns
+which token each beam takes and which row it continues. Everything else is here: the loop, the logits processors, the
+reordering of the decoder's state, the record of all steps, and the hypotheses, traced back from the record at the end.
 
-The loop is two loops. The inner one takes steps; whenever a good part of its sentences are done, the outer one goes on
-with the others alone, so that no step is spent on what will not change. Progress, states and scores then have rows for
-these sentences only, in the order of `Progress.sentences`; the record always has rows for all.
+The loop is two nested loops. The inner one takes steps; whenever enough sentences are done, the outer one removes them
+from the batch, so that no step is spent on what cannot change. Beams, states and scores then have rows for the
+remaining sentences only, in the order of `BeamState.sentences`; the record always has rows for all sentences.
 """
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from seq2seq.decoding.interface import Hypotheses, StepFunction, lets_sentences_leave, of_sentences
-from seq2seq.decoding.processors import Rule
+from seq2seq.decoding.interface import MINUS_INFINITY, Hypotheses, LogitsProcessor, SearchConfig, StepFunction
+from seq2seq.errors import ArgumentError
 
-MINUS_INFINITY = -float("inf")
-
-LEAVING_SHARE = 8
-"""Sentences leave the loop when more than one in so many are done: it costs a copy of the others' states."""
+COMPACTION_SHARE = 8
+"""Finished sentences are removed once they are more than one in this many: it copies the states of the others."""
 
 
-class Progress(NamedTuple):
-    """Where a search is: all that the loop carries besides the states of the decoder and the rules.
+class BeamState(NamedTuple):
+    """Variables of the loop besides the states of the decoder and of the logits processors."""
 
-    Attributes:
-        number_of_steps: () int32, the steps taken.
-        sentences: (batch,) int32, which of the sentences that the search began with these are.
-        last_ids: (batch, beams) int32, what the step function reads next.
-        sums: (batch, beams) float32, what places compete by: the sums of log-probabilities so far, as the
-            rules left them; minus infinity for a place that holds nothing.
-        lengths: (batch, beams) int32, the tokens taken so far.
-        is_finished: (batch, beams) bool: the hypothesis is complete and will not change.
-        is_done: (batch,) bool: nothing in the sentence will change.
-        coverage: (batch, beams, source_steps) float32, the attention received so far; () where nobody asks.
-        positions: (batch, beams, phrases) int32, how far each required phrase is, see `RequiredPhrases`; () where
-            none is required.
-    """
-
-    number_of_steps: tf.Tensor
-    sentences: tf.Tensor
-    last_ids: tf.Tensor
-    sums: tf.Tensor
-    lengths: tf.Tensor
-    is_finished: tf.Tensor
-    is_done: tf.Tensor
-    coverage: Any = ()
-    positions: Any = ()
+    num_steps: tf.Tensor  # () int32
+    sentences: tf.Tensor  # (batch,) int32, indices into the initial batch
+    last_ids: tf.Tensor  # (batch, beams) int32, what the step function reads next
+    sums: tf.Tensor  # (batch, beams) float32, of processed log-probabilities; minus infinity for an unused beam
+    lengths: tf.Tensor  # (batch, beams) int32
+    is_finished: tf.Tensor  # (batch, beams) bool: the hypothesis is complete
+    is_done: tf.Tensor  # (batch,) bool: the result of the sentence cannot change
+    coverage: Any = ()  # (batch, beams, source_steps) float32, attention received, where a coverage penalty needs it
+    positions: Any = ()  # (batch, beams, phrases) int32, matched tokens of each required phrase, if there are any
 
 
 class Scores(NamedTuple):
-    """What one step says of all next tokens.
+    """Scores of all next tokens after one step."""
 
-    Attributes:
-        logits: (rows, vocabulary) float32; log-probabilities where there are rules.
-        ruled: (rows, vocabulary) float32, the log-probabilities as the rules left them, or None where there
-            are no rules.
-        attention_weights: (rows, source_steps) float32 or None.
-        columns: (columns,) int32, the tokens that the logits are of; None where they are of all tokens, in order.
-    """
-
-    logits: tf.Tensor
-    ruled: tf.Tensor | None
-    attention_weights: tf.Tensor | None
-    columns: tf.Tensor | None = None
+    logits: tf.Tensor  # (rows, vocabulary) float32; log-probabilities where there are processors
+    processed: tf.Tensor | None  # (rows, vocabulary) float32, log-probabilities after the processors, if there are any
+    attention_weights: tf.Tensor | None = None  # (rows, source_steps) float32
+    columns: tf.Tensor | None = None  # (columns,) int32, tokens of the logits; None: all tokens, in order
 
 
-class Advanced(NamedTuple):
-    """What a search made of one step.
+class BeamUpdate(NamedTuple):
+    """Result of a search's `advance`."""
 
-    Attributes:
-        progress: after the step.
-        log_probs: (batch, beams) float32, of the tokens taken, by the step function; 0 where none was.
-        rows: (batch, beams) int32, the row that each place goes on from, or None where each goes on from its own.
-    """
-
-    progress: Progress
-    log_probs: tf.Tensor
-    rows: tf.Tensor | None = None
+    beams: BeamState
+    log_probs: tf.Tensor  # (batch, beams) float32, of the tokens taken, as the step function gives them; 0 where none
+    rows: tf.Tensor | None = None  # (batch, beams) int32, the row that each beam continues; None: its own
 
 
 class Record(NamedTuple):
-    """What was taken at every step, by the places that they were then: (steps, batch, beams) each, for all sentences.
-
-    `rows` are those of a search that no sentence leaves. `attention_weights` is (steps, rows, source_steps) by the row
-    that was read. `rows` and it may be None.
-    """
+    """Tokens taken at every step, by the beams of that step: `(steps, batch, beams)` each, for all sentences."""
 
     token_ids: tf.Tensor
     log_probs: tf.Tensor
-    rows: tf.Tensor | None
-    attention_weights: tf.Tensor | None
+    rows: tf.Tensor | None  # as in `BeamUpdate`, for the initial batch
+    attention_weights: tf.Tensor | None  # (steps, rows, source_steps), by the row that was read
+
+    def used(self, config: SearchConfig, reorders: bool) -> list[Any]:
+        """List the fields that a search records."""
+        fields = [self.token_ids, self.log_probs]
+        if reorders:
+            fields.append(self.rows)
+        if config.return_attention:
+            fields.append(self.attention_weights)
+        return fields
 
 
-def start(limits: tf.Tensor, beams: int, start_id: int, groups: int = 1) -> Progress:
-    """Return where a search begins: one empty hypothesis a group, the other places unused.
+Advance = Callable[[Any, BeamState, Scores], BeamUpdate]
 
-    Args:
-        limits: (batch,) int32, the most tokens that a sentence may have. Where it is 0 the search of that
-            sentence is over at once, with an empty hypothesis.
-        beams: hypotheses a sentence.
-        start_id: what the step function reads first.
-        groups: parts of equal size that the places are cut into; as many as places: all are used.
+
+def search(
+    step: StepFunction,
+    state: Any,
+    config: SearchConfig,
+    advance: Advance,
+    *,
+    beams: int = 1,
+    groups: int = 1,
+    n_best: int = 1,
+    reorders: bool = False,
+    rank: Callable[[BeamState], tf.Tensor] = lambda beams: beams.sums,
+    coverage: Any = (),
+    positions: Any = (),
+) -> Hypotheses:
+    """Run a search from its first step to its hypotheses.
+
+    `advance` gets the configuration of the sentences that are left; beams of one group start as one hypothesis;
+    `reorders` says that beams continue other rows than their own; `rank` scores the beams at the end.
     """
-    batch = tf.shape(limits)[0]
+    config = dataclasses.replace(config, max_steps=_checked_limits(config.max_steps))
+    for leaf in tf.nest.flatten(state):
+        if not leaf.shape[:1].is_compatible_with(config.max_steps.shape):
+            shape, advice = tuple(leaf.shape), "The search repeats rows for the beams itself."
+            raise ArgumentError("state", f"of {config.max_steps.shape[0]} rows, one per sentence", shape, advice)
+    start = _start(config, beams, groups)._replace(coverage=coverage, positions=positions)
+    if beams > 1:
+        state = tf.nest.map_structure(lambda leaf: tf.repeat(leaf, beams, axis=0), state)
+    end, record = _Loop(step, config, advance, start, reorders).run(state)
+    return _hypotheses(end, record, rank(end), n_best, config.pad_id)
+
+
+def append_tokens(config: SearchConfig, beams: BeamState, token_ids: tf.Tensor, log_probs: tf.Tensor) -> BeamUpdate:
+    """Append a token, `(batch, beams)`, to every open hypothesis."""
+    is_open = ~beams.is_finished
+    token_ids = tf.where(is_open, token_ids, config.pad_id)
+    log_probs = tf.where(is_open, log_probs, 0.0)
+    num_steps = beams.num_steps + 1
+    is_at_end = (token_ids == config.end_id) | (num_steps >= config.max_steps[:, tf.newaxis])
+    is_finished = beams.is_finished | is_at_end
+    beams = beams._replace(
+        num_steps=num_steps,
+        last_ids=token_ids,
+        sums=beams.sums + log_probs,
+        lengths=tf.where(is_open, num_steps, beams.lengths),
+        is_finished=is_finished,
+        is_done=tf.reduce_all(is_finished, axis=-1),
+    )
+    return BeamUpdate(beams, log_probs)
+
+
+def _checked_limits(max_steps: Any) -> tf.Tensor:
+    limits = tf.cast(tf.convert_to_tensor(max_steps), tf.int32)
+    if limits.shape.rank not in (1, None):
+        raise ArgumentError("max_steps", "of shape (batch,), one limit per sentence", tuple(limits.shape))
+    check = tf.debugging.assert_non_negative(limits, message="max_steps must be at least 0 for every sentence.")
+    with tf.control_dependencies([] if check is None else [check]):
+        return tf.identity(limits)
+
+
+def _start(config: SearchConfig, beams: int, groups: int) -> BeamState:
+    batch = tf.shape(config.max_steps)[0]
     is_first = tf.range(beams) % (beams // groups) == 0
-    is_empty = limits == 0
-    return Progress(
-        number_of_steps=tf.constant(0),
+    is_empty = config.max_steps == 0
+    return BeamState(
+        num_steps=tf.constant(0),
         sentences=tf.range(batch),
-        last_ids=tf.fill([batch, beams], start_id),
+        last_ids=tf.fill([batch, beams], config.start_id),
         sums=tf.broadcast_to(tf.where(is_first, 0.0, MINUS_INFINITY), [batch, beams]),
         lengths=tf.zeros([batch, beams], tf.int32),
         is_finished=is_empty[:, tf.newaxis] & is_first,
@@ -121,171 +150,135 @@ def start(limits: tf.Tensor, beams: int, start_id: int, groups: int = 1) -> Prog
     )
 
 
-def run(
-    step: StepFunction,
-    advance_for: Callable[[tf.Tensor], Callable[[Progress, Scores], Advanced]],
-    progress: Progress,
-    state: Any,
-    *,
-    limits: tf.Tensor,
-    rules: Sequence[Rule],
-    return_attention: bool,
-    reorders: bool,
-) -> tuple[Progress, Record]:
-    """Step until every sentence is done.
+class _Loop:
+    """Both loops of one search; its variables are beams, states of decoder and processors, the end, and the record."""
 
-    Args:
-        step: the step function. Where it has `for_sentences`, sentences that are done leave the loop.
-        advance_for: gives the search of these of the sentences, (batch,) int32.
-        progress: from `start`.
-        state: the decoder's first state, one row a place.
-        limits: (batch,) int32, the most steps of every sentence.
-        rules: what changes the log-probabilities before the search sees them, one after the other.
-        return_attention: whether to keep the attention weights of every step.
-        reorders: whether places go on from other rows than their own.
+    def __init__(
+        self, step: StepFunction, config: SearchConfig, advance: Advance, start: BeamState, reorders: bool
+    ) -> None:
+        self.step: Any = step
+        self.config, self.advance, self.start, self.reorders = config, advance, start, reorders
+        self.compacts = hasattr(step, "for_sentences")
+        self.needs_attention = config.return_attention or not isinstance(start.coverage, tuple)
+        self.longest = tf.maximum(tf.reduce_max(config.max_steps), 1)
+        self.batch, self.beams = tf.unstack(tf.shape(start.last_ids))
 
-    Returns:
-        The progress of all sentences at the end and the record of all steps.
-
-    Raises:
-        ValueError: where attention weights are needed of a step function that has none.
-    """
-    needs_attention = return_attention or not isinstance(progress.coverage, tuple)
-    longest = tf.maximum(tf.reduce_max(limits), 1)
-    batch, beams = tf.unstack(tf.shape(progress.last_ids))
-    may_leave = lets_sentences_leave(step)
-
-    def go_on(progress: Progress, states: Any, at_the_end: Any, record: Any) -> tuple[Any, ...]:
-        sentences = progress.sentences
-        step_now = of_sentences(step, sentences)
-        advance = advance_for(sentences)
-        rules_now = [rule.for_sentences(sentences) for rule in rules]
-        most_done = tf.size(sentences) // LEAVING_SHARE if may_leave else tf.size(sentences) - 1
-
-        def is_stepping(progress: Progress, *_: Any) -> tf.Tensor:
-            # The first step is always taken, so that the shape of the attention weights is known at the end.
-            done = tf.math.count_nonzero(progress.is_done, dtype=tf.int32)
-            is_within_limit = progress.number_of_steps < longest
-            return (progress.number_of_steps == 0) | (is_within_limit & (done <= most_done))
-
-        def take_step(progress: Progress, states: Any, record: Any) -> tuple[Progress, Any, Any]:
-            decoder_state, rule_states = states
-            token_ids = tf.reshape(progress.last_ids, [-1])
-            logits, decoder_state, attention_weights = step_now(token_ids, decoder_state)
-            if needs_attention and attention_weights is None:
-                raise ValueError(
-                    "return_attention must be False and coverage_penalty_kind 'none' for a step function without "
-                    "attention weights, but one of them is not. Leave it out, or use a decoder with attention."
-                )
-            scores, rule_states = _scores(logits, token_ids, rules_now, rule_states, progress.number_of_steps)
-            scores = scores._replace(columns=getattr(step_now, "columns", None))
-            attention_weights = tf.cast(attention_weights, tf.float32) if needs_attention else None
-            advanced = advance(progress, scores._replace(attention_weights=attention_weights))
-            states = (decoder_state, rule_states)
-            if advanced.rows is not None:
-                states = _take_rows(states, tf.reshape(advanced.rows, [-1]))
-            taken = _taken(advanced, attention_weights, batch)
-            record = tuple(
-                array.write(progress.number_of_steps, values)
-                for array, values in zip(record, _recorded(taken, return_attention, reorders), strict=True)
+    def run(self, state: Any) -> tuple[BeamState, Record]:
+        """Return the beams of all sentences at the end and the record of all steps."""
+        rows = tf.size(self.start.last_ids)
+        processor_states = tuple(processor.start(rows, self.longest) for processor in self.config.processors)
+        types = Record(tf.int32, tf.float32, tf.int32, tf.float32).used(self.config, self.reorders)
+        record = tuple(tf.TensorArray(dtype, size=0, dynamic_size=True, element_shape=[None, None]) for dtype in types)
+        variables = (self.start, (state, processor_states), self.start, record)
+        self.shapes = tf.nest.map_structure(_any_number_of_rows, variables)
+        if self.compacts:
+            # The limit ends a search whose logits are not numbers: comparisons with them are never true.
+            variables = tf.while_loop(
+                lambda beams, *_: self._is_running(beams, ~tf.reduce_all(beams.is_done)),
+                self._run_until_compaction,
+                variables,
+                shape_invariants=self.shapes,
             )
-            return *_with_shapes((advanced.progress, states), shapes[:2]), record
+        else:
+            variables = self._run_until_compaction(*variables)
+        _, _, end, record = variables
+        token_ids, log_probs, *others = [array.stack() for array in record]
+        rows = others.pop(0) if self.reorders else None
+        return end, Record(token_ids, log_probs, rows, others[0] if others else None)
 
-        inner = (progress, states, record)
-        inner_shapes = (*shapes[:2], shapes[3])
-        progress, states, record = tf.while_loop(is_stepping, take_step, inner, shape_invariants=inner_shapes)
-        at_the_end = _put(at_the_end, progress)
-        if not may_leave:
-            return progress, states, at_the_end, record
-        stay = tf.where(~progress.is_done)[:, 0]
-        rows = tf.reshape(tf.cast(stay, tf.int32)[:, tf.newaxis] * beams + tf.range(beams), [-1])
-        states, progress = _take_rows(states, rows), _of_sentences(progress, stay)
-        return *_with_shapes((progress, states), shapes[:2]), at_the_end, record
+    def _is_running(self, beams: BeamState, has_work: tf.Tensor) -> tf.Tensor:
+        # The first step is always taken, so that the shape of the attention weights is known at the end.
+        return (beams.num_steps == 0) | ((beams.num_steps < self.longest) & has_work)
 
-    def is_running(progress: Progress, *_: Any) -> tf.Tensor:
-        # The limit is what ends a search whose logits are not numbers: no comparison with them is ever true.
-        is_within_limit = progress.number_of_steps < longest
-        return (progress.number_of_steps == 0) | (is_within_limit & ~tf.reduce_all(progress.is_done))
+    def _run_until_compaction(self, beams: BeamState, states: Any, end: BeamState, record: Any) -> tuple[Any, ...]:
+        sentences = beams.sentences
+        step = self.step.for_sentences(sentences) if self.compacts else self.step
+        config = self.config.for_sentences(sentences)
+        most_done = tf.size(sentences) // COMPACTION_SHARE if self.compacts else tf.size(sentences) - 1
 
-    rule_states = tuple(rule.start(tf.size(progress.last_ids), longest) for rule in rules)
-    types = Record(tf.int32, tf.float32, tf.int32, tf.float32)
-    record = tuple(
-        tf.TensorArray(dtype, size=0, dynamic_size=True, element_shape=[None, None])
-        for dtype in _recorded(types, return_attention, reorders)
-    )
-    variables = (progress, (state, rule_states), progress, record)
-    shapes = tf.nest.map_structure(_rows_of_any_number, variables)
-    if may_leave:
-        _, _, progress, record = tf.while_loop(is_running, go_on, variables, shape_invariants=shapes)
-    else:
-        _, _, progress, record = go_on(*variables)
-    stacked = iter([array.stack() for array in record])
-    return progress, Record(
-        next(stacked), next(stacked), next(stacked) if reorders else None, next(stacked) if return_attention else None
-    )
+        def is_running(beams: BeamState, *_: Any) -> tf.Tensor:
+            return self._is_running(beams, tf.math.count_nonzero(beams.is_done, dtype=tf.int32) <= most_done)
 
+        beams, states, record = tf.while_loop(
+            is_running,
+            lambda *variables: self._take_step(step, config, *variables),
+            (beams, states, record),
+            shape_invariants=(*self.shapes[:2], self.shapes[3]),
+        )
+        end = _scatter_sentences(end, beams)
+        if not self.compacts:
+            return beams, states, end, record
+        remaining = tf.where(~beams.is_done)[:, 0]
+        rows = tf.reshape(tf.cast(remaining, tf.int32)[:, tf.newaxis] * self.beams + tf.range(self.beams), [-1])
+        states, beams = _gather_rows(states, rows), _gather_rows(beams, remaining)
+        return *_with_shapes((beams, states), self.shapes[:2]), end, record
 
-def _taken(advanced: Advanced, attention_weights: tf.Tensor | None, batch: tf.Tensor) -> Record:
-    """What a step took, with rows for all sentences; in those that have left the loop every place keeps its own."""
-    progress, rows = advanced.progress, advanced.rows
-    sentences = progress.sentences[:, tf.newaxis]
-    beams = tf.shape(progress.last_ids)[1]
-    own = tf.range(batch * beams)
+    def _take_step(
+        self, step: Any, config: SearchConfig, beams: BeamState, states: Any, record: Any
+    ) -> tuple[BeamState, Any, Any]:
+        decoder_state, processor_states = states
+        token_ids = tf.reshape(beams.last_ids, [-1])
+        logits, decoder_state, attention_weights = step(token_ids, decoder_state)
+        if self.needs_attention and attention_weights is None:
+            argument = "return_attention" if config.return_attention else "coverage_penalty"
+            raise ArgumentError(argument, "left out for a decoder without attention weights", "it")
+        scores, processor_states = _scores(logits, token_ids, config.processors, processor_states, beams.num_steps)
+        attention_weights = tf.cast(attention_weights, tf.float32) if self.needs_attention else None
+        scores = scores._replace(attention_weights=attention_weights, columns=getattr(step, "columns", None))
+        update = self.advance(config, beams, scores)
+        states = (decoder_state, processor_states)
+        if update.rows is not None:
+            states = _gather_rows(states, tf.reshape(update.rows, [-1]))
+        taken = self._for_initial_batch(update, attention_weights).used(config, self.reorders)
+        record = tuple(array.write(beams.num_steps, values) for array, values in zip(record, taken, strict=True))
+        return *_with_shapes((update.beams, states), self.shapes[:2]), record
 
-    def for_all(values: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
-        return tf.tensor_scatter_nd_update(others, sentences, values)
+    def _for_initial_batch(self, update: BeamUpdate, attention_weights: tf.Tensor | None) -> Record:
+        """Give what a step took rows for all sentences; beams of removed sentences continue themselves."""
+        beams, rows = update.beams, update.rows
+        sentences = beams.sentences[:, tf.newaxis]
+        num_beams = tf.shape(beams.last_ids)[1]
+        own_rows = tf.range(self.batch * num_beams)
 
-    nothing = tf.zeros([batch, beams])
-    if rows is not None:
-        rows += beams * (sentences - tf.range(tf.size(sentences))[:, tf.newaxis])
-        rows = for_all(rows, tf.reshape(own, [batch, beams]))
-    if attention_weights is not None:
-        source_steps = tf.shape(attention_weights)[1]
-        by_sentence = tf.reshape(attention_weights, [-1, beams, source_steps])
-        attention_weights = for_all(by_sentence, tf.zeros([batch, beams, source_steps]))
-        attention_weights = tf.reshape(attention_weights, [batch * beams, source_steps])
-    token_ids = for_all(progress.last_ids, tf.cast(nothing, tf.int32))
-    return Record(token_ids, for_all(advanced.log_probs, nothing), rows, attention_weights)
+        def scatter(values: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
+            return tf.tensor_scatter_nd_update(others, sentences, values)
 
-
-def _put(at_the_end: Progress, progress: Progress) -> Progress:
-    """The progress of all sentences, with what these have reached."""
-    sentences = progress.sentences[:, tf.newaxis]
-
-    def put(all_values: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-        return values if values.shape.rank == 0 else tf.tensor_scatter_nd_update(all_values, sentences, values)
-
-    return tf.nest.map_structure(put, at_the_end, progress)
-
-
-def _of_sentences(progress: Progress, places: tf.Tensor) -> Progress:
-    return tf.nest.map_structure(
-        lambda values: values if values.shape.rank == 0 else tf.gather(values, places), progress
-    )
-
-
-def repeat_rows(state: Any, times: int) -> Any:
-    """Return a state with one row a sentence as one with `times` rows a sentence, lying together."""
-    return tf.nest.map_structure(lambda leaf: tf.repeat(leaf, times, axis=0), state)
+        zeros = tf.zeros([self.batch, num_beams])
+        if rows is not None:
+            rows += num_beams * (sentences - tf.range(tf.size(sentences))[:, tf.newaxis])
+            rows = scatter(rows, tf.reshape(own_rows, [self.batch, num_beams]))
+        if attention_weights is not None:
+            source_steps = tf.shape(attention_weights)[1]
+            by_sentence = tf.reshape(attention_weights, [-1, num_beams, source_steps])
+            attention_weights = scatter(by_sentence, tf.zeros([self.batch, num_beams, source_steps]))
+            attention_weights = tf.reshape(attention_weights, [self.batch * num_beams, source_steps])
+        token_ids = scatter(beams.last_ids, tf.cast(zeros, tf.int32))
+        return Record(token_ids, scatter(update.log_probs, zeros), rows, attention_weights)
 
 
-def result(progress: Progress, record: Record, scores: tf.Tensor, n_best: int, pad_id: int) -> Hypotheses:
-    """Rank the places and lay out the best of them.
+def _scores(
+    logits: tf.Tensor, token_ids: tf.Tensor, processors: Sequence[LogitsProcessor], states: Any, num_steps: tf.Tensor
+) -> tuple[Scores, tuple[Any, ...]]:
+    logits = tf.cast(logits, tf.float32)
+    if not processors:
+        return Scores(logits, None), ()
+    log_probs = processed = tf.nn.log_softmax(logits)
+    new_states = []
+    for processor, state in zip(processors, states, strict=True):
+        processed, state = processor(processed, token_ids, state, num_steps)
+        new_states.append(state)
+    return Scores(log_probs, processed), tuple(new_states)
 
-    Args:
-        progress: at the end of the search.
-        record: of all steps.
-        scores: (batch, beams) float32; minus infinity, or no number, for a place that is not to be returned.
-        n_best: hypotheses wanted a sentence.
-        pad_id: what stands after the end.
-    """
+
+def _hypotheses(end: BeamState, record: Record, scores: tf.Tensor, n_best: int, pad_id: int) -> Hypotheses:
+    """Rank the beams by `(batch, beams)` scores and lay out the best; minus infinity and NaN are no hypothesis."""
     scores = tf.where(tf.math.is_nan(scores), MINUS_INFINITY, scores)
     scores, order = tf.math.top_k(scores, n_best)
-    lengths = tf.where(scores == MINUS_INFINITY, 0, tf.gather(progress.lengths, order, batch_dims=1))
-    # A place that holds nothing may come from one that does.
-    is_token = tf.range(progress.number_of_steps) < lengths[..., tf.newaxis]
-    batch, beams = tf.unstack(tf.shape(progress.last_ids))
-    path = _path(record.rows, order + beams * tf.range(batch)[:, tf.newaxis], progress.number_of_steps)
+    # A beam without a hypothesis may continue one that has some tokens.
+    lengths = tf.where(scores == MINUS_INFINITY, 0, tf.gather(end.lengths, order, batch_dims=1))
+    is_token = tf.range(end.num_steps) < lengths[..., tf.newaxis]
+    batch, beams = tf.unstack(tf.shape(end.last_ids))
+    path = _trace_back(record.rows, order + beams * tf.range(batch)[:, tf.newaxis], end.num_steps)
     token_log_probs = tf.where(is_token, _along(path, record.log_probs), 0.0)
     attention_weights = None
     if record.attention_weights is not None:
@@ -302,28 +295,8 @@ def result(progress: Progress, record: Record, scores: tf.Tensor, n_best: int, p
     )
 
 
-def _scores(
-    logits: tf.Tensor, token_ids: tf.Tensor, rules: Sequence[Rule], states: tuple[Any, ...], number_of_steps: tf.Tensor
-) -> tuple[Scores, tuple[Any, ...]]:
-    logits = tf.cast(logits, tf.float32)
-    if not rules:
-        return Scores(logits, None, None), ()
-    log_probs = ruled = tf.nn.log_softmax(logits)
-    new_states = []
-    for rule, state in zip(rules, states, strict=True):
-        ruled, state = rule(ruled, token_ids, state, number_of_steps)
-        new_states.append(state)
-    return Scores(log_probs, ruled, None), tuple(new_states)
-
-
-def _recorded(values: Record, return_attention: bool, reorders: bool) -> list[Any]:
-    """What a search needs of a record, in its order."""
-    kept = [values.token_ids, values.log_probs]
-    return kept + [values.rows] * reorders + [values.attention_weights] * return_attention
-
-
-def _path(rows: tf.Tensor | None, places: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
-    """The place that each hypothesis had after every step, (steps, batch, n_best), from those at the end."""
+def _trace_back(rows: tf.Tensor | None, places: tf.Tensor, steps: tf.Tensor) -> tf.Tensor:
+    """Return the row of each hypothesis after every step, `(steps, batch, n_best)`, from its row at the end."""
     if rows is None:
         return tf.repeat(places[tf.newaxis], steps, axis=0)
     by_row = _by_row(rows)
@@ -337,21 +310,31 @@ def _path(rows: tf.Tensor | None, places: tf.Tensor, steps: tf.Tensor) -> tf.Ten
 
 
 def _by_row(values: tf.Tensor) -> tf.Tensor:
-    """(steps, batch, beams) values as (steps, rows)."""
+    """Reshape `(steps, batch, beams)` values to `(steps, rows)`."""
     steps, batch, beams = tf.unstack(tf.shape(values))
     return tf.reshape(values, [steps, batch * beams])
 
 
 def _along(path: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
-    """What stands in (steps, batch, beams) values along a path, (batch, n_best, steps)."""
+    """Gather `(steps, batch, beams)` values along a path, `(batch, n_best, steps)`."""
     return tf.transpose(tf.gather(_by_row(values), path, batch_dims=1), [1, 2, 0])
 
 
-def _take_rows(state: Any, rows: tf.Tensor) -> Any:
-    return tf.nest.map_structure(lambda leaf: tf.gather(leaf, rows), state)
+def _scatter_sentences(end: BeamState, beams: BeamState) -> BeamState:
+    """Write the beams of the remaining sentences into those of all sentences."""
+    sentences = beams.sentences[:, tf.newaxis]
+
+    def scatter(all_values: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+        return values if values.shape.rank == 0 else tf.tensor_scatter_nd_update(all_values, sentences, values)
+
+    return tf.nest.map_structure(scatter, end, beams)
 
 
-def _rows_of_any_number(leaf: tf.Tensor | tf.TensorArray) -> tf.TensorShape:
+def _gather_rows(values: Any, rows: tf.Tensor) -> Any:
+    return tf.nest.map_structure(lambda leaf: leaf if leaf.shape.rank == 0 else tf.gather(leaf, rows), values)
+
+
+def _any_number_of_rows(leaf: tf.Tensor | tf.TensorArray) -> tf.TensorShape:
     if isinstance(leaf, tf.TensorArray):
         return tf.TensorShape(None)
     shape = leaf.shape

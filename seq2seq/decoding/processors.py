@@ -1,59 +1,28 @@
-"""Rules: what changes the log-probabilities of the next tokens before a search sees them.
-
-A rule reads the last token as a decoder does and keeps what it must remember in a state of its own, one row a
-hypothesis, which follows the hypothesis through the search. A log-probability of minus infinity forbids a token; a
-rule may lower log-probabilities but never raise them, which early stopping relies on.
-"""
+"""Logits processors: minimum length, n-gram blocking, repetition penalty, banned tokens and phrases."""
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, Protocol
+import dataclasses
+from typing import Any
 
 import tensorflow as tf
 
-MINUS_INFINITY = -float("inf")
+from seq2seq.decoding.interface import MINUS_INFINITY, LogitsProcessor
+
+Processed = tuple[tf.Tensor, Any]
 
 
-class Rule(Protocol):
-    """What every rule has; `rows` are hypotheses, those of a sentence together."""
+@dataclasses.dataclass(frozen=True, eq=False)
+class MinimumLength(LogitsProcessor):
+    """Forbids the end before a hypothesis has the minimum number of tokens of its sentence, the end included."""
 
-    def start(self, rows: tf.Tensor, longest: tf.Tensor) -> Any:
-        """The state before the first token: nested tensors of shape (rows, ...), for at most `longest` tokens."""
+    per_sentence = ("lengths",)
 
-    def for_sentences(self, sentences: tf.Tensor) -> Rule:
-        """The rule for these of the sentences, (batch,) int32, alone."""
-
-    def __call__(
-        self, log_probs: tf.Tensor, token_ids: tf.Tensor, state: Any, number_of_steps: tf.Tensor
-    ) -> tuple[tf.Tensor, Any]:
-        """Change (rows, vocabulary) log-probabilities, given the last tokens (rows,) and how many came before."""
-
-
-class MinimumLength(NamedTuple):
-    """No end before a sentence has so many tokens, the end counted.
-
-    Attributes:
-        lengths: (batch,) int32.
-        end_id: the token that ends a hypothesis.
-    """
-
-    lengths: tf.Tensor
+    lengths: tf.Tensor  # (batch,) int32
     end_id: int
 
-    def start(self, rows: tf.Tensor, longest: tf.Tensor) -> Any:
-        return ()
-
-    def for_sentences(self, sentences: tf.Tensor) -> MinimumLength:
-        return self._replace(lengths=tf.gather(self.lengths, sentences))
-
-    def __call__(
-        self,
-        log_probs: tf.Tensor,
-        token_ids: tf.Tensor,
-        state: Any,
-        number_of_steps: tf.Tensor,
-    ) -> tuple[tf.Tensor, Any]:
-        is_short = per_row(number_of_steps + 1 < self.lengths, tf.shape(log_probs)[0])
+    def __call__(self, log_probs: tf.Tensor, token_ids: tf.Tensor, state: Any, num_steps: tf.Tensor) -> Processed:
+        is_short = per_row(num_steps + 1 < self.lengths, tf.shape(log_probs)[0])
 
         def without_end() -> tf.Tensor:
             is_end = tf.range(tf.shape(log_probs)[1]) == self.end_id
@@ -62,155 +31,120 @@ class MinimumLength(NamedTuple):
         return tf.cond(tf.reduce_any(is_short), without_end, lambda: log_probs), state
 
 
-class OnlyWhereAllowed(NamedTuple):
-    """A token that only some sentences may take.
+@dataclasses.dataclass(frozen=True, eq=False)
+class OnlyWhereAllowed(LogitsProcessor):
+    """Forbids one token in all sentences but some."""
 
-    Attributes:
-        token_id: the token.
-        is_allowed: (batch,) bool.
-    """
+    per_sentence = ("is_allowed",)
 
     token_id: int
-    is_allowed: tf.Tensor
+    is_allowed: tf.Tensor  # (batch,) bool
 
-    def start(self, rows: tf.Tensor, longest: tf.Tensor) -> Any:
-        return ()
-
-    def for_sentences(self, sentences: tf.Tensor) -> OnlyWhereAllowed:
-        return self._replace(is_allowed=tf.gather(self.is_allowed, sentences))
-
-    def __call__(
-        self,
-        log_probs: tf.Tensor,
-        token_ids: tf.Tensor,
-        state: Any,
-        number_of_steps: tf.Tensor,
-    ) -> tuple[tf.Tensor, Any]:
+    def __call__(self, log_probs: tf.Tensor, token_ids: tf.Tensor, state: Any, num_steps: tf.Tensor) -> Processed:
         is_allowed = per_row(self.is_allowed, tf.shape(log_probs)[0])
         is_token = tf.range(tf.shape(log_probs)[1]) == self.token_id
         return tf.where(is_token & ~is_allowed[:, tf.newaxis], MINUS_INFINITY, log_probs), state
 
 
-class NoRepeatedNgram(NamedTuple):
-    """No sequence of `size` tokens comes twice in a hypothesis (Paulus et al. 2018, arXiv:1705.04304).
+@dataclasses.dataclass(frozen=True, eq=False)
+class HistoryProcessor(LogitsProcessor):
+    """Keeps the tokens of every hypothesis, `(rows, longest)`, as its state."""
 
-    Attributes:
-        size: at least 1; with 1 no token comes twice.
-        pad_id: a token that no hypothesis takes.
-    """
-
-    size: int
     pad_id: int = 0
 
     def start(self, rows: tf.Tensor, longest: tf.Tensor) -> tf.Tensor:
         return tf.fill([rows, longest], self.pad_id)
 
-    def for_sentences(self, sentences: tf.Tensor) -> NoRepeatedNgram:
-        return self
+    def __call__(self, log_probs: tf.Tensor, token_ids: tf.Tensor, state: Any, num_steps: tf.Tensor) -> Processed:
+        # The start token, which is read before the first step, is not part of the hypothesis.
+        is_last = tf.range(tf.shape(state)[1]) == num_steps - 1
+        history = tf.where(is_last, token_ids[:, tf.newaxis], state)
+        return self.process(log_probs, history, num_steps), history
 
-    def __call__(
-        self, log_probs: tf.Tensor, token_ids: tf.Tensor, state: tf.Tensor, number_of_steps: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        history = _written(state, token_ids, number_of_steps)
-        # An n-gram that begins at a place is about to come again where its first tokens are those written last.
+    def process(self, log_probs: tf.Tensor, history: tf.Tensor, num_steps: tf.Tensor) -> tf.Tensor:
+        """Change the log-probabilities, given the tokens so far."""
+        raise NotImplementedError
+
+
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class NoRepeatedNgram(HistoryProcessor):
+    """Forbids tokens that would repeat an n-gram of a hypothesis (Paulus et al. 2018, arXiv:1705.04304)."""
+
+    size: int  # n, at least 1
+
+    def process(self, log_probs: tf.Tensor, history: tf.Tensor, num_steps: tf.Tensor) -> tf.Tensor:
+        # An n-gram that begins at a place is about to repeat where its first tokens are the last tokens written.
         places = tf.range(tf.shape(history)[1])
-        is_repeated = tf.broadcast_to(places <= number_of_steps - self.size, tf.shape(history))
+        is_repeated = tf.broadcast_to(places <= num_steps - self.size, tf.shape(history))
         for offset in range(self.size - 1):
-            place = tf.maximum(number_of_steps - self.size + 1 + offset, 0)
+            place = tf.maximum(num_steps - self.size + 1 + offset, 0)
             is_repeated &= tf.roll(history, -offset, axis=1) == tf.gather(history, place, axis=1)[:, tf.newaxis]
-        followers = tf.where(is_repeated, tf.roll(history, 1 - self.size, axis=1), self.pad_id)
-        return forbidden(log_probs, followers), history
+        return forbid(log_probs, tf.where(is_repeated, tf.roll(history, 1 - self.size, axis=1), self.pad_id))
 
 
-class RepetitionPenalty(NamedTuple):
-    """The log-probability of a token that the hypothesis holds already is multiplied by a penalty.
+@dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
+class RepetitionPenalty(HistoryProcessor):
+    """Multiplies the log-probability of every token that a hypothesis already has.
 
-    The penalized sampling of Keskar et al. 2019 (arXiv:1909.05858) on normalised logits: theirs depends on where the
-    logits' zero is, which means nothing.
-
-    Attributes:
-        penalty: () float32, at least 1.
-        pad_id: a token that no hypothesis takes.
+    This is the penalized sampling of Keskar et al. 2019 (arXiv:1909.05858) on normalised logits: on raw logits its
+    strength would depend on their arbitrary zero.
     """
 
-    penalty: tf.Tensor
-    pad_id: int = 0
+    penalty: tf.Tensor  # () float32, at least 1
 
-    def start(self, rows: tf.Tensor, longest: tf.Tensor) -> tf.Tensor:
-        return tf.fill([rows, longest], self.pad_id)
-
-    def for_sentences(self, sentences: tf.Tensor) -> RepetitionPenalty:
-        return self
-
-    def __call__(
-        self, log_probs: tf.Tensor, token_ids: tf.Tensor, state: tf.Tensor, number_of_steps: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
-        history = _written(state, token_ids, number_of_steps)
+    def process(self, log_probs: tf.Tensor, history: tf.Tensor, num_steps: tf.Tensor) -> tf.Tensor:
         penalized = tf.gather(log_probs, history, batch_dims=1) * self.penalty
-        return tf.tensor_scatter_nd_update(log_probs, _places(history), penalized), history
+        return tf.tensor_scatter_nd_update(log_probs, _indices(history), penalized)
 
 
-class BannedPhrases(NamedTuple):
-    """No hypothesis spells a phrase, whichever tokens it is spelled with.
+@dataclasses.dataclass(frozen=True, eq=False)
+class BannedPhrases(LogitsProcessor):
+    """Forbids phrases, whichever tokens spell them.
 
     Each sentence has an automaton. Its states are places within its phrases; from a place, each token that spells the
-    phrase on leads to a later one. State 0 is before every phrase and always active; state 1 is there too wherever a
-    word may begin without a space before it; a token that leads to the last state completes a phrase and is forbidden.
-
-    Attributes:
-        sources, token_ids, targets: (batch, transitions) int32: from which state each token leads to which. A
-            transition that fills up a row leads from state 0 to state 0.
-        number_of_states: () int32, the same for all sentences.
-        begins_word: (vocabulary,) bool, the tokens after which a word may begin without a space.
+    next part of the phrase leads to a later one. State 0 is before every phrase and always active; state 1 is also
+    active wherever a word may begin without a space before it; a token that leads to the last state completes a phrase
+    and is forbidden.
     """
 
+    per_sentence = ("sources", "token_ids", "targets")
+
+    # Each (batch, transitions) int32; a transition from state 0 to state 0 is padding.
     sources: tf.Tensor
     token_ids: tf.Tensor
     targets: tf.Tensor
-    number_of_states: tf.Tensor
-    begins_word: tf.Tensor
+    num_states: tf.Tensor  # () int32, the same for all sentences
+    begins_word: tf.Tensor  # (vocabulary,) bool, tokens after which a word may begin without a space
 
     def start(self, rows: tf.Tensor, longest: tf.Tensor) -> tf.Tensor:
-        return tf.zeros([rows, self.number_of_states], tf.bool)
+        return tf.zeros([rows, self.num_states], tf.bool)
 
-    def for_sentences(self, sentences: tf.Tensor) -> BannedPhrases:
-        sources, token_ids, targets = (tf.gather(values, sentences) for values in self[:3])
-        return self._replace(sources=sources, token_ids=token_ids, targets=targets)
-
-    def __call__(
-        self, log_probs: tf.Tensor, token_ids: tf.Tensor, state: tf.Tensor, number_of_steps: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(self, log_probs: tf.Tensor, token_ids: tf.Tensor, state: Any, num_steps: tf.Tensor) -> Processed:
         rows = tf.shape(log_probs)[0]
-        sources, tokens, targets = (per_row(part, rows) for part in self[:3])
-        places = tf.range(self.number_of_states)
+        sources, tokens, targets = (per_row(part, rows) for part in (self.sources, self.token_ids, self.targets))
+        places = tf.range(self.num_states)
         is_taken = tf.gather(state, sources, batch_dims=1) & (tokens == token_ids[:, tf.newaxis])
         is_reached = is_taken[..., tf.newaxis] & (targets[..., tf.newaxis] == places)
-        begins_word = (number_of_steps == 0) | tf.gather(self.begins_word, token_ids)
+        begins_word = (num_steps == 0) | tf.gather(self.begins_word, token_ids)
         is_active = tf.reduce_any(is_reached, axis=1) | (places == 0) | ((places == 1) & begins_word[:, tf.newaxis])
-        completes = tf.gather(is_active, sources, batch_dims=1) & (targets == self.number_of_states - 1)
-        # A token that is given twice stays forbidden: minus infinity is the least of all.
-        return forbidden(log_probs, tokens, completes), is_active
+        completes = tf.gather(is_active, sources, batch_dims=1) & (targets == self.num_states - 1)
+        # A token that occurs twice stays forbidden, since minus infinity is the minimum.
+        return forbid(log_probs, tokens, completes), is_active
 
 
-def forbidden(log_probs: tf.Tensor, token_ids: tf.Tensor, where: tf.Tensor | None = None) -> tf.Tensor:
-    """Give (rows, n) tokens of (rows, vocabulary) log-probabilities minus infinity, at all n or `where` it is True."""
+def forbid(log_probs: tf.Tensor, token_ids: tf.Tensor, where: tf.Tensor | None = None) -> tf.Tensor:
+    """Give `(rows, n)` tokens of `(rows, vocabulary)` log-probabilities minus infinity, all or only some."""
     lowest = tf.fill(tf.shape(token_ids), MINUS_INFINITY)
     if where is not None:
         lowest = tf.where(where, lowest, float("inf"))
-    return tf.tensor_scatter_nd_min(log_probs, _places(token_ids), lowest)
+    return tf.tensor_scatter_nd_min(log_probs, _indices(token_ids), lowest)
 
 
 def per_row(values: tf.Tensor, rows: tf.Tensor) -> tf.Tensor:
-    """Return (batch, ...) values once for each of a sentence's rows, (rows, ...)."""
+    """Repeat `(batch, ...)` values for each of a sentence's rows, `(rows, ...)`."""
     return tf.repeat(values, rows // tf.maximum(tf.shape(values)[0], 1), axis=0)
 
 
-def _places(token_ids: tf.Tensor) -> tf.Tensor:
+def _indices(token_ids: tf.Tensor) -> tf.Tensor:
     rows = tf.broadcast_to(tf.range(tf.shape(token_ids)[0])[:, tf.newaxis], tf.shape(token_ids))
     return tf.stack([rows, token_ids], axis=-1)
-
-
-def _written(history: tf.Tensor, token_ids: tf.Tensor, number_of_steps: tf.Tensor) -> tf.Tensor:
-    """The history with the last token at its end; what is read before the first step is the start, not written."""
-    is_last = tf.range(tf.shape(history)[1]) == number_of_steps - 1
-    return tf.where(is_last, token_ids[:, tf.newaxis], history)

@@ -25,19 +25,19 @@ import dataclasses
 import numpy as np
 
 from seq2seq.config.sections import DecodingConfig
-from seq2seq.decoding.beam import beam_search
+from seq2seq.decoding.beam import BeamConfig, beam_search
 from seq2seq.decoding.ensemble import ensemble_step
-from seq2seq.decoding.interface import Hypotheses, Prefix
+from seq2seq.decoding.interface import Hypotheses, LogitsProcessor, Prefix, SearchConfig
+from seq2seq.decoding.penalties import Ranking
 from seq2seq.decoding.processors import (
     BannedPhrases,
     MinimumLength,
     NoRepeatedNgram,
     OnlyWhereAllowed,
     RepetitionPenalty,
-    Rule,
 )
 from seq2seq.decoding.required_phrases import RequiredPhrases
-from seq2seq.decoding.sampling import greedy_search, sample_search
+from seq2seq.decoding.sampling import SamplingConfig, greedy_search, sample_search
 from seq2seq.layers.context import PreparedContext
 from seq2seq.layers.quantized import Product
 from seq2seq.models.constraints import Vocabulary
@@ -223,21 +223,18 @@ def compile_search(
             step = ShortlistStep.of(step, inputs["shortlist_ids"], inputs["shortlist_mask"])
         if not sentences_leave:
             step = step.__call__
-        arguments = {
-            "batch_size": tf.shape(inputs["max_steps"])[0],
+        arguments: dict[str, Any] = {
             "max_steps": inputs["max_steps"],
             "start_id": START_ID,
             "end_id": END_ID,
             "pad_id": PAD_ID,
             "banned_ids": () if plan.has_unknown else (UNKNOWN_ID,),
-            "rules": _rules(plan, inputs, vocabulary),
+            "processors": _processors(plan, inputs, vocabulary),
             "prefix": Prefix(inputs["prefix_ids"], inputs["prefix_lengths"]) if plan.has_prefix else None,
             "return_attention": plan.attention,
         }
         if plan.sample:
-            return sample_search(
-                step,
-                state,
+            sampling = SamplingConfig(
                 samples=plan.rows,
                 numbers=inputs["random_numbers"],
                 temperature=inputs["temperature"],
@@ -245,27 +242,30 @@ def compile_search(
                 top_p=inputs["top_p"] if plan.has_top_p else None,
                 **arguments,
             )
+            return sample_search(step, state, sampling)
         if plan.is_greedy:
-            return greedy_search(step, state, **arguments)
+            return greedy_search(step, state, SearchConfig(**arguments))
         required = None
         if plan.has_required:
             continues_word = tf.constant(vocabulary.continues_word)
             required = RequiredPhrases(inputs["required_ids"], inputs["required_overlaps"], continues_word)
-        return beam_search(
-            step,
-            state,
+        ranking = Ranking(
+            plan.length_penalty,
+            inputs["length_penalty_alpha"],
+            plan.coverage_penalty,
+            inputs["coverage_penalty_beta"],
+            source_mask=memory_mask if plan.coverage_penalty != "none" else None,
+        )
+        beam = BeamConfig(
             beam_size=plan.rows,
             n_best=plan.n_best,
-            length_penalty=inputs["length_penalty_alpha"],
-            length_penalty_kind=plan.length_penalty,
-            coverage_penalty=inputs["coverage_penalty_beta"],
-            coverage_penalty_kind=plan.coverage_penalty,
-            source_mask=memory_mask if plan.coverage_penalty != "none" else None,
+            ranking=ranking,
             required=required,
-            groups=plan.groups,
+            beam_groups=plan.groups,
             diversity=inputs["diversity"],
             **arguments,
         )
+        return beam_search(step, state, beam)
 
     specs = tf.nest.map_structure(lambda value: tf.TensorSpec([None] * value.shape.rank, value.dtype), inputs)
     return tf.function(search, autograph=False).get_concrete_function(specs)
@@ -334,18 +334,18 @@ def _decoders(parts: Sequence[Parts], average: str, source_ids: Sequence[Any]) -
     return (steps[0], states[0], mask) if len(parts) == 1 else (ensemble_step(steps, average), tuple(states), mask)
 
 
-def _rules(plan: Plan, inputs: dict[str, Any], vocabulary: Vocabulary) -> list[Rule]:
-    rules: list[Rule] = []
+def _processors(plan: Plan, inputs: dict[str, Any], vocabulary: Vocabulary) -> list[LogitsProcessor]:
+    processors: list[LogitsProcessor] = []
     if plan.has_unknown:
-        rules.append(OnlyWhereAllowed(UNKNOWN_ID, inputs["has_unknown"]))
+        processors.append(OnlyWhereAllowed(UNKNOWN_ID, inputs["has_unknown"]))
     if plan.has_repetition_penalty:
-        rules.append(RepetitionPenalty(inputs["repetition_penalty"], PAD_ID))
+        processors.append(RepetitionPenalty(penalty=inputs["repetition_penalty"], pad_id=PAD_ID))
     if plan.has_minimum:
-        rules.append(MinimumLength(inputs["min_steps"], END_ID))
+        processors.append(MinimumLength(inputs["min_steps"], END_ID))
     if plan.no_repeat_ngram_size:
-        rules.append(NoRepeatedNgram(plan.no_repeat_ngram_size, PAD_ID))
+        processors.append(NoRepeatedNgram(size=plan.no_repeat_ngram_size, pad_id=PAD_ID))
     if plan.has_banned:
-        rules.append(
+        processors.append(
             BannedPhrases(
                 inputs["banned_sources"],
                 inputs["banned_ids"],
@@ -354,4 +354,4 @@ def _rules(plan: Plan, inputs: dict[str, Any], vocabulary: Vocabulary) -> list[R
                 tf.constant(vocabulary.begins_word),
             )
         )
-    return rules
+    return processors

@@ -5,6 +5,8 @@ can print it as one line and Python code can catch the whole family as `Seq2SeqE
 exception that a caller who has never heard of this file would expect.
 """
 
+from collections.abc import Iterable
+
 
 class Seq2SeqError(Exception):
     """The family: catch it to catch every mistake that this package reports on purpose."""
@@ -56,6 +58,25 @@ class ArgumentError(Seq2SeqError, ValueError):
     seq2seq.errors.ArgumentError: beam_size must be >= 1, got 0.
     """
 
-    def __init__(self, argument: str, requirement: str, value: object, advice: str = "") -> None:
-        super().__init__(f"{argument} must be {requirement}, got {value!r}. {advice}".rstrip())
+    def __init__(self, argument: str, requirement: str = "", value: object = None, advice: str = "") -> None:
+        # Keras raises the error of a layer's call again with a longer message as its only argument.
+        message = f"{argument} must be {requirement}, got {value!r}. {advice}".rstrip() if requirement else argument
+        super().__init__(message)
         self.argument = argument
+
+
+def require_choice(argument: str, value: object, choices: Iterable[str]) -> None:
+    """Raise `ArgumentError` unless the value is one of the choices.
+
+    >>> require_choice("cell", "gruu", ["rnn", "gru"])
+    Traceback (most recent call last):
+    seq2seq.errors.ArgumentError: cell must be one of rnn, gru, got 'gruu'.
+    """
+    if value not in choices:
+        raise ArgumentError(argument, f"one of {', '.join(choices)}", value)
+
+
+def require_integer(argument: str, value: object, minimum: int = 1) -> None:
+    """Raise `ArgumentError` unless the value is an integer of at least `minimum`."""
+    if not isinstance(value, int) or value < minimum:
+        raise ArgumentError(argument, f"an integer >= {minimum}", value)

@@ -15,7 +15,7 @@ from seq2seq.diagnostics.flops import Product, fastest_rate, forward_flops
 from seq2seq.diagnostics.machine import peak_memory
 from seq2seq.diagnostics.train_benchmark import large_products
 from seq2seq.errors import ConfigError
-from seq2seq.layers.quantized import arithmetic_of
+from seq2seq.layers.quantized import matmul_backend
 from seq2seq.models.archive import load
 from seq2seq.models.generation import Hypothesis
 from seq2seq.models.seq2seq import Seq2Seq
@@ -207,11 +207,11 @@ def product_on_all_cores(product: Product, dtype: str) -> Callable[[], float]:
         product: Its sizes.
         dtype: The numbers that it multiplies: `float32`, `bfloat16` or `int8`.
     """
-    arithmetic, workers = arithmetic_of(dtype), count_workers()
+    backend, workers = matmul_backend(dtype), count_workers()
     random = np.random.default_rng(0)
-    rows = arithmetic.coded(tf.constant(random.uniform(-1, 1, (product.rows, product.inner)), tf.float32), 1.0)
+    rows = backend.quantize(tf.constant(random.uniform(-1, 1, (product.rows, product.inner)), tf.float32), 1.0)
     matrix = random.normal(size=(product.inner, product.columns)).astype(np.float32)
-    multiply = arithmetic.product(matrix, np.zeros(product.columns, np.float32), [(product.inner, 1.0)])
+    multiply = backend.matmul(matrix, np.zeros(product.columns, np.float32), [(product.inner, 1.0)])
     compiled = tf.function(lambda rows: multiply(rows)[0, 0], autograph=False).get_concrete_function(rows)
 
     def run() -> float:

@@ -134,12 +134,12 @@ def run(
     return tf.transpose(states, [1, 0, 2]), [final_state, *other_final_states]
 
 
-def _rnn_gradients(totals: list[Any], _previous: list[Any], step: equations.RNNStep) -> StepGradients:
+def rnn_gradients(totals: list[Any], _previous: list[Any], step: equations.RNNStep) -> StepGradients:
     through = [totals[0] * (1 - step.state * step.state)]
     return StepGradients([tf.zeros_like(totals[0])], [through])
 
 
-def _gru_gradients(totals: list[Any], previous: list[Any], step: equations.GRUStep) -> StepGradients:
+def gru_gradients(totals: list[Any], previous: list[Any], step: equations.GRUStep) -> StepGradients:
     candidate = totals[0] * (1 - step.update) * (1 - step.candidate * step.candidate)
     update = totals[0] * (previous[0] - step.candidate) * step.update * (1 - step.update)
     reset = candidate * step.recurrent_candidate * step.reset * (1 - step.reset)
@@ -147,7 +147,7 @@ def _gru_gradients(totals: list[Any], previous: list[Any], step: equations.GRUSt
     return StepGradients([totals[0] * step.update], blocks)
 
 
-def _gru_simplified_gradients(
+def gru_simplified_gradients(
     totals: list[Any], previous: list[Any], step: equations.GRUSimplifiedStep
 ) -> StepGradients:
     candidate = totals[0] * (1 - step.update) * (1 - step.candidate * step.candidate)
@@ -155,7 +155,7 @@ def _gru_simplified_gradients(
     return StepGradients([totals[0] * step.update], [[update, candidate]])
 
 
-def _lstm_gradients(totals: list[Any], previous: list[Any], step: equations.LSTMStep) -> StepGradients:
+def lstm_gradients(totals: list[Any], previous: list[Any], step: equations.LSTMStep) -> StepGradients:
     shown = tf.tanh(step.cell_state)
     of_cell_state = totals[1] + totals[0] * step.output_gate * (1 - shown * shown)
     through = [
@@ -234,10 +234,10 @@ class KernelCell:
 
 
 CELLS = {
-    "rnn": KernelCell(equations.rnn_gates, _rnn_gradients),
-    "lstm": KernelCell(equations.lstm_gates, _lstm_gradients),
-    "gru": KernelCell(equations.gru_gates, _gru_gradients),
-    "gru_simplified": KernelCell(equations.gru_simplified_gates, _gru_simplified_gradients),
+    "rnn": KernelCell(equations.rnn_gates, rnn_gradients),
+    "lstm": KernelCell(equations.lstm_gates, lstm_gradients),
+    "gru": KernelCell(equations.gru_gates, gru_gradients),
+    "gru_simplified": KernelCell(equations.gru_simplified_gates, gru_simplified_gradients),
 }
 
 

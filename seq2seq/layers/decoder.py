@@ -40,7 +40,7 @@ class OutputProjection(keras.Layer):
         Logits, `(batch, steps, vocabulary_size)`.
 
     >>> import numpy as np
-    >>> Readout(vocabulary_size=7, units=4)(np.ones((2, 3, 5), "float32")).shape.as_list()
+    >>> OutputProjection(vocabulary_size=7, units=4)(np.ones((2, 3, 5), "float32")).shape.as_list()
     [2, 3, 7]
     """
 
@@ -92,7 +92,7 @@ class DecoderState(NamedTuple):
     coverage: tuple[Any, ...] = ()
 
 
-class DecoderStep(NamedTuple):
+class DecoderOutput(NamedTuple):
     """Result of one step: logits `(rows, vocabulary_size)`, the next state, attention weights `(rows, source_steps)`,
     or None where the context has none, and where the decoder copies how it did, with one step. Its logits are
     log-probabilities then."""
@@ -361,7 +361,7 @@ class Decoder(ExplicitMaskLayer):
         coverage = (ops.zeros(ops.shape(prepared.mask), dtype="float32"),) if self.context.coverage else ()
         return DecoderState(states, fed, coverage)
 
-    def step(self, token_ids: Any, state: DecoderState, context: PreparedContext) -> DecoderStep:
+    def step(self, token_ids: Any, state: DecoderState, context: PreparedContext) -> DecoderOutput:
         """One step of writing.
 
         Args:
@@ -377,7 +377,7 @@ class Decoder(ExplicitMaskLayer):
         logits = self.scores(readouts, None if context.source is None else context.source.token_ids)[:, 0]
         weights = None if readouts.attention_weights is None else readouts.attention_weights[:, 0]
         copies = None if readouts.copies is None else Copies(*(part[:, 0] for part in readouts.copies))
-        return DecoderStep(logits, state, weights, copies)
+        return DecoderOutput(logits, state, weights, copies)
 
     def read(
         self, prepared: PreparedContext, query: Any, coverage: tuple[Any, ...]

@@ -1,12 +1,12 @@
-"""Each cell's step, once, as a pure function that returns its gates by name.
+"""One step of each cell as a pure function that returns its gates by name.
 
-The cells, the kernels and the inspection of a trained model all call these functions, so what is read
-gate by gate is what was trained. The product of the inputs with their weights comes in ready made
-(`projected_inputs`), because it does not depend on the state and is best done for all steps at once.
-What is left of a step once its recurrent product is there too is element by element, and stands in a function of
-its own (`gru_gates` beside `gru`), which the kernels compile.
+The cells, the kernels, fused decoding and the inspection of a trained model all call these functions, so the gates that
+a page shows are the gates that were trained. The product of inputs and weights is an argument (`projected_inputs`),
+because it does not depend on the state and is fastest for all steps at once. The element-wise rest of a step, once its
+recurrent product is known, is a function of its own (`gru_gates` for `gru`), which the kernels compile.
 
-In all of them h is the previous state, x the input, sigma the logistic function and `*` element by element.
+States, inputs of a step and gates are `(batch, units)`; weights have Keras' layout, one block of columns a gate. In the
+equations h is the previous state, x the input, sigma the logistic function, and `*` works element by element.
 Half of the literature writes the update of a GRU the other way round, h' = (1 - z) * h + z * n; that is
 `update_gate="write"`, one model with "keep" once W_z, U_z and b_z change their sign, for sigma(-a) = 1 - sigma(a).
 """
@@ -84,64 +84,34 @@ class GRUSimplifiedStep(NamedTuple):
 
 
 def rnn(projected_inputs: Any, state: Any, recurrent_kernel: Any) -> RNNStep:
-    """Plain recurrent network: nothing decides what is kept, so every step overwrites all of the state.
+    """Compute a plain recurrent network (Elman 1990; `keras.layers.SimpleRNN`), which overwrites its whole state.
 
-        h' = tanh(W x + b + U h)
-
-    Elman 1990, with the tanh of `keras.layers.SimpleRNN`.
-
-    Args:
-        projected_inputs: `W x + b`, `(batch, units)`.
-        state: h, `(batch, units)`.
-        recurrent_kernel: U, `(units, units)`.
-
-    Returns:
-        The new state h'.
-
-    >>> import numpy as np
-    >>> rnn(np.zeros((1, 1), "float32"), np.ones((1, 1), "float32"), np.eye(1, dtype="float32")).state.numpy().round(3)
-    array([[0.762]], dtype=float32)
+    h' = tanh(W x + b + U h)
     """
     return rnn_gates([projected_inputs], [ops.matmul(state, recurrent_kernel)], state)
 
 
 def rnn_gates(inputs: list[Any], recurrent: list[Any], _state: Any) -> RNNStep:
-    """`rnn` from the blocks of its two products, `W x + b` and `U h`: one of `(batch, units)` each."""
+    """Compute `rnn` from the blocks of `W x + b` and `U h`."""
     return RNNStep(ops.tanh(inputs[0] + recurrent[0]))
 
 
 def lstm(projected_inputs: Any, state: Any, cell_state: Any, recurrent_kernel: Any) -> LSTMStep:
-    """Long short-term memory: a second state c that gates only scale and add to, so its gradient survives.
+    """Compute a long short-term memory, whose second state c is only scaled and added to, so its gradient survives.
 
         i, f, o = sigma(W x + b + U h), each with its own W, U, b     input, forget and output gate
-        n  = tanh(W_n x + b_n + U_n h)                                candidate
-        c' = f * c + i * n
+        g  = tanh(W_g x + b_g + U_g h)                                candidate
+        c' = f * c + i * g
         h' = o * tanh(c')
 
-    Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000. Keras packs the four blocks as
-    [i | f | n | o].
-
-    Args:
-        projected_inputs: `W x + b`, `(batch, 4 * units)`.
-        state: h, `(batch, units)`.
-        cell_state: c, `(batch, units)`.
-        recurrent_kernel: U, `(units, 4 * units)`.
-
-    Returns:
-        The new states h' and c', and the gates.
-
-    >>> import numpy as np
-    >>> zeros = np.zeros((1, 1), "float32")
-    >>> step = lstm(np.zeros((1, 4), "float32"), zeros, zeros + 1, np.zeros((1, 4), "float32"))
-    >>> step.forget_gate.numpy().tolist(), step.cell_state.numpy().tolist()
-    ([[0.5]], [[0.5]])
+    Hochreiter and Schmidhuber 1997, with the forget gate of Gers et al. 2000; blocks [i | f | g | o].
     """
     recurrent = ops.matmul(state, recurrent_kernel)
     return lstm_gates(_blocks(projected_inputs, 4), _blocks(recurrent, 4), state, cell_state)
 
 
 def lstm_gates(inputs: list[Any], recurrent: list[Any], _state: Any, cell_state: Any) -> LSTMStep:
-    """`lstm` from the blocks of its two products, `W x + b` and `U h`: four of `(batch, units)` each."""
+    """Compute `lstm` from the blocks of `W x + b` and `U h`."""
     input_gate, forget_gate, candidate, output_gate = (sum(pair) for pair in zip(inputs, recurrent, strict=True))
     input_gate, forget_gate, output_gate = (ops.sigmoid(gate) for gate in (input_gate, forget_gate, output_gate))
     candidate = ops.tanh(candidate)
@@ -152,69 +122,45 @@ def lstm_gates(inputs: list[Any], recurrent: list[Any], _state: Any, cell_state:
 def gru(
     projected_inputs: Any, state: Any, recurrent_kernel: Any, recurrent_bias: Any, update_gate: str = "keep"
 ) -> GRUStep:
-    """Gated recurrent unit whose reset gate acts after the recurrent product, as in cuDNN.
+    """Compute a gated recurrent unit whose reset gate acts after the recurrent product.
 
         z  = sigma(W_z x + b_z + U_z h + c_z)             update: how much of the past is kept
         r  = sigma(W_r x + b_r + U_r h + c_r)             reset: how much of the past the candidate sees
         n  = tanh(W_n x + b_n + r * (U_n h + c_n))        candidate
         h' = z * h + (1 - z) * n
 
-    Cho et al. 2014 (arXiv 1406.1078, version 1) in the form that cuDNN computes. Keras packs the three
-    blocks as [z | r | n].
-
-    Args:
-        projected_inputs: `W x + b`, `(batch, 3 * units)`.
-        state: h, `(batch, units)`.
-        recurrent_kernel: U, `(units, 3 * units)`.
-        recurrent_bias: c, `(3 * units,)`.
-        update_gate: `keep`, or `write`: h' = (1 - z) * h + z * n.
-
-    Returns:
-        The new state h' and the gates; `recurrent_candidate` is `U_n h + c_n`, before the reset gate.
-
-    >>> import numpy as np
-    >>> step = gru(np.zeros((1, 6), "float32"), np.ones((1, 2), "float32"),
-    ...            np.zeros((2, 6), "float32"), np.zeros(6, "float32"))
-    >>> step.update.numpy().tolist(), step.state.numpy().tolist()
-    ([[0.5, 0.5]], [[0.5, 0.5]])
+    Cho et al. 2014 (arXiv 1406.1078, version 1) in the form that cuDNN computes; blocks [z | r | n].
+    `recurrent_candidate` is `U_n h + c_n`, before the reset gate.
     """
     recurrent = ops.matmul(state, recurrent_kernel) + recurrent_bias
     return gru_gates(_blocks(projected_inputs, 3), _blocks(recurrent, 3), state, update_gate)
 
 
 def gru_gates(inputs: list[Any], recurrent: list[Any], state: Any, update_gate: str = "keep") -> GRUStep:
-    """`gru` from the blocks of its two products, `W x + b` and `U h + c`: three of `(batch, units)` each."""
-    update_input, reset_input, candidate_input = inputs
-    update_state, reset_state, recurrent_candidate = recurrent
-    update = ops.sigmoid(update_input + update_state)
-    reset = ops.sigmoid(reset_input + reset_state)
-    candidate = ops.tanh(candidate_input + reset * recurrent_candidate)
+    """Compute `gru` from the blocks of `W x + b` and `U h + c`."""
+    update, reset = inputs[0] + recurrent[0], inputs[1] + recurrent[1]
+    return gru_activations(update, reset, inputs[2], recurrent[2], state, update_gate)
+
+
+def gru_activations(
+    update: Any, reset: Any, candidate: Any, recurrent_candidate: Any, state: Any, update_gate: str = "keep"
+) -> GRUStep:
+    """Compute `gru` from the sums inside of its gates, which fused decoding makes in one product."""
+    update, reset = ops.sigmoid(update), ops.sigmoid(reset)
+    candidate = ops.tanh(candidate + reset * recurrent_candidate)
     return GRUStep(_updated(update, state, candidate, update_gate), update, reset, candidate, recurrent_candidate)
 
 
 def gru_reset_before(projected_inputs: Any, state: Any, recurrent_kernel: Any, update_gate: str = "keep") -> GRUStep:
-    """Gated recurrent unit whose reset gate acts on the state itself, before the recurrent product.
+    """Compute a gated recurrent unit whose reset gate acts on the state, before the recurrent product.
 
         z, r as in `gru`, with one bias each
         n  = tanh(W_n x + b_n + U_n (r * h))
         h' = z * h + (1 - z) * n
 
-    Cho et al. 2014 (arXiv 1406.1078, version 3); `keras.layers.GRU(reset_after=False)`. The product with U_n waits
-    for r, so a step needs two products in a row, and cuDNN has no kernel for it.
-
-    Args:
-        projected_inputs: `W x + b`, `(batch, 3 * units)`, blocks [z | r | n].
-        state: h, `(batch, units)`.
-        recurrent_kernel: U, `(units, 3 * units)`.
-        update_gate: As in `gru`.
-
-    Returns:
-        The new state h' and the gates; `recurrent_candidate` is `U_n (r * h)`.
-
-    >>> import numpy as np
-    >>> step = gru_reset_before(np.zeros((1, 3), "float32"), np.ones((1, 1), "float32"), np.ones((1, 3), "float32"))
-    >>> round(float(step.reset[0, 0]), 3), round(float(step.recurrent_candidate[0, 0]), 3)
-    (0.731, 0.731)
+    Cho et al. 2014 (arXiv 1406.1078, version 3); `keras.layers.GRU(reset_after=False)`; blocks [z | r | n]. A step needs
+    two products in a row, since that with U_n waits for r, and cuDNN has no kernel for it. `recurrent_candidate` is
+    `U_n (r * h)`.
     """
     units = state.shape[-1]
     update_input, reset_input, candidate_input = _blocks(projected_inputs, 3)
@@ -230,27 +176,13 @@ def gru_reset_before(projected_inputs: Any, state: Any, recurrent_kernel: Any, u
 def gru_simplified(
     projected_inputs: Any, state: Any, recurrent_kernel: Any, update_gate: str = "keep"
 ) -> GRUSimplifiedStep:
-    """Gated recurrent unit without a reset gate: one gate, two thirds of a GRU's weights.
+    """Compute a gated recurrent unit without a reset gate: two thirds of a GRU's weights.
 
         z  = sigma(W_z x + b_z + U_z h)
         n  = tanh(W_n x + b_n + U_n h)
         h' = z * h + (1 - z) * n
 
-    What is left of the GRU of Cho et al. 2014 when the candidate always sees all of the past.
-
-    Args:
-        projected_inputs: `W x + b`, `(batch, 2 * units)`, blocks [z | n].
-        state: h, `(batch, units)`.
-        recurrent_kernel: U, `(units, 2 * units)`.
-        update_gate: As in `gru`.
-
-    Returns:
-        The new state h' and the gates.
-
-    >>> import numpy as np
-    >>> step = gru_simplified(np.zeros((1, 2), "float32"), np.ones((1, 1), "float32"), np.zeros((1, 2), "float32"))
-    >>> step.update.numpy().tolist(), step.state.numpy().tolist()
-    ([[0.5]], [[0.5]])
+    The GRU of Cho et al. 2014 with a candidate that always sees the whole past; blocks [z | n].
     """
     recurrent = ops.matmul(state, recurrent_kernel)
     return gru_simplified_gates(_blocks(projected_inputs, 2), _blocks(recurrent, 2), state, update_gate)
@@ -259,7 +191,7 @@ def gru_simplified(
 def gru_simplified_gates(
     inputs: list[Any], recurrent: list[Any], state: Any, update_gate: str = "keep"
 ) -> GRUSimplifiedStep:
-    """`gru_simplified` from the blocks of its two products, `W x + b` and `U h`: two of `(batch, units)` each."""
+    """Compute `gru_simplified` from the blocks of `W x + b` and `U h`."""
     update, candidate = ops.sigmoid(inputs[0] + recurrent[0]), ops.tanh(inputs[1] + recurrent[1])
     return GRUSimplifiedStep(_updated(update, state, candidate, update_gate), update, candidate)
 

@@ -11,10 +11,9 @@ from seq2seq.errors import ConfigError
 from seq2seq.layers import Decoder
 from seq2seq.layers.quantized import (
     FusedDecoder,
-    PackedEncoder,
+    FusedEncoder,
     memory_bound,
-    reasons_against_decoder,
-    reasons_against_encoder,
+    reasons_against,
 )
 from seq2seq.text.ids import PAD_ID
 
@@ -89,7 +88,7 @@ def _plain(model: "Seq2Seq") -> Parts:
 
 
 def _packed(model: "Seq2Seq", precision: str) -> Parts:
-    reasons = reasons_against_encoder(model.encoder, precision) + reasons_against_decoder(model.decoder, precision)
+    reasons = reasons_against(model.encoder, precision) + reasons_against(model.decoder, precision)
     if reasons:
         raise ConfigError(
             f"decoding.precision must be float32 and decoding.shortlist 0 for this model, but one is not, since its "
@@ -101,7 +100,7 @@ def _packed(model: "Seq2Seq", precision: str) -> Parts:
     if model.encoder.reduction > 1:
         # It has few steps as it is, and there is one reading for the many steps of writing.
         return _plain(model)._replace(decoder=decoder)
-    encoder = PackedEncoder(model.encoder, ops.convert_to_numpy(model.embedding.embeddings), precision)
+    encoder = FusedEncoder(model.encoder, ops.convert_to_numpy(model.embedding.embeddings), precision)
 
     def encode(source_ids: Any) -> tuple[Any, Any]:
         mask = source_ids != PAD_ID

@@ -6,7 +6,7 @@ import pytest
 from seq2seq.errors import ConfigError
 from seq2seq.inspection.trace import trace
 from seq2seq.layers import Decoder, Encoder
-from seq2seq.layers.quantized import FusedDecoder, PackedEncoder
+from seq2seq.layers.quantized import FusedDecoder, FusedEncoder
 from seq2seq.models.archive import load
 from seq2seq.models.generation import Ensemble
 from seq2seq.models.search_graph import Packing
@@ -148,5 +148,5 @@ def test_its_decoder_is_packed(make_model, toy_tokenizer):
         one.step(np.array([5, 6, 7]), model.decoder.start(prepared), prepared) for one in (parts.decoder, parts.plain)
     )
     np.testing.assert_allclose(found.logits, expected.logits, atol=0.05)
-    with pytest.raises(ValueError, match="cannot be had: the encoder joins source steps"):
-        PackedEncoder(model.encoder, np.zeros((9, 16), "float32"), "float32")
+    with pytest.raises(ValueError, match="cannot be had here: the encoder joins source steps"):
+        FusedEncoder(model.encoder, np.zeros((9, 16), "float32"), "float32")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seq2seq.errors import ConfigError
-from seq2seq.layers.quantized import has_int8, reasons_against_decoder
+from seq2seq.layers.quantized import has_int8, reasons_against
 from seq2seq.models.generation import Ensemble
 
 SOURCES = ["the cat sees the old dog", "the king loves the girl today", "the wild bird finds the man", ""]
@@ -50,7 +50,7 @@ def test_a_model_that_cannot_be_packed_says_why(make_model):
 
 def test_without_onednn_there_are_no_8_bits(trained, monkeypatch):
     monkeypatch.setattr("seq2seq.layers.quantized.has_int8", lambda: False)
-    assert reasons_against_decoder(trained.decoder, "int8") == [
+    assert reasons_against(trained.decoder, "int8") == [
         "TensorFlow has no 8-bit products here, which need an x86 processor with oneDNN on"
     ]
-    assert reasons_against_decoder(trained.decoder, "bfloat16") == []
+    assert reasons_against(trained.decoder, "bfloat16") == []

@@ -5,7 +5,7 @@ can print it as one line and Python code can catch the whole family as `Seq2SeqE
 exception that a caller who has never heard of this file would expect.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection
 
 
 class Seq2SeqError(Exception):
@@ -65,7 +65,7 @@ class ArgumentError(Seq2SeqError, ValueError):
         self.argument = argument
 
 
-def require_choice(argument: str, value: object, choices: Iterable[str]) -> None:
+def require_choice(argument: str, value: object, choices: Collection[str]) -> None:
     """Raise `ArgumentError` unless the value is one of the choices.
 
     >>> require_choice("cell", "gruu", ["rnn", "gru"])

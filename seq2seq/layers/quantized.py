@@ -233,8 +233,8 @@ class FusedEncoder:
             quantized = self._backend.quantize(tf.reshape(state, [-1, directions * units]), 1.0)
             gates = tf.reshape(gates_of(quantized), [-1, directions, 2 * units]) + inputs[..., : 2 * units]
             recurrent = tf.reshape(candidate_of(quantized), [-1, directions, units])
-            gates = tf.split(gates, 2, axis=-1)
-            new_state = equations.gru_activations(*gates, inputs[..., 2 * units :], recurrent, state).state
+            update, reset = tf.split(gates, 2, axis=-1)
+            new_state = equations.gru_activations(update, reset, inputs[..., 2 * units :], recurrent, state).state
             new_state = tf.ensure_shape(tf.where(keep[time], new_state, state), [None, directions, units])
             return time + 1, new_state, states.write(time, new_state)
 
@@ -320,8 +320,9 @@ class FusedDecoder:
                     inputs.append(quantize(read, self._memory_bound))
                 gates = gates_of(tf.concat([*inputs, quantized], 1))
                 candidate = self._candidates[index - 1](tf.concat(inputs, 1))
-            gates = tf.split(gates, 2, axis=1)
-            new_state = equations.gru_activations(*gates, candidate, recurrent_candidate_of(quantized), previous).state
+            update, reset = tf.split(gates, 2, axis=1)
+            recurrent = recurrent_candidate_of(quantized)
+            new_state = equations.gru_activations(update, reset, candidate, recurrent, previous).state
             new_states.append([new_state])
             outputs = outputs + new_state if decoder.residual and index > 0 else new_state
         inputs = [quantize(outputs, self._bounds[-1])]

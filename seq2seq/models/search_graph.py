@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import tensorflow as tf
 from keras import ops
 
-from seq2seq.errors import ConfigError
+from seq2seq.errors import ArgumentError, ConfigError
 from seq2seq.layers import Decoder
 from seq2seq.layers.quantized import (
     FusedDecoder,
@@ -24,7 +24,7 @@ import dataclasses
 import numpy as np
 
 from seq2seq.config.sections import DecodingConfig
-from seq2seq.decoding.beam import BeamConfig, beam_search
+from seq2seq.decoding.beam import BeamConfig, beam_search, check_beam
 from seq2seq.decoding.ensemble import ensemble_step
 from seq2seq.decoding.interface import Hypotheses, LogitsProcessor, Prefix, SearchConfig
 from seq2seq.decoding.penalties import Ranking
@@ -146,6 +146,7 @@ class Plan(NamedTuple):
         cls, options: DecodingConfig, *, prefix: bool, required: bool, banned: bool, attention: bool, unknown: bool
     ) -> "Plan":
         """The plan that options ask for, and whether any sentence has a prefix, phrases or an unknown token to copy."""
+        check_decoding(options)
         samples = options.mbr_samples or options.n_best
         return cls(
             rows=samples if options.sample else options.beam_size,
@@ -177,6 +178,37 @@ class Plan(NamedTuple):
     def is_greedy(self) -> bool:
         """Whether the search without places to compete for does: no penalty can change what a beam of one finds."""
         return self.rows == 1 and not self.sample and not self.has_required and self.coverage_penalty == "none"
+
+
+ONLY_BEAM = ("beam_groups", "required_phrases", "coverage_penalty")
+ONLY_SAMPLING = ("temperature", "top_k", "top_p", "mbr_samples")
+NEED_ALL_TOKENS = (
+    *("sample", "prefix", "required_phrases", "banned_phrases", "no_repeat_ngram_size", "repetition_penalty"),
+    *("min_length_ratio", "min_length"),
+)
+
+
+def check_decoding(decoding: DecodingConfig) -> None:
+    """Raise an ArgumentError, named after the setting, where settings of the search exclude each other."""
+    defaults = type(decoding)()
+
+    def changed(names: Sequence[str]) -> list[str]:
+        return [name for name in names if getattr(decoding, name) != getattr(defaults, name)]
+
+    n_best = decoding.n_best
+    if not decoding.sample:
+        check_beam(decoding.beam_size, n_best, decoding.beam_groups)
+    elif decoding.mbr_samples and n_best > decoding.mbr_samples:
+        raise ArgumentError("n_best", f"at most mbr_samples ({decoding.mbr_samples})", n_best)
+    for name in changed(ONLY_BEAM if decoding.sample else ONLY_SAMPLING):
+        default, sample = getattr(defaults, name), str(decoding.sample).lower()
+        raise ArgumentError(name, f"left at {default!r} where sample is {sample}", getattr(decoding, name))
+    if decoding.max_length_ratio == 0 and decoding.max_length_extra == 0:
+        raise ArgumentError("max_length_extra", "at least 1 where max_length_ratio is 0", 0)
+    if decoding.min_length > decoding.max_length:
+        raise ArgumentError("min_length", f"at most max_length ({decoding.max_length})", decoding.min_length)
+    if decoding.shortlist and (names := changed(NEED_ALL_TOKENS)):
+        raise ArgumentError("shortlist", f"0 where {names[0]} is set", decoding.shortlist)
 
 
 def numbers_of(options: DecodingConfig) -> dict[str, np.ndarray]:

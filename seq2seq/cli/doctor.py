@@ -1,9 +1,9 @@
-"""`seq2seq doctor`: what is wrong with a recipe's data and machine, before an hour is spent on it."""
+"""`seq2seq doctor`: check a recipe's data and the machine before a run."""
 
 import dataclasses
 import textwrap
 from collections import Counter
-from typing import TYPE_CHECKING
+from typing import Any
 
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import print_json
@@ -11,11 +11,8 @@ from seq2seq.config.flags import DEFAULT_RECIPE, Switch, Texts, with_setting_fla
 from seq2seq.config.recipe import merge
 from seq2seq.errors import Seq2SeqError
 
-if TYPE_CHECKING:
-    from seq2seq.diagnostics.corpus_audit import Finding
-
-WIDTH, NAME_WIDTH = 118, 20
-MARKS = {"ok": "ok", "warning": "WARNING", "problem": "PROBLEM"}
+WIDTH = 118
+MARKS = {"problem": "PROBLEM", "warning": "WARNING", "ok": "ok"}
 
 
 def _doctor(
@@ -26,15 +23,15 @@ def _doctor(
     no_timing: Switch = False,
     flags: Texts,
 ) -> None:
-    """Look at a recipe's data and at this machine as a run would meet them, and say what is wrong and what to do.
+    """Check a recipe's data and this machine as a run would meet them, and report what is wrong and what to do.
 
-    The files are read line by line, the tokenizer is trained, a few steps are timed; nothing is left but the cache of
-    the encoded pairs, which the run uses. The status is 1 where there is a problem: something that would stop the run
-    (a file or line that cannot be used, a limit, a vocabulary, a folder, a kernel, memory or disk space, a loss that is
-    no number) or spoil it (5 % or more of the dev or test pairs are in training). Warnings leave it at 0.
+    Reads the files line by line, trains the tokenizer, and times a few steps; leaves nothing but the cache of the
+    encoded pairs, which the run uses. The status is 1 if there is a problem: something that would stop the run (a file
+    or line that cannot be used, a limit, a vocabulary, a folder, a kernel, memory or disk space, a loss that is no
+    number) or spoil it (5 % or more of the dev or test pairs are in training). Warnings leave it at 0.
 
     Args:
-        recipe: a YAML file of the settings below; what it leaves out keeps its default.
+        recipe: a YAML file of the settings below; settings left out keep their defaults.
         json: print one JSON object, and nothing else.
         no_timing: time no steps: memory is estimated from the shapes, and minutes are not.
     """
@@ -42,37 +39,35 @@ def _doctor(
     import_tensorflow()
     from seq2seq.diagnostics.doctor import diagnose
 
-    findings: list[Finding] = []
+    findings: list[dict[str, Any]] = []
+    topic = None
     for finding in diagnose(config, timed=not no_timing):
+        findings.append(dataclasses.asdict(finding))
         if not json:
-            _print_finding(finding, findings[-1] if findings else None)
-        findings.append(finding)
-    counts = Counter(finding.verdict for finding in findings)
+            before, (topic, _, name) = topic, finding.name.partition(".")
+            heading = "" if topic == before else topic if before is None else f"\n{topic}"
+            print("\n".join([heading] * bool(heading) + _lines(finding.verdict, name, finding.text)), flush=True)
+    counts = Counter(finding["verdict"] for finding in findings)
     if json:
-        verdict = next(verdict for verdict in ("problem", "warning", "ok") if counts[verdict])
-        found = [dataclasses.asdict(finding) for finding in findings]
-        print_json({"recipe": recipe, "run": config.run.name, "verdict": verdict, "findings": found})
+        verdict = next(verdict for verdict in MARKS if counts[verdict])
+        print_json({"recipe": recipe, "run": config.run.name, "verdict": verdict, "findings": findings})
     else:
         print(f"\n{counts['problem']} problems, {counts['warning']} warnings, {counts['ok']} ok")
-    problems = [finding.name for finding in findings if finding.verdict == "problem"]
-    if problems:
+    if problems := [finding["name"] for finding in findings if finding["verdict"] == "problem"]:
         raise Seq2SeqError(
-            f"The run must have no problems, but has {len(problems)} instead: {', '.join(problems)}. "
-            "What to do stands beside each."
+            f"The run must have no problems, got {len(problems)}: {', '.join(problems)}. Follow the advice of each."
         )
 
 
-def _print_finding(finding: "Finding", before: "Finding | None") -> None:
-    topic, _, name = finding.name.partition(".")
-    if before is None or before.name.partition(".")[0] != topic:
-        print(topic if before is None else f"\n{topic}")
-    start = f"  {MARKS[finding.verdict]:8}{name.replace('_', ' '):{NAME_WIDTH}}"
-    lines = [
-        textwrap.fill(line, WIDTH, initial_indent=start if place == 0 else " " * len(start),
-                      subsequent_indent=" " * len(start), break_long_words=False, break_on_hyphens=False)
-        for place, line in enumerate(finding.text.splitlines())
-    ]  # fmt: skip
-    print("\n".join(lines), flush=True)
+def _lines(verdict: str, name: str, text: str) -> list[str]:
+    start = f"  {MARKS[verdict]:8}{name.replace('_', ' '):20}"
+    blank = " " * len(start)
+    wrapper = textwrap.TextWrapper(WIDTH, subsequent_indent=blank, break_long_words=False, break_on_hyphens=False)
+    lines = []
+    for line in text.splitlines():
+        wrapper.initial_indent = blank if lines else start
+        lines += wrapper.wrap(line)
+    return lines
 
 
 doctor = with_setting_flags(_doctor)

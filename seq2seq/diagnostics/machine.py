@@ -1,4 +1,4 @@
-"""What a machine and a recipe mean for a run: a finding each, with a verdict and what to do about it."""
+"""Findings on a machine and a recipe together: folder, disk, memory, kernels, precision, and the time of a run."""
 
 import contextlib
 import dataclasses
@@ -12,12 +12,13 @@ import statistics
 import sys
 import time
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from seq2seq.config.sections import Config
-from seq2seq.diagnostics.corpus_audit import Finding
+from seq2seq.diagnostics.corpus_audit import Finding, judged
 from seq2seq.errors import ConfigError
 from seq2seq.layers.recurrent import KernelChoice
 from seq2seq.models.losses import CHUNK
@@ -25,16 +26,40 @@ from seq2seq.text.batching import Batch
 from seq2seq.training.optimizers import Precision
 from seq2seq.training.trainer import Trainer
 
-KIBIBYTE = 1024
+KIBIBYTE, MEGABYTE, GIGABYTE = 1024, 1e6, 1e9
 PROCESS, MACHINE, CONTAINER = "/proc/self/status", "/proc/meminfo", "/sys/fs/cgroup/memory.max"
+NEARLY_FULL = 0.8
+BYTES_OF_FLOAT = 4
+
+# Each weight has itself, its gradient, two moments of the optimizer, and the moving average in memory.
+COPIES_IN_MEMORY = 5
+# A state holds each weight, two moments and the moving average; two states remain while a third is written. So many
+# best models stay while another one becomes `model.keras`.
+COPIES_ON_DISK = 3 * 4 + 4
+# A recurrent layer keeps, in numbers of states per step: projected inputs, gates and their factors.
+KEPT_STATES = 12
+# The loss holds the output matrix as it is multiplied, transposed, and a chunk's share of its gradient and their sum.
+OUTPUT_COPIES = 4
+
+UNTIMED_STEPS, TIMED_STEPS, FEWEST_TIMED = 2, 12, 3
+ENOUGH_SECONDS = 60.0
+
+LESS_MEMORY = "Lower training.batch_tokens, data.max_target_tokens or tokenizer.vocabulary_size."
+
+
+class BatchShape(NamedTuple):
+    """Rows, source steps and target steps of a batch."""
+
+    rows: int
+    source_steps: int
+    target_steps: int
+
+    def __str__(self) -> str:
+        return f"{self.rows} x {self.source_steps} and {self.target_steps} tokens"
 
 
 def peak_memory() -> int:
-    """The most bytes that this process has held so far: of the GPU where there is one, else of the machine.
-
-    >>> peak_memory() > 1_000_000
-    True
-    """
+    """Read the most bytes that this process has held so far: of the GPU if there is one, else of the machine."""
     if tf.config.list_physical_devices("GPU"):
         return int(tf.config.experimental.get_memory_info("GPU:0")["peak"])
     # Linux counts in kibibytes, macOS in bytes.
@@ -42,16 +67,9 @@ def peak_memory() -> int:
 
 
 def available_memory(process: str = PROCESS, machine: str = MACHINE, container: str = CONTAINER) -> int | None:
-    """The most bytes that this process can hold before it is killed, what it holds already included.
+    """Compute the bytes that this process can hold in all, by the machine's and the container's limits.
 
-    Args:
-        process: Where Linux says what this process holds.
-        machine: Where Linux says what is free.
-        container: Where Linux says what the container may hold.
-
-    Returns:
-        The smaller of the two limits; None where the machine does not say, and for a GPU, whose memory TensorFlow
-        takes whole.
+    None if the machine does not tell, and for a GPU, whose memory TensorFlow takes as a whole.
     """
     if tf.config.list_physical_devices("GPU"):
         return None
@@ -65,170 +83,109 @@ def available_memory(process: str = PROCESS, machine: str = MACHINE, container: 
 
 def _kibibytes(path: str, name: str) -> int | None:
     file = pathlib.Path(path)
-    if not file.is_file():
-        return None
-    for line in file.read_text(encoding="utf-8").splitlines():
-        if line.startswith(f"{name}:"):
-            return int(line.split()[1]) * KIBIBYTE
-    return None
-
-
-UNTIMED, TIMED, FEWEST_TIMED = 2, 12, 3
-ENOUGH_SECONDS = 60.0
+    lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
+    return next((int(line.split()[1]) * KIBIBYTE for line in lines if line.startswith(f"{name}:")), None)
 
 
 @dataclasses.dataclass(frozen=True)
-class Rehearsal:
-    """What a few steps have shown.
-
-    Args:
-        loss: of the first step, in nats a token.
-        first_seconds: of the first step, which compiles.
-        seconds: median of the timed steps, the largest batch apart.
-        timed: how many these are.
-        largest_seconds: of the largest batch.
-        largest: its rows, source steps and target steps.
-        peak_bytes: the most memory that the process has held so far.
-    """
+class DryRun:
+    """Measurements of a few steps: the first loss in nats per token, median seconds, and peak memory."""
 
     loss: float
     first_seconds: float
     seconds: float
     timed: int
     largest_seconds: float
-    largest: tuple[int, int, int]
+    largest: BatchShape
     peak_bytes: int
 
 
-def dry_run(trainer: Trainer, largest: int) -> Rehearsal:
-    """Take a few steps on the first batches of a run, and one on the largest batch of its first epoch.
+def dry_run(trainer: Trainer, largest: int) -> DryRun:
+    """Take two steps on the batch of a number, the largest, and a few on the first batches of a run.
 
-    The learning rate is 0, so that no setting of it can make the loss anything but a number, and the weights stay.
-
-    Args:
-        trainer: of a run that has not begun.
-        largest: number of that batch.
+    The learning rate is 0, so that the weights stay, and no setting of the rate can make the loss infinite.
     """
     with contextlib.closing(trainer.batches.epoch(0, skip=largest)) as rest:
         batch = next(rest)
-    shape = (*batch.source_ids.shape, batch.target_ids.shape[1])
+    shape = BatchShape(*batch.source_ids.shape, batch.target_ids.shape[1])
     began = time.monotonic()
-    loss, first_seconds = _step(trainer, batch)
-    _, largest_seconds = _step(trainer, batch)
+    loss, first_seconds = _timed_step(trainer, batch)
+    _, largest_seconds = _timed_step(trainer, batch)
     seconds: list[float] = []
     with contextlib.closing(trainer.batches.epoch(0)) as epoch:
-        for number, batch in enumerate(itertools.islice(epoch, UNTIMED + TIMED)):
-            _, taken = _step(trainer, batch)
-            if number >= UNTIMED:
+        for number, batch in enumerate(itertools.islice(epoch, UNTIMED_STEPS + TIMED_STEPS)):
+            _, taken = _timed_step(trainer, batch)
+            if number >= UNTIMED_STEPS:
                 seconds.append(taken)
             if len(seconds) >= FEWEST_TIMED and time.monotonic() - began > ENOUGH_SECONDS:
                 break
-    # An epoch may have fewer batches than are left untimed.
+    # An epoch may have only untimed batches.
     seconds = seconds or [taken]
-    return Rehearsal(
-        loss, first_seconds, statistics.median(seconds), len(seconds), largest_seconds, shape, peak_memory()
-    )
+    return DryRun(loss, first_seconds, statistics.median(seconds), len(seconds), largest_seconds, shape, peak_memory())
 
 
-def _step(trainer: Trainer, batch: Batch) -> tuple[float, float]:
-    """Loss in nats a token, and seconds."""
+def _timed_step(trainer: Trainer, batch: Batch) -> tuple[float, float]:
     began = time.monotonic()
     result = trainer.step(batch.source_ids, batch.target_ids, 0.0)
     loss = float(result.loss) / float(result.tokens)
     return loss, time.monotonic() - began
 
 
-BYTES_OF_FLOAT = 4
-MEGABYTE, GIGABYTE = 1e6, 1e9
-NEARLY_FULL = 0.8
-
-# Of each weight: itself, its gradient, two moments of the optimizer, the moving average.
-COPIES_IN_MEMORY = 5
-# Of each weight a state has itself, two moments and the moving average; two states stand while a third is written, and
-# as many best models while one more is made `model.keras`.
-COPIES_ON_DISK = 3 * 4 + 4
-# What a recurrent layer keeps for its gradient at each step, in states: projected inputs, gates and their factors.
-KEPT_STATES = 12
-# Of the output matrix the loss holds, beside its gradient: as it is multiplied, transposed, a chunk's share of the
-# gradient and the sum before it.
-OUTPUT_COPIES = 4
-
-LESS_MEMORY = "Lower training.batch_tokens, data.max_target_tokens or tokenizer.vocabulary_size."
-
-
 def folder_finding(folder: pathlib.Path, refused: ConfigError | None) -> Finding:
-    """Whether the run can have its folder.
-
-    Args:
-        folder: of the run.
-        refused: why a run refuses it, or None.
-    """
+    """Judge whether the run can have its folder; `refused` is the error of the run itself."""
     numbers = {"folder": str(folder)}
     parent = existing_parent(folder)
     if refused:
         return Finding("run.folder", "problem", str(refused), numbers)
     if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        what = "cannot be written to" if parent.is_dir() else "is a file"
-        text = f"{folder}: cannot be made, since {parent} {what}. Set run.folder to another folder."
+        reason = "cannot be written to" if parent.is_dir() else "is a file"
+        text = f"{folder}: cannot be made, since {parent} {reason}. Set run.folder to another folder."
         return Finding("run.folder", "problem", text, numbers)
     if folder.is_dir() and any(folder.iterdir()):
-        text = f"{folder} holds a run: a new one replaces it, --resume goes on with it. Set run.name to keep both."
+        text = f"{folder} holds a run: a new run replaces it, --resume continues it. Set run.name to keep both."
         return Finding("run.folder", "warning", text, numbers)
     return Finding("run.folder", "ok", f"{folder} is free", numbers)
 
 
 def existing_parent(path: pathlib.Path) -> pathlib.Path:
-    """The path itself, or the nearest folder above it, that exists."""
+    """Find the nearest existing folder of a path, or the path itself."""
     path = path.absolute()
     return next(place for place in (path, *path.parents) if place.exists())
 
 
 def disk_finding(folder: pathlib.Path, parameters: int, snapshots: int) -> Finding:
-    """Whether what a run writes has room: states, best models and snapshots; the encoded pairs stand already.
-
-    Args:
-        folder: of the run.
-        parameters: numbers in the weights.
-        snapshots: models that are kept to be averaged.
-    """
+    """Judge the room on disk for states, best models and the snapshots that are averaged."""
     needed = parameters * BYTES_OF_FLOAT * (COPIES_ON_DISK + snapshots)
     free = shutil.disk_usage(existing_parent(folder)).free
-    numbers = {"needed_mb": round(needed / MEGABYTE, 1), "free_mb": round(free / MEGABYTE, 1)}
-    text = f"the run writes up to {shown_bytes(needed)} into {folder}, where {shown_bytes(free)} are free"
-    if needed > free:
-        return Finding("machine.disk", "problem", f"{text}. Make room, or set run.folder to another disk.", numbers)
-    if needed > NEARLY_FULL * free:
-        return Finding("machine.disk", "warning", f"{text}. Make room: another run may take it.", numbers)
-    return Finding("machine.disk", "ok", text, numbers)
+    return judged(
+        "machine.disk",
+        f"the run writes up to {shown_bytes(needed)} into {folder}, where {shown_bytes(free)} are free",
+        {"needed_mb": round(needed / MEGABYTE, 1), "free_mb": round(free / MEGABYTE, 1)},
+        (needed > free, "problem", "Free some space, or set run.folder to another disk."),
+        (needed > NEARLY_FULL * free, "warning", "Free some space: another run may take it, or set run.folder."),
+    )
 
 
 def precision_finding(asked: str, fastest: Precision) -> Finding:
-    """In which numbers the products are computed, and why.
+    """Judge `training.precision` against the one that `auto` takes on this machine."""
+    is_fastest = asked in ("auto", fastest.name)
+    text = f"training.precision is {asked}, but {fastest.reason}: {fastest.name} is faster"
+    return judged(
+        "machine.precision",
+        f"{fastest.name}: {fastest.reason}" if is_fastest else text,
+        {"asked": asked, "fastest": fastest.name, "reason": fastest.reason},
+        (is_fastest or asked == "float32", "ok", ""),
+        (
+            (asked, fastest.name) == ("float16", "bfloat16"),
+            "warning",
+            "It never skips steps for overflows, either. Set training.precision to auto.",
+        ),
+        (True, "warning", "Set training.precision to auto."),
+    )
 
-    Args:
-        asked: `training.precision`.
-        fastest: what `auto` takes on this machine.
-    """
-    numbers = {"asked": asked, "fastest": fastest.name, "reason": fastest.reason}
-    name, against = "machine.precision", f"training.precision is {asked}, but {fastest.reason}: {fastest.name} is"
-    if asked in ("auto", fastest.name):
-        return Finding(name, "ok", f"{fastest.name}: {fastest.reason}", numbers)
-    if asked == "float32":
-        return Finding(name, "ok", f"{against} faster, and auto takes it", numbers)
-    if (asked, fastest.name) == ("float16", "bfloat16"):
-        advice = "at least as fast and has no overflows to skip steps for. Set it to auto."
-        return Finding(name, "warning", f"{against} {advice}", numbers)
-    return Finding(name, "warning", f"{against} faster. Set it to auto.", numbers)
 
-
-def kernels_finding(choices: Mapping[str, KernelChoice], implementation: str, step_by_step: bool) -> Finding:
-    """Which kernel each recurrent layer runs on, and every reason against cuDNN.
-
-    Args:
-        choices: of the layers, by name, from `Seq2Seq.kernel_choices`.
-        implementation: `model.implementation`.
-        step_by_step: whether the decoder needs more of the last step than its state, so that no kernel fits it.
-    """
+def kernels_finding(choices: Mapping[str, KernelChoice], implementation: str, is_sequential: bool) -> Finding:
+    """Judge the kernel of each recurrent layer; a sequential decoder fits no kernel, whatever `implementation` is."""
     numbers = {
         name: {"kernel": choice.implementation, "reasons_against_cudnn": list(choice.reasons_against_cudnn)}
         for name, choice in choices.items()
@@ -238,22 +195,28 @@ def kernels_finding(choices: Mapping[str, KernelChoice], implementation: str, st
         layers = ", ".join(name for name, other in choices.items() if other == choice)
         reasons = "; ".join(choice.reasons_against_cudnn)
         lines.append(f"{choice.implementation}: {layers}" + (f" (not cuDNN: {reasons})" if reasons else ""))
-    text = "\n".join(lines)
-    kernels = {choice.implementation for name, choice in choices.items() if not step_by_step or "encoder" in name}
-    if implementation in ("cudnn", "scan") and kernels != {implementation}:
-        text += f"\nThe run stops, since model.implementation is {implementation}: set it to auto."
-        return Finding("machine.kernels", "problem", text, numbers)
-    if "raw" in {choice.implementation for choice in choices.values()}:
-        text += (
-            "\nStep by step is many times slower; unless it is meant, set model.implementation to auto, take the "
-            "cell gru, or leave model.decoder.input_feeding."
-        )
-        return Finding("machine.kernels", "warning", text, numbers)
-    return Finding("machine.kernels", "ok", text, numbers)
+    kernels = {choice.implementation for choice in choices.values()}
+    demanded = {choice.implementation for name, choice in choices.items() if not is_sequential or "encoder" in name}
+    return judged(
+        "machine.kernels",
+        "\n".join(lines),
+        numbers,
+        (
+            implementation in ("cudnn", "scan") and demanded != {implementation},
+            "problem",
+            f"The run stops, since model.implementation is {implementation}: set it to auto.",
+        ),
+        (
+            "raw" in kernels,
+            "warning",
+            "raw is many times slower: unless it is intended, set model.implementation to auto, use the cell gru, "
+            "or turn off model.decoder.input_feeding.",
+        ),
+    )
 
 
 def parameters_finding(parameters: int, recurrent: int, source_vocabulary: int, target_vocabulary: int) -> Finding:
-    """How large the model is."""
+    """Report the size of the model."""
     numbers = {
         "parameters": parameters,
         "recurrent_parameters": recurrent,
@@ -265,131 +228,110 @@ def parameters_finding(parameters: int, recurrent: int, source_vocabulary: int, 
 
 
 def steps_finding(batches: int, updates: int, epochs: int, warmup_steps: int) -> Finding:
-    """How many steps the run takes.
-
-    Args:
-        batches: of the whole run.
-        updates: of the weights; fewer, where several batches make one.
-        epochs: of the run.
-        warmup_steps: updates in which the learning rate rises.
-    """
-    numbers = {"batches": batches, "updates": updates, "epochs": epochs, "warmup_steps": warmup_steps}
-    text = f"{batches:,} batches in {epochs} epochs, {updates:,} updates"
-    if warmup_steps >= updates:
-        text += f". The learning rate still rises at the end: lower training.warmup_steps ({warmup_steps:,})."
-        return Finding("training.steps", "warning", text, numbers)
-    return Finding("training.steps", "ok", text, numbers)
+    """Judge the number of updates of the weights against those of the warm-up."""
+    return judged(
+        "training.steps",
+        f"{batches:,} batches in {epochs} epochs, {updates:,} updates",
+        {"batches": batches, "updates": updates, "epochs": epochs, "warmup_steps": warmup_steps},
+        (
+            warmup_steps >= updates,
+            "warning",
+            f"The learning rate still rises at the end: lower training.warmup_steps ({warmup_steps:,}).",
+        ),
+    )
 
 
-def loss_finding(rehearsal: Rehearsal, vocabulary: int) -> Finding:
-    """Whether the first loss is a number, and near that of a model that knows nothing."""
-    text = f"{rehearsal.loss:.2f} nats a token before training; a blind guess has {math.log(vocabulary):.2f}"
-    if math.isfinite(rehearsal.loss):
-        return Finding("training.loss", "ok", text, {"loss": rehearsal.loss})
-    advice = "Set training.precision to float32, and check training.init_from."
-    return Finding("training.loss", "problem", f"{text}. It must be a number. {advice}", {"loss": None})
+def loss_finding(run: DryRun, vocabulary: int) -> Finding:
+    """Judge the first loss, which must be a number and should be near that of a uniform guess."""
+    is_finite = math.isfinite(run.loss)
+    return judged(
+        "training.loss",
+        f"{run.loss:.2f} nats per token before training; a uniform guess has {math.log(vocabulary):.2f}",
+        {"loss": run.loss if is_finite else None},
+        (
+            not is_finite,
+            "problem",
+            "It must be a number. Set training.precision to float32, and check training.init_from.",
+        ),
+    )
 
 
-def minutes_finding(rehearsal: Rehearsal, batches: int, minutes_limit: float) -> Finding:
-    """How long the run takes.
-
-    Args:
-        rehearsal: of its first batches.
-        batches: of the whole run.
-        minutes_limit: `training.minutes`; 0: none.
-    """
-    minutes = batches * rehearsal.seconds / 60
-    rows, source_steps, target_steps = rehearsal.largest
+def minutes_finding(run: DryRun, batches: int, minutes_limit: float) -> Finding:
+    """Judge the estimated time of all epochs against `training.minutes` (0: no limit)."""
+    minutes = batches * run.seconds / 60
     numbers = {
-        "seconds_a_batch": rehearsal.seconds,
-        "timed_batches": rehearsal.timed,
-        "first_batch_seconds": rehearsal.first_seconds,
-        "largest_batch_seconds": rehearsal.largest_seconds,
-        "largest_batch": {"rows": rows, "source_steps": source_steps, "target_steps": target_steps},
+        "seconds_a_batch": run.seconds,
+        "timed_batches": run.timed,
+        "first_batch_seconds": run.first_seconds,
+        "largest_batch_seconds": run.largest_seconds,
+        "largest_batch": run.largest._asdict(),
         "minutes": minutes,
     }
-    text = (
-        f"about {minutes:,.1f} minutes for all epochs, evaluations not counted: {rehearsal.seconds:.3f} seconds a "
-        f"batch (median of {rehearsal.timed}), {rehearsal.largest_seconds:.3f} for the largest ({rows} x "
-        f"{source_steps} and {target_steps} tokens), {rehearsal.first_seconds:.1f} for the first, which compiles"
+    return judged(
+        "training.minutes",
+        f"about {minutes:,.1f} minutes for all epochs without evaluations: {run.seconds:.3f} seconds per batch (median "
+        f"of {run.timed}), {run.largest_seconds:.3f} for the largest ({run.largest}), {run.first_seconds:.1f} for the "
+        "first, which compiles",
+        numbers,
+        (
+            bool(minutes_limit) and minutes > minutes_limit,
+            "warning",
+            f"training.minutes ({minutes_limit:g}) ends the run before its last epoch and before the end of the "
+            "learning rate's schedule: raise it, or lower training.epochs.",
+        ),
     )
-    if minutes_limit and minutes > minutes_limit:
-        text += (
-            f". training.minutes ({minutes_limit:g}) stops it before its last epoch, and the learning rate before the "
-            "end of its schedule: raise it, or lower training.epochs."
-        )
-        return Finding("training.minutes", "warning", text, numbers)
-    return Finding("training.minutes", "ok", text, numbers)
 
 
-def memory_finding(needed: int, available: int | None, batch: tuple[int, int, int], measured: bool) -> Finding:
-    """Whether the run has room in memory.
-
-    Args:
-        needed: bytes at the peak.
-        available: bytes that the process can hold; None: not known.
-        batch: rows, source steps and target steps of the largest batch.
-        measured: whether `needed` is measured, or else estimated from the shapes.
-    """
-    numbers = {
-        "peak_mb": round(needed / MEGABYTE, 1),
-        "available_mb": None if available is None else round(available / MEGABYTE, 1),
-        "measured": measured,
-    }
-    how = "measured up to and with" if measured else "estimated from the shapes of"
-    rows, source_steps, target_steps = batch
-    text = f"{shown_bytes(needed)} at the peak, {how} the largest batch ({rows} x {source_steps} and {target_steps} "
-    text += f"tokens){'' if available is None else f', of {shown_bytes(available)}'}"
-    if available is not None and needed > available:
-        return Finding("machine.memory", "problem", f"{text}. {LESS_MEMORY}", numbers)
-    if available is not None and needed > NEARLY_FULL * available:
-        return Finding("machine.memory", "warning", f"{text}. {LESS_MEMORY}", numbers)
-    return Finding("machine.memory", "ok", text, numbers)
+def memory_finding(needed: int, available: int | None, batch: BatchShape, measured: bool) -> Finding:
+    """Judge the bytes needed at the peak, measured or estimated from shapes, against those available (None: unknown)."""
+    text = f"{shown_bytes(needed)} at the peak, "
+    text += "measured up to and with" if measured else "estimated from the shapes of"
+    text += f" the largest batch ({batch}){'' if available is None else f', of {shown_bytes(available)}'}"
+    limit = math.inf if available is None else available
+    return judged(
+        "machine.memory",
+        text,
+        {
+            "peak_mb": round(needed / MEGABYTE, 1),
+            "available_mb": None if available is None else round(available / MEGABYTE, 1),
+            "measured": measured,
+        },
+        (needed > limit, "problem", LESS_MEMORY),
+        (needed > NEARLY_FULL * limit, "warning", LESS_MEMORY),
+    )
 
 
-def exhausted_finding(batch: tuple[int, int, int]) -> Finding:
-    """That a step found no memory.
-
-    Args:
-        batch: rows, source steps and target steps of the largest batch.
-    """
-    rows, source_steps, target_steps = batch
-    text = f"the largest batch ({rows} x {source_steps} and {target_steps} tokens) has no room. {LESS_MEMORY}"
+def exhausted_finding(batch: BatchShape) -> Finding:
+    """Report that the largest batch did not fit into memory."""
+    text = f"the largest batch ({batch}) does not fit. {LESS_MEMORY}"
     return Finding("machine.memory", "problem", text, {"peak_mb": None, "available_mb": None, "measured": True})
 
 
-def estimated_memory(
-    config: Config, parameters: int, vocabulary: int, batch: tuple[int, int, int], workers: int = 1
-) -> int:
-    """Bytes that training adds to a process at the most, from shapes alone, as if all of them were float32.
+def estimated_memory(config: Config, parameters: int, vocabulary: int, batch: BatchShape, workers: int = 1) -> int:
+    """Estimate the bytes that training adds to a process, from shapes alone, as if all numbers were float32.
 
-    Args:
-        config: the run.
-        parameters: numbers in the weights.
-        vocabulary: of the target, or its labels.
-        batch: rows, source steps and target steps of the largest batch.
-        workers: parts of the batch that are computed at the same time.
+    `vocabulary` is that of the target, and `workers` the number of parts of a batch that are computed at once.
     """
     rows, source_steps, target_steps = batch
     model = config.model
     encoder, decoder = model.encoder, model.decoder
     source = 3 * model.embedding_size * source_steps
     if encoder.front_end != "none":
-        # What it reads, masked and padded, and what it makes of that.
+        # The front end's input, masked and padded, and its output.
         source += 2 * model.embedding_size * (source_steps + -(-source_steps // encoder.stride))
     for reduction in encoder.reductions:
         source += KEPT_STATES * encoder.memory_size * -(-source_steps // reduction)
-    # Each part has gradients of its own until they are added up.
+    # Each part has gradients of its own until they are summed.
     weights = (COPIES_IN_MEMORY + workers - 1) * parameters
     if config.gives_labels:
         # Scores, probabilities and their gradient.
         return BYTES_OF_FLOAT * (weights + rows * (source + 3 * target_steps * vocabulary))
     target = 3 * model.embedding_size + KEPT_STATES * decoder.num_layers * decoder.units
-    # Scores, weights and their gradient; in a chunk of tokens logits, probabilities and their gradient.
+    # Attention scores, weights and their gradient; in a chunk of tokens logits, probabilities and their gradient.
     memory_steps = -(-source_steps // encoder.reduction)
     attention = 3 * memory_steps * (model.attention.num_heads if model.attention.score == "multi_head" else 1)
     if model.copy != "none":
-        # What is copied is weighed for every token of the source.
+        # Copying weighs every token of the source.
         attention += 3 * source_steps
     numbers = rows * (source + target_steps * (target + attention))
     width = model.readout_size or model.embedding_size
@@ -400,27 +342,19 @@ def estimated_memory(
 
 def largest_batch(
     config: Config, parameters: int, vocabulary: int, shapes: np.ndarray, workers: int = 1
-) -> tuple[int, tuple[int, int, int], int]:
-    """The batch that needs the most memory: its number, its shape, and the bytes that it is estimated to need.
+) -> tuple[int, BatchShape, int]:
+    """Find the number, the shape and the estimated bytes of the batch that needs the most memory.
 
-    Args:
-        config: the run.
-        parameters: numbers in the weights.
-        vocabulary: of the target.
-        shapes: rows, source steps and target steps of every batch, `(batches, 3)`.
-        workers: as in `estimated_memory`.
+    `shapes` are rows, source steps and target steps, `(batches, 3)`.
     """
-    needed = [
-        estimated_memory(config, parameters, vocabulary, (rows, source_steps, target_steps), workers)
-        for rows, source_steps, target_steps in shapes.tolist()
-    ]
+    batches = [BatchShape(*shape) for shape in shapes.tolist()]
+    needed = [estimated_memory(config, parameters, vocabulary, batch, workers) for batch in batches]
     number = int(np.argmax(needed))
-    rows, source_steps, target_steps = shapes[number].tolist()
-    return number, (rows, source_steps, target_steps), needed[number]
+    return number, batches[number], needed[number]
 
 
 def shown_bytes(count: int) -> str:
-    """A number of bytes in megabytes or gigabytes.
+    """Format a number of bytes in megabytes or gigabytes.
 
     >>> shown_bytes(12_345_678), shown_bytes(3_210_000_000)
     ('12 MB', '3.2 GB')

@@ -1,4 +1,4 @@
-"""The doctor on whole recipes of the toy language: sound ones, and one planted fault after the other."""
+"""The doctor on whole recipes of the toy language: a sound one, and planted faults."""
 
 import dataclasses
 import json
@@ -10,15 +10,13 @@ import tensorflow as tf
 from seq2seq.diagnostics import doctor
 from seq2seq.text.ids import END_ID
 from seq2seq.training.data import Corpus, create_batches, create_tokenizer
-from seq2seq.training.run import train
-from seq2seq.training.trainer import Trainer
 
 MACHINE = [f"machine.{name}" for name in ("kernels", "precision", "parameters", "memory", "disk")]
 
 
 @pytest.fixture
 def recipe(tmp_path, toy_config, toy_pairs):
-    """Writes the toy corpus, with the faults that are asked for, and gives its configuration."""
+    """Write the toy corpus with some faults, and return its configuration."""
 
     def make(train=toy_pairs[:120], dev=toy_pairs[120:140], test=toy_pairs[140:], **changes):
         for name, pairs in {"train": train, "dev": dev, "test": test}.items():
@@ -85,7 +83,7 @@ def test_bad_lines_stop_the_run_and_hide_nothing(recipe, toy_pairs):
     assert "machine.disk" in found
 
 
-def test_sources_that_are_cut_are_told_of_each_corpus_and_by_the_run(recipe, toy_pairs, monkeypatch, capsys):
+def test_sources_that_are_cut(recipe, toy_pairs):
     long, other = ("the cat " * 100, "la kato"), ("the dog " * 100, "la hundo")
     config = recipe(
         train=[*toy_pairs[:100], long, long], dev=[*toy_pairs[120:139], other], data__truncate="head_tail",
@@ -96,15 +94,7 @@ def test_sources_that_are_cut_are_told_of_each_corpus_and_by_the_run(recipe, toy
     assert found["tokens.limits"].numbers["pairs"] == 0
     counts = [found[f"tokens.{name}_cut"].numbers["count"] for name in ("train", "dev", "test")]
     assert counts == [2, 1, 0]
-    assert found["tokens.train_cut"].text.startswith("2 sources are cut to 50 tokens (head_tail), 302 tokens (")
-    assert found["machine.memory"].numbers["peak_mb"] > 0
-    monkeypatch.setattr(Trainer, "run", lambda self: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        train(config)
-    told = capsys.readouterr().err
-    assert "2 with a source that was cut, 302 tokens left out (first: " in told
-    assert "dev: 1 of 20 sources cut to 50 tokens (head_tail), 151 tokens (" in told
-    assert "test: " not in told
+    assert found["tokens.train_cut"].numbers["tokens"] == 302
 
 
 def test_bad_lines_that_are_skipped(recipe, toy_pairs):
@@ -147,7 +137,7 @@ def test_held_out_pairs(recipe, toy_pairs):
     assert found["overlap.dev_pairs"].verdict == "ok"
     found = diagnosed(recipe(train=toy_pairs[:30], **changes))
     assert problems(found) == ["train.pairs", "dev.pairs"]
-    assert "held_out must be less than the number of pairs" in found["train.pairs"].text
+    assert "data.dev_size must be less than the number of pairs" in found["train.pairs"].text
 
 
 def test_without_a_test_set(recipe):
@@ -208,14 +198,14 @@ def test_a_decoder_that_runs_step_by_step(recipe):
 @pytest.mark.parametrize("available", [10**15, 10**7])
 def test_memory(recipe, monkeypatch, available):
     """Where the estimate says that there is no room, no step is tried."""
-    monkeypatch.setattr(doctor, "available_memory", lambda: available)
+    monkeypatch.setattr(doctor.machine, "available_memory", lambda: available)
     calls = []
 
     def dry_run(trainer, largest):
         calls.append(trainer)
         raise tf.errors.ResourceExhaustedError(None, None, "no memory")
 
-    monkeypatch.setattr(doctor, "dry_run", dry_run)
+    monkeypatch.setattr(doctor.machine, "dry_run", dry_run)
     found = diagnosed(recipe(), timed=True)
     assert problems(found) == ["machine.memory"]
     assert len(calls) == (available == 10**15)

@@ -63,7 +63,7 @@ def _lines(verdict: str, name: str, text: str) -> list[str]:
     start = f"  {MARKS[verdict]:8}{name.replace('_', ' '):20}"
     blank = " " * len(start)
     wrapper = textwrap.TextWrapper(WIDTH, subsequent_indent=blank, break_long_words=False, break_on_hyphens=False)
-    lines = []
+    lines: list[str] = []
     for line in text.splitlines():
         wrapper.initial_indent = blank if lines else start
         lines += wrapper.wrap(line)

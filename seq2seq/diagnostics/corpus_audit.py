@@ -35,7 +35,6 @@ RATIO_SMOOTHING = 10  # characters
 RATIO_FACTOR = 3
 QUANTILES = {"median": 0.5, "p95": 0.95, "p99": 0.99, "longest": 1.0}
 SHOWN_PARTS = 12
-
 _BINS_PER_E = 100
 _CHUNK_PAIRS = 4_096
 _MOST_UNKNOWN = 100_000
@@ -379,7 +378,7 @@ class SideStatistics:
 
 @dataclasses.dataclass
 class TokenStatistics:
-    """Counts of both sides in tokens, of pairs over a limit that is not cut to, and of targets that decode otherwise."""
+    """Counts of both sides in tokens, of pairs over a limit unless they are cut, and of targets that decode otherwise."""
 
     source: SideStatistics = dataclasses.field(default_factory=SideStatistics)
     target: SideStatistics = dataclasses.field(default_factory=SideStatistics)
@@ -402,11 +401,9 @@ class TokenStatistics:
                 if (over_source and not cuts) or over_target:
                     statistics.over.add(pair.where)
                 if UNKNOWN_ID in source:
-                    pieces = tokenizer.source.tokenize(pair.source)
-                    statistics.source.add_unknown(pair.where, source, pieces, words)
+                    statistics.source.add_unknown(pair.where, source, tokenizer.source.tokenize(pair.source), words)
                 if UNKNOWN_ID in target:
-                    pieces = tokenizer.target.tokenize(pair.target)
-                    statistics.target.add_unknown(pair.where, target, pieces, words)
+                    statistics.target.add_unknown(pair.where, target, tokenizer.target.tokenize(pair.target), words)
                 if text != pair.target.strip():
                     statistics.rewritten.add(pair.where)
         return statistics
@@ -442,9 +439,9 @@ def audit_tokens(readers: Readers, tokenizer: Tokenizer, config: Config) -> Iter
 def limits_finding(statistics: TokenStatistics, config: Config) -> Finding:
     """Judge how many training pairs the limits of tokens leave out."""
     pairs, over = statistics.source.tokens.total(), statistics.over.count
-    sides = {"max_source_tokens": statistics.source, "max_target_tokens": statistics.target}
-    if config.data.truncate != "none":
-        del sides["max_source_tokens"]
+    sides = {"max_target_tokens": statistics.target}
+    if config.data.truncate == "none":
+        sides = {"max_source_tokens": statistics.source} | sides
     share, found = share_of(over, pairs), []
     numbers: dict[str, Any] = {"pairs": over, "share": share}
     for name, side in sides.items():

@@ -107,7 +107,8 @@ def dry_run(trainer: Trainer, largest: int) -> DryRun:
     """
     with contextlib.closing(trainer.batches.epoch(0, skip=largest)) as rest:
         batch = next(rest)
-    shape = BatchShape(*batch.source_ids.shape, batch.target_ids.shape[1])
+    rows, source_steps = batch.source_ids.shape
+    shape = BatchShape(rows, source_steps, batch.target_ids.shape[1])
     began = time.monotonic()
     loss, first_seconds = _timed_step(trainer, batch)
     _, largest_seconds = _timed_step(trainer, batch)
@@ -283,7 +284,7 @@ def minutes_finding(run: DryRun, batches: int, minutes_limit: float) -> Finding:
 
 
 def memory_finding(needed: int, available: int | None, batch: BatchShape, measured: bool) -> Finding:
-    """Judge the bytes needed at the peak, measured or estimated from shapes, against those available (None: unknown)."""
+    """Judge the bytes needed at the peak, measured or estimated, against those available (None: unknown)."""
     text = f"{shown_bytes(needed)} at the peak, "
     text += "measured up to and with" if measured else "estimated from the shapes of"
     text += f" the largest batch ({batch}){'' if available is None else f', of {shown_bytes(available)}'}"

@@ -220,8 +220,7 @@ class _Loop:
         token_ids = tf.reshape(beams.last_ids, [-1])
         logits, decoder_state, attention_weights = step(token_ids, decoder_state)
         if self.needs_attention and attention_weights is None:
-            argument = "return_attention" if config.return_attention else "coverage_penalty"
-            raise ArgumentError(argument, "left out for a decoder without attention weights", "it")
+            raise ArgumentError("attention_weights", "given for return_attention or a coverage penalty", None)
         scores, processor_states = _scores(logits, token_ids, config.processors, processor_states, beams.num_steps)
         attention_weights = tf.cast(attention_weights, tf.float32) if self.needs_attention else None
         scores = scores._replace(attention_weights=attention_weights, columns=getattr(step, "columns", None))

@@ -5,12 +5,13 @@ import pytest
 import tensorflow as tf
 
 from seq2seq.decoding.candidates import best_tokens, top_k
+from seq2seq.decoding.interface import SearchConfig
 from seq2seq.decoding.loop import Scores
 
 
 @pytest.mark.parametrize("columns", [3, 1000, 1024, 1025, 1500, 8000])
 @pytest.mark.parametrize("count", [1, 2, 8, 30])
-def test_the_largest_values_of_a_row(columns, count):
+def test_largest_values_of_a_row(columns, count):
     values = np.random.default_rng(columns + count).normal(size=(11, columns)).astype(np.float32)
     found, places = top_k(tf.constant(values), count)
     expected = np.sort(values, axis=-1)[:, ::-1][:, :count]
@@ -19,7 +20,7 @@ def test_the_largest_values_of_a_row(columns, count):
 
 
 @pytest.mark.parametrize("columns", [500, 2048])
-def test_the_largest_values_may_all_lie_side_by_side(columns):
+def test_largest_values_in_one_group(columns):
     values = np.full((2, columns), -np.inf, np.float32)
     values[0, 100:107] = [3, 1, 4, 1.5, 9, 2, 6]
     values[1, -7:] = [3, 1, 4, 1.5, 9, 2, 6]
@@ -29,7 +30,7 @@ def test_the_largest_values_may_all_lie_side_by_side(columns):
 
 
 @pytest.mark.parametrize("columns", [500, 2048, 2047])
-def test_equal_values_are_taken_once_and_the_first_comes_first(columns):
+def test_equal_values_come_once_and_the_first_is_first(columns):
     values = np.zeros((3, columns), np.float32)
     values[1, 700 % columns :] = 1.0
     values[2, [5, 300, 301]] = 2.0
@@ -39,7 +40,7 @@ def test_equal_values_are_taken_once_and_the_first_comes_first(columns):
     assert all(len(set(row.tolist())) == 6 for row in places.numpy())
 
 
-def test_rows_of_a_length_that_the_graph_does_not_know():
+def test_rows_of_unknown_length():
     search = tf.function(lambda values: top_k(values, 4), input_signature=[tf.TensorSpec([None, None], tf.float32)])
     assert search(tf.constant([[1.0, 3.0]]))[1].numpy().tolist() == [[1, 0]]
     assert search(tf.reshape(tf.range(4000.0), [2, 2000]))[1].numpy().tolist() == [[1999, 1998, 1997, 1996]] * 2
@@ -47,27 +48,30 @@ def test_rows_of_a_length_that_the_graph_does_not_know():
 
 @pytest.mark.parametrize("vocabulary", [6, 1500])
 @pytest.mark.parametrize("dtype", [tf.float32, tf.bfloat16])
-def test_log_probabilities_are_those_of_the_whole_row(vocabulary, dtype):
+def test_log_probs_are_those_of_the_whole_row(vocabulary, dtype):
     logits = tf.cast(20 * tf.random.stateless_normal([4, vocabulary], seed=[1, 2]) + 500, dtype)
-    found = best_tokens(Scores(tf.cast(logits, tf.float32), None, None), 3, (), end_id=3)
-    log_probs, token_ids = found.log_probs, found.token_ids
+    config = SearchConfig(max_steps=[1], start_id=2, end_id=3)
+    found = best_tokens(config, Scores(tf.cast(logits, tf.float32), None), 3)
     exact = tf.cast(logits, tf.float64).numpy()
     exact -= exact.max(axis=-1, keepdims=True)
     exact -= np.log(np.exp(exact).sum(axis=-1, keepdims=True))
-    np.testing.assert_allclose(log_probs, np.take_along_axis(exact, token_ids.numpy(), axis=-1), rtol=1e-5, atol=1e-4)
-    np.testing.assert_allclose(log_probs, np.sort(exact, axis=-1)[:, ::-1][:, :3], rtol=1e-5, atol=1e-4)
-    assert log_probs.dtype == tf.float32
+    expected = np.sort(exact, axis=-1)[:, ::-1][:, :5]
+    np.testing.assert_allclose(
+        found.log_probs, np.take_along_axis(exact, found.token_ids.numpy(), axis=-1), rtol=1e-5, atol=1e-4
+    )
+    np.testing.assert_allclose(found.log_probs, expected, rtol=1e-5, atol=1e-4)
+    assert found.log_probs.dtype == tf.float32
 
 
 @pytest.mark.parametrize("vocabulary", [6, 1500])
-def test_enough_allowed_tokens_remain_beside_the_banned(vocabulary):
+def test_enough_allowed_tokens_besides_the_forbidden(vocabulary):
     logits = np.random.default_rng(3).normal(size=(5, vocabulary)).astype(np.float32)
     logits[:, [0, 2]] += 20.0
-    found = best_tokens(Scores(tf.constant(logits), None, None), 2, banned_ids=(0, 2), end_id=3)
-    log_probs, token_ids = found.gains, found.token_ids
+    config = SearchConfig(max_steps=[1], start_id=2, end_id=3)
+    found = best_tokens(config, Scores(tf.constant(logits), None), 2)
     allowed = np.delete(np.arange(vocabulary), [0, 2])
     for row in range(5):
         best = allowed[np.argsort(-logits[row, allowed])[:2]]
-        kept = token_ids[row][log_probs[row] > -np.inf].numpy()
-        assert kept[:2].tolist() == best.tolist()
-        assert not {0, 2} & set(kept.tolist())
+        taken = found.token_ids[row][found.gains[row] > -np.inf].numpy()
+        assert taken[:2].tolist() == best.tolist()
+        assert not {0, 2} & set(taken.tolist())

@@ -1,11 +1,12 @@
-"""Rules, alone and together: every search with them against plain Python and exhaustive enumeration."""
+"""Logits processors, alone and together: every search against plain Python and exhaustive enumeration."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.decoding.beam import beam_search
+from seq2seq.decoding.beam import BeamConfig, beam_search
 from seq2seq.decoding.interface import Prefix
+from seq2seq.decoding.penalties import Ranking
 from seq2seq.decoding.processors import (
     BannedPhrases,
     MinimumLength,
@@ -13,11 +14,8 @@ from seq2seq.decoding.processors import (
     OnlyWhereAllowed,
     RepetitionPenalty,
 )
-from seq2seq.decoding.sampling import greedy_search
 from tests.decoding import oracles
-from tests.decoding.oracles import END, PAD, START, assert_found, enumerate_all, ranked, search_plainly
-
-IDS = {"start_id": START, "end_id": END}
+from tests.decoding.oracles import END, IDS, PAD, TableLanguage, assert_found, beam, enumerate_all, greedy, ranked
 
 
 def bans(*sequences, sentences, vocabulary):
@@ -34,30 +32,30 @@ def bans(*sequences, sentences, vocabulary):
     return BannedPhrases(sources, token_ids, targets, tf.constant(states + 1), tf.zeros([vocabulary], tf.bool))
 
 
-# By name: the rules for 6 sentences and 6 tokens, and the same in plain Python for each sentence.
-RULES = {
+# By name: the processors for 6 sentences and 6 tokens, and the same in plain Python for each sentence.
+PROCESSORS = {
     "minimum length": (
         [MinimumLength(tf.constant([0, 1, 2, 3, 4, 9]), END)],
         lambda sentence: [oracles.minimum_length([0, 1, 2, 3, 4, 9][sentence])],
     ),
-    "one token here and there": (
+    "one token in some sentences": (
         [OnlyWhereAllowed(4, tf.constant([True, False] * 3))],
         lambda sentence: [oracles.banned_sequence(4)] if sentence % 2 else [],
     ),
-    "no unigram twice": ([NoRepeatedNgram(1)], lambda _: [oracles.no_repeated_ngram(1)]),
-    "no bigram twice": ([NoRepeatedNgram(2)], lambda _: [oracles.no_repeated_ngram(2)]),
-    "no trigram twice": ([NoRepeatedNgram(3)], lambda _: [oracles.no_repeated_ngram(3)]),
-    "repetition": ([RepetitionPenalty(tf.constant(1.7))], lambda _: [oracles.repetition_penalty(1.7)]),
+    "no unigram twice": ([NoRepeatedNgram(size=1)], lambda _: [oracles.no_repeated_ngram(1)]),
+    "no bigram twice": ([NoRepeatedNgram(size=2)], lambda _: [oracles.no_repeated_ngram(2)]),
+    "no trigram twice": ([NoRepeatedNgram(size=3)], lambda _: [oracles.no_repeated_ngram(3)]),
+    "repetition": ([RepetitionPenalty(penalty=tf.constant(1.7))], lambda _: [oracles.repetition_penalty(1.7)]),
     "bans": (
         [bans((4,), (5, 1), (1, 1, 5), sentences=6, vocabulary=6)],
         lambda _: [oracles.banned_sequence(*tokens) for tokens in ((4,), (5, 1), (1, 1, 5))],
     ),
-    # So much is forbidden that some hypotheses may take no token at all: the end then, however short.
+    # Some hypotheses have no token left: they take the end, however short they are.
     "everything": (
         [
-            RepetitionPenalty(tf.constant(1.3)),
+            RepetitionPenalty(penalty=tf.constant(1.3)),
             MinimumLength(tf.constant([4, 4, 4, 4, 4, 4]), END),
-            NoRepeatedNgram(1),
+            NoRepeatedNgram(size=1),
             bans((4,), sentences=6, vocabulary=6),
         ],
         lambda _: [
@@ -72,44 +70,32 @@ PREFIX = Prefix(tf.constant([[4, 1], [1, 0], [0, 0], [5, 5], [1, 1], [4, 0]]), t
 PREFIXES = [(4, 1), (1,), (), (5, 5), (1, 1), (4,)]
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", PROCESSORS)
 @pytest.mark.parametrize("prefix", [None, PREFIX], ids=["free", "prefix"])
-def test_beam_search_finds_what_enumeration_finds(make_language, name, prefix):
-    language, limits = make_language(sentences=6, vocabulary=6, seed=1), [4, 1, 3, 2, 4, 4]
-    rules, plain = RULES[name]
-    for beam_size, n_best in ((121, 121), (130, 1), (3, 3)):
-        hypotheses = beam_search(
-            language.step(),
-            language.state(),
-            batch_size=6,
-            max_steps=limits,
-            beam_size=beam_size,
-            n_best=n_best,
-            rules=rules,
-            prefix=prefix,
-            **IDS,
-        )
+def test_beam_search(name, prefix):
+    language, limits = TableLanguage(sentences=6, vocabulary=6, seed=1), [4, 1, 3, 2, 4, 4]
+    processors, plain = PROCESSORS[name]
+    for size, n_best in ((121, 121), (130, 1), (3, 3)):
+        hypotheses = beam(language, limits, beam_size=size, n_best=n_best, processors=processors, prefix=prefix)
         for sentence, limit in enumerate(limits):
-            options = {"rules": plain(sentence), "prefix": PREFIXES[sentence] if prefix is not None else ()}
-            if beam_size > 3:
+            options = {"processors": plain(sentence), "prefix": PREFIXES[sentence] if prefix is not None else ()}
+            if size > 3:
                 found = enumerate_all(language, sentence, limit, **options)
             else:
-                found = search_plainly(language, sentence, limit, beam_size, **options)
+                found = oracles.search_plainly(language, sentence, limit, size, **options)
             assert_found(hypotheses, sentence, ranked(language, sentence, found, n_best, length=("average", 1.0)))
 
 
-@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("name", PROCESSORS)
 @pytest.mark.parametrize("prefix", [None, PREFIX], ids=["free", "prefix"])
-def test_greedy_search_takes_the_best_that_is_left(make_language, name, prefix):
-    language, limits = make_language(sentences=6, vocabulary=6, seed=2), [9, 1, 7, 12, 9, 9]
-    rules, plain = RULES[name]
-    hypotheses = greedy_search(
-        language.step(), language.state(), batch_size=6, max_steps=limits, rules=rules, prefix=prefix, **IDS
-    )
+def test_greedy_search(name, prefix):
+    language, limits = TableLanguage(sentences=6, vocabulary=6, seed=2), [9, 1, 7, 12, 9, 9]
+    processors, plain = PROCESSORS[name]
+    hypotheses = greedy(language, limits, processors=processors, prefix=prefix)
     for sentence, limit in enumerate(limits):
         tokens = ()
         while len(tokens) < limit and END not in tokens:
-            options = {"rules": plain(sentence), "prefix": PREFIXES[sentence] if prefix is not None else ()}
+            options = {"processors": plain(sentence), "prefix": PREFIXES[sentence] if prefix is not None else ()}
             gains = oracles.gains_after(language, sentence, tokens, **options)
             tokens += (int(np.argmax(gains)),)
         assert oracles.tokens_of(hypotheses, sentence) == [tokens]
@@ -118,20 +104,11 @@ def test_greedy_search_takes_the_best_that_is_left(make_language, name, prefix):
         np.testing.assert_allclose(hypotheses.log_probs[sentence, 0], sum(own), rtol=1e-5)
 
 
-def test_log_probs_are_the_models_own_whatever_the_rules(make_language):
-    language = make_language(sentences=6, vocabulary=6, seed=3)
-    hypotheses = beam_search(
-        language.step(),
-        language.state(),
-        batch_size=6,
-        max_steps=5,
-        beam_size=4,
-        n_best=4,
-        length_penalty=0.0,
-        rules=RULES["repetition"][0],
-        prefix=PREFIX,
-        **IDS,
-    )
+def test_log_probs_are_the_models_own():
+    language = TableLanguage(sentences=6, vocabulary=6, seed=3)
+    ranking = Ranking("none")
+    processors = PROCESSORS["repetition"][0]
+    hypotheses = beam(language, [5] * 6, beam_size=4, n_best=4, ranking=ranking, processors=processors, prefix=PREFIX)
     is_lower = []
     for sentence in range(6):
         for place, tokens in enumerate(oracles.tokens_of(hypotheses, sentence)):
@@ -143,26 +120,23 @@ def test_log_probs_are_the_models_own_whatever_the_rules(make_language):
     assert np.mean(is_lower) > 0.5
 
 
-def test_one_graph_and_no_company_with_every_rule(make_language):
-    language = make_language(sentences=6, vocabulary=9, seed=4)
-    rules = [RepetitionPenalty(tf.constant(1.5)), NoRepeatedNgram(2)]
-
+def test_one_graph_and_independent_sentences():
+    language = TableLanguage(sentences=6, vocabulary=9, seed=4)
     ids = tf.TensorSpec([None], tf.int32)
 
     @tf.function(input_signature=[ids, ids, tf.TensorSpec([None, None], tf.int32)], autograph=False)
     def search(sentences, limits, prefix_ids):
-        rows = tf.shape(sentences)[0]
-        return beam_search(
-            language.step(),
-            {"sentence": sentences, "history": (tf.zeros([rows, 1], tf.int32),)},
-            batch_size=rows,
+        config = BeamConfig(
             max_steps=limits,
             beam_size=4,
             n_best=4,
-            rules=[*rules, MinimumLength(limits - 2, END)],
+            processors=[
+                RepetitionPenalty(penalty=tf.constant(1.5)), NoRepeatedNgram(size=2), MinimumLength(limits - 2, END)
+            ],
             prefix=Prefix(prefix_ids, tf.reduce_sum(tf.cast(prefix_ids != PAD, tf.int32), axis=-1)),
             **IDS,
-        )
+        )  # fmt: skip
+        return beam_search(language.step(), language.state(sentences), config)
 
     limits, prefixes = np.array([7, 3, 9, 12, 5, 4]), np.array([[4, 5, 6], [7, 0, 0], [0, 0, 0]] * 2)
     together = search(np.arange(6), limits, prefixes)

@@ -1,17 +1,17 @@
 """Required phrases against enumeration of all hypotheses that hold them."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.decoding.beam import beam_search
 from seq2seq.decoding.interface import Prefix
 from seq2seq.decoding.processors import NoRepeatedNgram
 from seq2seq.decoding.required_phrases import RequiredPhrases, best_of_each_bank
-from tests.decoding.oracles import END, START, assert_found, enumerate_all, ranked, tokens_of
+from tests.decoding.oracles import END, TableLanguage, assert_found, beam, enumerate_all, ranked, tokens_of
 
-IDS = {"start_id": START, "end_id": END}
-# Of every kind: none, one token, one that overlaps itself, two, two that share a start, two that overlap each other.
+# No phrase, one token, one that overlaps itself, two, two that share a start, two that overlap each other.
 PHRASES = [[], [[5]], [[4, 4, 5]], [[4], [5, 1]], [[1, 4], [1, 5]], [[4, 5], [5, 4]]]
 
 
@@ -20,7 +20,7 @@ def holds(tokens, phrase):
 
 
 def missing(tokens, phrases):
-    """Tokens still to write if the phrase that is furthest is finished and the others follow whole."""
+    """Count the tokens to come if the phrase that is furthest is finished and the others follow in full."""
     absent = [phrase for phrase in phrases if not holds(tokens, phrase)]
     begun = [max(n for n in range(len(p)) if tokens[len(tokens) - n :] == tuple(p[:n])) for p in absent]
     return sum(map(len, absent)) - max(begun, default=0)
@@ -33,20 +33,12 @@ def keeps_room(tokens, phrases, limit):
 
 
 def run(language, limits, phrases, **options):
-    return beam_search(
-        language.step(),
-        language.state(),
-        batch_size=len(limits),
-        max_steps=limits,
-        required=RequiredPhrases.from_lists(phrases),
-        **IDS,
-        **options,
-    )
+    return beam(language, limits, required=RequiredPhrases.from_lists(phrases), **options)
 
 
 @pytest.mark.parametrize("n_best", [1, 400])
-def test_a_wide_beam_finds_the_best_that_hold_them(make_language, n_best):
-    language, limits = make_language(sentences=6, vocabulary=6, seed=1), [3, 3, 5, 5, 5, 4]
+def test_wide_beam_finds_the_best(n_best):
+    language, limits = TableLanguage(sentences=6, vocabulary=6, seed=1), [3, 3, 5, 5, 5, 4]
     hypotheses = run(language, limits, PHRASES, beam_size=400, n_best=n_best)
     for sentence, (limit, phrases) in enumerate(zip(limits, PHRASES, strict=True)):
         everything = enumerate_all(language, sentence, limit)
@@ -57,8 +49,8 @@ def test_a_wide_beam_finds_the_best_that_hold_them(make_language, n_best):
 
 @pytest.mark.parametrize("beam_size", [1, 2, 5])
 @pytest.mark.parametrize("groups", [1, 2])
-def test_every_hypothesis_of_a_narrow_beam_holds_them(make_language, beam_size, groups):
-    language = make_language(sentences=60, vocabulary=9, seed=2, scale=4.0)
+def test_narrow_beam_has_them_all(beam_size, groups):
+    language = TableLanguage(sentences=60, vocabulary=9, seed=2, scale=4.0)
     # The required tokens are the least probable of all, and the end is likely at once.
     language.logits[..., [4, 5]] -= 12.0
     language.logits[..., END] += 6.0
@@ -70,18 +62,17 @@ def test_every_hypothesis_of_a_narrow_beam_holds_them(make_language, beam_size, 
     needed = [sum(map(len, sentence)) for sentence in phrases]
     for room in (0, 1, 12):
         limits = [max(tokens + room, 1) for tokens in needed]
-        # No rule stands in the way, not even one that forbids to write a token twice.
-        hypotheses = run(
-            language, limits, phrases, beam_size=beam_size * groups, groups=groups, rules=[NoRepeatedNgram(1)]
-        )
+        # No processor prevents them, not even one that forbids every repeated token.
+        options = {"beam_size": beam_size * groups, "beam_groups": groups, "processors": [NoRepeatedNgram(size=1)]}
+        hypotheses = run(language, limits, phrases, **options)
         for sentence in range(60):
             (tokens,) = tokens_of(hypotheses, sentence)
             assert 0 < len(tokens) <= limits[sentence]
             assert all(holds(tokens, phrase) for phrase in phrases[sentence])
 
 
-def test_a_prefix_comes_first_and_counts(make_language):
-    language, phrases = make_language(sentences=3, vocabulary=9, seed=4), [[[5, 6]], [[5, 6]], [[7]]]
+def test_prefix_comes_first_and_counts():
+    language, phrases = TableLanguage(sentences=3, vocabulary=9, seed=4), [[[5, 6]], [[5, 6]], [[7]]]
     prefix = Prefix(tf.constant([[4, 5], [5, 6], [8, 0]]), tf.constant([2, 2, 1]))
     hypotheses = run(language, [4, 2, 2], phrases, beam_size=5, prefix=prefix)
     assert [tokens_of(hypotheses, sentence)[0] for sentence in (1, 2)] == [(5, 6), (8, 7)]
@@ -90,37 +81,29 @@ def test_a_prefix_comes_first_and_counts(make_language):
     assert holds(tokens, (5, 6))
 
 
-def test_a_phrase_that_becomes_a_longer_word_does_not_count(make_language):
-    language = make_language(sentences=20, vocabulary=9, seed=5)
-    # 7 and 8 go on with the word before them, and are what the model likes after 5.
-    continues_word = np.isin(np.arange(9), [7, 8])
+def test_start_of_a_longer_word_does_not_count():
+    language = TableLanguage(sentences=20, vocabulary=9, seed=5)
+    # 7 and 8 continue the word before them, and the model prefers them after 5.
+    continues_word = tf.constant(np.isin(np.arange(9), [7, 8]))
     language.logits[..., [7, 8]] += 4.0
-    phrases = RequiredPhrases.from_lists([[[4, 5]]] * 20)._replace(continues_word=tf.constant(continues_word))
+    phrases = RequiredPhrases.from_lists([[[4, 5]]] * 20)
+    phrases = dataclasses.replace(phrases, continues_word=continues_word)
     for limit in (2, 3, 9):
-        hypotheses = beam_search(
-            language.step(),
-            language.state(),
-            batch_size=20,
-            max_steps=limit,
-            beam_size=4,
-            n_best=4,
-            required=phrases,
-            **IDS,
-        )
+        hypotheses = beam(language, [limit] * 20, beam_size=4, n_best=4, required=phrases)
         for sentence in range(20):
             for tokens in filter(None, tokens_of(hypotheses, sentence)):
                 ends = [i + 2 for i in range(len(tokens)) if tokens[i : i + 2] == (4, 5)]
                 assert any(end == len(tokens) or tokens[end] not in (7, 8) for end in ends)
 
 
-def test_a_sentence_without_room_has_no_hypothesis_and_leaves_the_others_alone(make_language):
-    language = make_language(sentences=2, vocabulary=9, seed=6)
+def test_no_room_no_hypothesis():
+    language = TableLanguage(sentences=2, vocabulary=9, seed=6)
     hypotheses = run(language, [2, 2], [[[4, 5, 6]], [[4]]], beam_size=3)
     assert tokens_of(hypotheses, 0) == [()]
     assert 4 in tokens_of(hypotheses, 1)[0]
 
 
-def test_banks_take_turns_and_the_fullest_comes_first():
+def test_banks_take_turns_fullest_first():
     priorities = tf.constant([[-1.0, -2.0, -3.0, -4.0, -5.0, -np.inf, np.inf, -6.0]])
     banks = tf.constant([[0, 0, 0, 1, 2, 2, 1, 1]])
     # What is kept comes first, and counts as the first of its bank; then 2, 0, and the second ones of 1 and 0.

@@ -1,19 +1,17 @@
-"""How fast this machine decodes with a model, sentence by sentence and in batches, and what share of its arithmetic
-that is."""
+"""Benchmark of decoding: the speed of a model's searches, in batches and by single sentences."""
 
-import dataclasses
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from seq2seq.config.sections import Config
-from seq2seq.diagnostics.flops import Product, fastest_rate, forward_flops
+from seq2seq.diagnostics.flops import Product, fastest_rate, forward_flops, large_products
 from seq2seq.diagnostics.machine import peak_memory
-from seq2seq.diagnostics.train_benchmark import large_products
+from seq2seq.diagnostics.results import DecodingBenchmark, SearchSpeed
 from seq2seq.errors import ConfigError
 from seq2seq.layers.quantized import matmul_backend
 from seq2seq.models.archive import load
@@ -28,65 +26,15 @@ PRODUCT_ROWS = 1024
 PRODUCT_REPEATS = 10
 """Runs of each matrix product, before the searches and again after them."""
 LATENCY_WARM_UP = 5
-"""Sentences that are translated one by one before the first that is timed."""
+"""Sentences that are translated one by one before the first timed one."""
 
 
-@dataclasses.dataclass(frozen=True)
-class SearchSpeed:
-    """How fast one search is.
+class SearchTimes(NamedTuple):
+    """Seconds of each round over all sentences, the best hypotheses, and seconds of single sentences."""
 
-    Args:
-        beam_size: Hypotheses kept at every step; 1: greedy.
-        sentences_per_second: Of all sentences in one call, which makes the batches; median of the rounds.
-        tokens_per_second: Tokens of the best translations, end tokens counted.
-        latency_ms: Milliseconds of a sentence in a call of its own, median.
-        latency_99_ms: The 99th percentile of the same.
-        model_gflops_per_second: Operations in the matrix products of a search that follows `beam_size` hypotheses to
-            the length of the best, padding and the rest of the search not counted, a second of the batched calls.
-        utilisation: That over the machine's rate.
-    """
-
-    beam_size: int
-    sentences_per_second: float
-    tokens_per_second: float
-    latency_ms: float
-    latency_99_ms: float
-    model_gflops_per_second: float
-    utilisation: float
-
-
-@dataclasses.dataclass(frozen=True)
-class DecodingBenchmark:
-    """What `benchmark_decoding` measured.
-
-    Args:
-        sentences: How many sentences were translated at once.
-        latency_sentences: How many of them were timed one by one.
-        source_tokens: Tokens of the sentences, end tokens counted.
-        compute_dtype: The numbers that the decoder multiplies: the option `precision`, or else the model's own.
-        import_seconds: What loading TensorFlow and the toolkit took.
-        load_seconds: What loading the model took.
-        first_translation_seconds: What translating one sentence took, once: the search is compiled.
-        greedy: The search with one hypothesis.
-        beam: The search with several.
-        matmul_gflops: GFLOP a second of all cores in this dtype: of the model's kinds of large products the fastest,
-            by the median of its runs before and after the searches.
-        matmul_shape: That product: rows, inner size, columns.
-        peak_memory_mb: Most memory that the process has held, in millions of bytes.
-    """
-
-    sentences: int
-    latency_sentences: int
-    source_tokens: int
-    compute_dtype: str
-    import_seconds: float
-    load_seconds: float
-    first_translation_seconds: float
-    greedy: SearchSpeed
-    beam: SearchSpeed
-    matmul_gflops: float
-    matmul_shape: Product
-    peak_memory_mb: float
+    rounds: list[float]
+    found: list[Hypothesis]
+    latencies: list[float]
 
 
 def benchmark_decoding(
@@ -99,24 +47,10 @@ def benchmark_decoding(
     import_seconds: float = 0.0,
     **options: Any,
 ) -> DecodingBenchmark:
-    """Translates sentences with a model as the command `translate` does, and measures it.
+    """Translate sentences, by default the recipe's test or dev set, as `seq2seq translate` does, and measure it.
 
-    Args:
-        path: The `.keras` file.
-        sources: The sentences; None: the test set of the recipe that trained the model, or else its dev set.
-        beam_size: Hypotheses of the search beside the greedy one.
-        rounds: How often all sentences are translated and timed, after once that is not.
-        latency_sentences: How many sentences to time one by one.
-        import_seconds: For the result.
-        **options: Settings of `DecodingConfig` that differ from the model's own, for both searches.
-
-    Returns:
-        What was measured.
-
-    Raises:
-        DataError: The recipe's files cannot be used.
-        ConfigError: There is nothing to translate, or an option has a bad value.
-        ModelFileError: The model cannot be read.
+    All of them are translated `rounds` times after a warm-up, and `latency_sentences` of them one by one. `options` are
+    settings of the search that differ from the model's own.
     """
     use_single_threaded_ops()
     began = time.perf_counter()
@@ -124,8 +58,7 @@ def benchmark_decoding(
     load_seconds = time.perf_counter() - began
     texts = [text for text in (_sources_of(model) if sources is None else sources) if text.strip()]
     if not texts:
-        raise ConfigError("source must hold a line that is not blank, but holds none instead. Give another file.")
-    lengths = [len(ids) for ids in model.encode_sources(texts)]
+        raise ConfigError("source must hold a line that is not blank, got none. Give another file.")
 
     began = time.perf_counter()
     model.generate(texts[:1], beam_size=beam_size, **options)
@@ -135,20 +68,15 @@ def benchmark_decoding(
     dtype = model.compute_dtype if precision == "float32" else precision
     products = {product: product_on_all_cores(product, dtype) for product in large_products(model, PRODUCT_ROWS)}
     product_times = {product: [run() for _ in range(PRODUCT_REPEATS)] for product, run in products.items()}
-    measured = {}
-    # Sentences of all lengths: a corpus may be in an order.
+    # A corpus may be sorted by length.
     few = texts[:: max(1, len(texts) // latency_sentences)][:latency_sentences]
-    for size in (1, beam_size):
-        name = "greedy" if size == 1 else f"beam {size}"
-        LOG.info(f"{name}: {len(texts):,} sentences in batches, {1 + rounds} times")
-        seconds, found = _batched_seconds(model, texts, rounds, beam_size=size, **options)
-        LOG.info(f"{name}: {len(few):,} sentences one by one")
-        measured[size] = (seconds, found, _latencies(model, few, beam_size=size, **options))
+    times = {size: _timed_search(model, texts, few, rounds, beam_size=size, **options) for size in (1, beam_size)}
     memory = peak_memory()
     for product, run in products.items():
         product_times[product] += [run() for _ in range(PRODUCT_REPEATS)]
     matmul_gflops, shape = fastest_rate(product_times)
-    speeds = {size: search_speed(model, size, lengths, *one, matmul_gflops) for size, one in measured.items()}
+    lengths = [len(ids) for ids in model.encode_sources(texts)]
+    greedy, beam = (search_speed(model, size, lengths, one, matmul_gflops) for size, one in times.items())
     return DecodingBenchmark(
         sentences=len(texts),
         latency_sentences=len(few),
@@ -157,8 +85,8 @@ def benchmark_decoding(
         import_seconds=import_seconds,
         load_seconds=load_seconds,
         first_translation_seconds=first_translation_seconds,
-        greedy=speeds[1],
-        beam=speeds[beam_size],
+        greedy=greedy,
+        beam=beam,
         matmul_gflops=matmul_gflops,
         matmul_shape=shape,
         peak_memory_mb=memory / 1e6,
@@ -166,47 +94,25 @@ def benchmark_decoding(
 
 
 def search_speed(
-    model: Seq2Seq,
-    beam_size: int,
-    source_lengths: Sequence[int],
-    seconds: Sequence[float],
-    found: Sequence[Hypothesis],
-    latencies: Sequence[float],
-    matmul_gflops: float,
+    model: Seq2Seq, beam_size: int, source_lengths: Sequence[int], times: SearchTimes, matmul_gflops: float
 ) -> SearchSpeed:
-    """The numbers of one search, from the times that it took.
-
-    Args:
-        model: The model.
-        beam_size: Hypotheses kept.
-        source_lengths: Tokens of each source.
-        seconds: Of each round over all sentences.
-        found: The best translation of each source.
-        latencies: Seconds of each sentence that was translated alone.
-        matmul_gflops: The machine's rate.
-    """
-    target_lengths = np.array([len(hypothesis.token_ids) for hypothesis in found])
-    taken = float(np.median(seconds))
+    """Compute the numbers of one search from its times, the tokens of the sources, and the rate of the machine."""
+    target_lengths = np.array([len(hypothesis.token_ids) for hypothesis in times.found])
+    taken = float(np.median(times.rounds))
     rate = sum(forward_flops(model, source_lengths, beam_size * target_lengths)) / taken / 1e9
     return SearchSpeed(
         beam_size=beam_size,
-        sentences_per_second=len(found) / taken,
+        sentences_per_second=len(times.found) / taken,
         tokens_per_second=float(target_lengths.sum()) / taken,
-        latency_ms=1e3 * float(np.median(latencies)),
-        latency_99_ms=1e3 * float(np.percentile(latencies, 99)),
+        latency_ms=1e3 * float(np.median(times.latencies)),
+        latency_99_ms=1e3 * float(np.percentile(times.latencies, 99)),
         model_gflops_per_second=rate,
         utilisation=rate / matmul_gflops,
     )
 
 
 def product_on_all_cores(product: Product, dtype: str) -> Callable[[], float]:
-    """A product as a search runs it, ready to be timed: each call gives the seconds of one, when as many run beside
-    each other as batches do.
-
-    Args:
-        product: Its sizes.
-        dtype: The numbers that it multiplies: `float32`, `bfloat16` or `int8`.
-    """
+    """Make a function that multiplies as a search does, one product per worker at once, and returns seconds of one."""
     backend, workers = matmul_backend(dtype), count_workers()
     random = np.random.default_rng(0)
     rows = backend.quantize(tf.constant(random.uniform(-1, 1, (product.rows, product.inner)), tf.float32), 1.0)
@@ -226,26 +132,23 @@ def product_on_all_cores(product: Product, dtype: str) -> Callable[[], float]:
 
 def _sources_of(model: Seq2Seq) -> list[str]:
     if not model.recipe:
-        raise ConfigError("--source must be given for a model without a recipe, but is missing. Give a file of lines.")
+        raise ConfigError("--source must be given for a model without a recipe. Give a file of lines.")
     corpus = Corpus(Config.from_dict(model.recipe))
     return (corpus.test() or corpus.dev()).sources
 
 
-def _batched_seconds(
-    model: Seq2Seq, texts: Sequence[str], rounds: int, **options: Any
-) -> tuple[list[float], list[Hypothesis]]:
-    seconds = []
+def _timed_search(model: Seq2Seq, texts: Sequence[str], few: Sequence[str], rounds: int, **options: Any) -> SearchTimes:
+    name = "greedy" if options["beam_size"] == 1 else f"beam {options['beam_size']}"
+    seconds, latencies = [], []
+    LOG.info(f"{name}: {len(texts):,} sentences in batches, {1 + rounds} times")
     for _ in range(1 + rounds):
         began = time.perf_counter()
         found = model.generate(texts, **options)
         seconds.append(time.perf_counter() - began)
-    return seconds[1:], [hypotheses[0] for hypotheses in found]
-
-
-def _latencies(model: Seq2Seq, texts: Sequence[str], **options: Any) -> list[float]:
-    seconds = []
-    for text in [*texts[:LATENCY_WARM_UP], *texts]:
+    LOG.info(f"{name}: {len(few):,} sentences one by one")
+    warm_up = few[:LATENCY_WARM_UP]
+    for text in [*warm_up, *few]:
         began = time.perf_counter()
         model.generate([text], **options)
-        seconds.append(time.perf_counter() - began)
-    return seconds[min(LATENCY_WARM_UP, len(texts)) :]
+        latencies.append(time.perf_counter() - began)
+    return SearchTimes(seconds[1:], [hypotheses[0] for hypotheses in found], latencies[len(warm_up) :])

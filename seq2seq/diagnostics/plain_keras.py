@@ -1,16 +1,18 @@
-"""The model of a recipe as straightforward Keras: what our training speed is compared with."""
+"""The model of a recipe as straightforward Keras, the rival that `seq2seq benchmark train --against keras` times."""
 
 import multiprocessing
+import operator
 from collections.abc import Sequence
 from multiprocessing.connection import Connection
-from typing import Any, NamedTuple
+from typing import Any, Self
 
 import keras
 import tensorflow as tf
 from keras import ops
 
-from seq2seq.config.base import must_be
 from seq2seq.config.sections import Config
+from seq2seq.errors import ConfigError
+from seq2seq.text.batching import Batch
 from seq2seq.text.ids import PAD_ID, START_ID
 
 LAYERS = {
@@ -19,152 +21,133 @@ LAYERS = {
     "gru": (keras.layers.GRU, {"reset_after": True}),
     "gru_reset_before": (keras.layers.GRU, {"reset_after": False}),
 }
-SCORES = ("dot", "general")
+SUPPORTED: dict[str, tuple[Any, ...]] = {
+    "model.encoder.cell": tuple(LAYERS),
+    "model.decoder.cell": tuple(LAYERS),
+    "model.encoder.front_end": ("none",),
+    "model.encoder.subsample": (1,),
+    "model.context": ("attention",),
+    "model.attention.score": ("dot", "general"),
+    "model.attention.coverage": (False,),
+    "model.copy": ("none",),
+    "model.coverage_loss": (0,),
+    "model.decoder.input_feeding": (False,),
+    "model.context_inputs": (("state",), ("readout",), ("state", "readout"), ("readout", "state")),
+}
+"""Values of settings that Keras has layers for."""
 
 
 def check_plain_keras(config: Config) -> None:
-    """Refuses recipes that Keras has no layers for.
-
-    Raises:
-        ConfigError: A setting has a value that only our own layers know.
-    """
-    model, reason = config.model, "Leave out --against keras."
-    for part in (model.encoder, model.decoder):
-        if part.cell not in LAYERS:
-            raise must_be(part.key("cell"), f"one of {', '.join(LAYERS)} to compare with Keras", part.cell, reason)
-    if model.encoder.reduction > 1:
-        name = "front_end" if model.encoder.front_end != "none" else "subsample"
-        expected = "none" if name == "front_end" else "1"
-        value = getattr(model.encoder, name)
-        raise must_be(model.encoder.key(name), f"{expected} to compare with Keras", value, reason)
-    if model.context != "attention":
-        raise must_be(model.key("context"), "attention to compare with Keras", model.context, reason)
-    if model.attention.score not in SCORES:
-        expected = f"one of {', '.join(SCORES)} to compare with Keras"
-        raise must_be(model.attention.key("score"), expected, model.attention.score, reason)
-    if model.attention.coverage:
-        raise must_be(model.attention.key("coverage"), "false to compare with Keras", True, reason)
-    if model.copy != "none":
-        raise must_be(model.key("copy"), "none to compare with Keras", model.copy, reason)
-    if config.model.coverage_loss:
-        key = config.model.key("coverage_loss")
-        raise must_be(key, "0 to compare with Keras", config.model.coverage_loss, reason)
-    if "input" in model.context_inputs:
-        raise must_be(
-            model.key("context_inputs"), "without input to compare with Keras", list(model.context_inputs), reason
-        )
-    if model.decoder.input_feeding:
-        raise must_be(model.decoder.key("input_feeding"), "false to compare with Keras", True, reason)
+    """Raise a ConfigError for a recipe that Keras has no layers for."""
+    for key, values in SUPPORTED.items():
+        value = operator.attrgetter(key)(config)
+        if value not in values:
+            allowed = " or ".join(map(str, values))
+            raise ConfigError(
+                f"{key} must be {allowed} to compare with Keras, got {value!r}. Leave out --against keras.", key
+            )
 
 
 def plain_keras_model(
     config: Config, source_vocabulary_size: int, target_vocabulary_size: int, dtype: str
 ) -> keras.Model:
-    """The recipe's model from Keras' own layers, with the same weights; only a tied output has no bias in Keras.
+    """Build the recipe's model from Keras' own layers, with the same weights; only a tied output has no bias in Keras.
 
-    Args:
-        config: The run; `check_plain_keras` tells which are possible.
-        source_vocabulary_size: Number of source tokens.
-        target_vocabulary_size: Number of target tokens.
-        dtype: Keras dtype policy.
-
-    Returns:
-        A functional model from `[source_ids, written_ids]`, both `(batch, steps)`, to logits
-        `(batch, target_steps, vocabulary)`; `written_ids` are the targets shifted right by a start token.
+    The functional model maps `[source_ids, written_ids]`, both `(batch, steps)`, to logits `(batch, target_steps,
+    vocabulary)`; `written_ids` are the targets shifted right by a start token.
     """
-    settings, encoder, decoder = config.model, config.model.encoder, config.model.decoder
-    policy: dict[str, Any] = {"dtype": dtype}
+    return _Builder(config, dtype).model(source_vocabulary_size, target_vocabulary_size)
 
-    def recurrent(cell: str, units: int, name: str) -> keras.Layer:
+
+class _Builder:
+    """Make the layers of one recipe in one dtype."""
+
+    def __init__(self, config: Config, dtype: str) -> None:
+        self._settings = config.model
+        self._policy: dict[str, Any] = {"dtype": dtype}
+
+    def model(self, source_vocabulary_size: int, target_vocabulary_size: int) -> keras.Model:
+        settings, size = self._settings, self._settings.embedding_size
+        source_ids = keras.Input((None,), dtype="int32", name="source_ids")
+        written_ids = keras.Input((None,), dtype="int32", name="written_ids")
+        mask = ops.not_equal(source_ids, PAD_ID)
+        embedding = keras.layers.ReversibleEmbedding(target_vocabulary_size, size, name="embedding", **self._policy)
+        source_embedding = embedding
+        if settings.tie_embeddings not in ("source_target", "all"):
+            source_embedding = keras.layers.Embedding(
+                source_vocabulary_size, size, name="source_embedding", **self._policy
+            )
+        memory = self._encoded(source_embedding(source_ids), mask)
+        features = self._decoded(embedding(written_ids), memory, mask)
+        if settings.tie_embeddings in ("output", "all"):
+            logits = embedding(features, reverse=True)
+        else:
+            logits = self._dense(target_vocabulary_size, "output")(features)
+        return keras.Model([source_ids, written_ids], logits)
+
+    def _encoded(self, embedded: Any, mask: Any) -> Any:
+        settings, encoder = self._settings, self._settings.encoder
+        memory = self._dropped(embedded, settings.embedding_dropout)
+        for index in range(encoder.num_layers):
+            inputs = self._dropped(memory, settings.dropout)
+            layer = self._recurrent(encoder.cell, encoder.units, f"encoder_{index}")
+            if encoder.bidirectional:
+                layer = keras.layers.Bidirectional(layer, name=f"both_ways_{index}", **self._policy)
+            memory = layer(inputs, mask=mask)
+            if encoder.residual and index > 0:
+                memory = memory + inputs
+        return self._dropped(memory, settings.context_dropout)
+
+    def _decoded(self, embedded: Any, memory: Any, mask: Any) -> Any:
+        settings, decoder = self._settings, self._settings.decoder
+        summary = keras.layers.GlobalAveragePooling1D(**self._policy)(memory, mask=mask)
+        keys = memory
+        if settings.attention.score == "general":
+            keys = self._dense(decoder.units, "keys", use_bias=False)(memory)
+
+        def attended(query: Any) -> Any:
+            return keras.layers.Attention(**self._policy)([query, memory, keys], mask=[None, mask])
+
+        outputs, context = self._dropped(embedded, settings.embedding_dropout), None
+        for index in range(decoder.num_layers):
+            inputs = outputs
+            if index == 1 and decoder.attention_position == "between":
+                context = attended(outputs)
+                inputs = self._joined(outputs, context)
+            states = None
+            if "state" in settings.context_inputs:
+                parts = range(2 if decoder.cell == "lstm" else 1)
+                states = [self._dense(decoder.units, f"bridge_{index}_{part}", "tanh")(summary) for part in parts]
+            layer = self._recurrent(decoder.cell, decoder.units, f"decoder_{index}")
+            new_outputs = layer(inputs, initial_state=states)
+            outputs = new_outputs + outputs if decoder.residual and index > 0 else new_outputs
+            outputs = self._dropped(outputs, settings.dropout)
+        if "readout" in settings.context_inputs:
+            outputs = self._joined(outputs, attended(outputs) if context is None else context)
+        features = self._dense(settings.readout_size or settings.embedding_size, "readout", "tanh")(outputs)
+        if settings.readout_dropout:
+            features = keras.layers.Dropout(settings.readout_dropout, **self._policy)(features)
+        return features
+
+    def _recurrent(self, cell: str, units: int, name: str) -> keras.Layer:
         layer, options = LAYERS[cell]
-        return layer(units, return_sequences=True, name=name, **options, **policy)
+        return layer(units, return_sequences=True, name=name, **options, **self._policy)
 
-    def dense(units: int, name: str, activation: str | None = None, use_bias: bool = True) -> keras.Layer:
-        return keras.layers.Dense(units, activation, use_bias, name=name, **policy)
+    def _dense(self, units: int, name: str, activation: str | None = None, use_bias: bool = True) -> keras.Layer:
+        return keras.layers.Dense(units, activation, use_bias, name=name, **self._policy)
 
-    def dropped(sequence: Any, share: float) -> Any:
-        return keras.layers.SpatialDropout1D(share, **policy)(sequence) if share else sequence
+    def _dropped(self, sequence: Any, share: float) -> Any:
+        return keras.layers.SpatialDropout1D(share, **self._policy)(sequence) if share else sequence
 
-    def joined(*sequences: Any) -> Any:
-        return keras.layers.Concatenate(**policy)(list(sequences))
-
-    source_ids = keras.Input((None,), dtype="int32", name="source_ids")
-    written_ids = keras.Input((None,), dtype="int32", name="written_ids")
-    mask = ops.not_equal(source_ids, PAD_ID)
-    embedding = keras.layers.ReversibleEmbedding(
-        target_vocabulary_size, settings.embedding_size, name="embedding", **policy
-    )
-    source_embedding = embedding
-    if settings.tie_embeddings not in ("source_target", "all"):
-        source_embedding = keras.layers.Embedding(
-            source_vocabulary_size, settings.embedding_size, name="source_embedding", **policy
-        )
-
-    memory = dropped(source_embedding(source_ids), settings.embedding_dropout)
-    for index in range(encoder.num_layers):
-        inputs = dropped(memory, settings.dropout)
-        layer = recurrent(encoder.cell, encoder.units, f"encoder_{index}")
-        if encoder.bidirectional:
-            layer = keras.layers.Bidirectional(layer, name=f"both_ways_{index}", **policy)
-        memory = layer(inputs, mask=mask)
-        if encoder.residual and index > 0:
-            memory = memory + inputs
-    memory = dropped(memory, settings.context_dropout)
-    summary = keras.layers.GlobalAveragePooling1D(**policy)(memory, mask=mask)
-    keys = memory
-    if settings.attention.score == "general":
-        keys = dense(decoder.units, "keys", use_bias=False)(memory)
-
-    def attended(query: Any) -> Any:
-        return keras.layers.Attention(**policy)([query, memory, keys], mask=[None, mask])
-
-    outputs, context = dropped(embedding(written_ids), settings.embedding_dropout), None
-    for index in range(decoder.num_layers):
-        inputs = outputs
-        if index == 1 and decoder.attention_position == "between":
-            context = attended(outputs)
-            inputs = joined(outputs, context)
-        states = None
-        if "state" in settings.context_inputs:
-            count = 2 if decoder.cell == "lstm" else 1
-            states = [dense(decoder.units, f"bridge_{index}_{part}", "tanh")(summary) for part in range(count)]
-        new_outputs = recurrent(decoder.cell, decoder.units, f"decoder_{index}")(inputs, initial_state=states)
-        outputs = new_outputs + outputs if decoder.residual and index > 0 else new_outputs
-        outputs = dropped(outputs, settings.dropout)
-    if "readout" in settings.context_inputs:
-        outputs = joined(outputs, attended(outputs) if context is None else context)
-    features = dense(settings.readout_size or settings.embedding_size, "readout", "tanh")(outputs)
-    if settings.readout_dropout:
-        features = keras.layers.Dropout(settings.readout_dropout, **policy)(features)
-    if settings.tie_embeddings in ("output", "all"):
-        logits = embedding(features, reverse=True)
-    else:
-        logits = dense(target_vocabulary_size, "output")(features)
-    return keras.Model([source_ids, written_ids], logits)
-
-
-class PlainKerasResult(NamedTuple):
-    """What a step gives: the loss a token."""
-
-    loss: Any
+    def _joined(self, *sequences: Any) -> Any:
+        return keras.layers.Concatenate(**self._policy)(list(sequences))
 
 
 class PlainKeras:
     """Straightforward training of that model: dense logits, Keras' loss, Adam, one compiled step.
 
-    What a recipe adds beyond that (word dropout, weight decay, L2) is left out: it would cost Keras time.
-
-    The smoothed loss is written in its cheapest form, `CE + smoothing * (logit of the label - mean logit)`, so that the
-    comparison is with good Keras code.
-
-    Args:
-        config: The run.
-        source_vocabulary_size: Number of source tokens.
-        target_vocabulary_size: Number of target tokens.
-        dtype: Keras dtype policy.
-
-    Raises:
-        ConfigError: The recipe cannot be said in Keras' layers.
+    Word dropout, weight decay and L2 are left out, since they would cost Keras time. The smoothed loss has its cheapest
+    form, `CE + smoothing * (logit of the label - mean logit)`, so that the comparison is with good Keras code.
     """
 
     def __init__(self, config: Config, source_vocabulary_size: int, target_vocabulary_size: int, dtype: str) -> None:
@@ -182,27 +165,14 @@ class PlainKeras:
         ids = tf.TensorSpec([None, None], tf.int32)
         self._run = tf.function(self._step, input_signature=[ids, ids, tf.TensorSpec([])], autograph=False)
 
-    def __call__(
-        self, source_ids: Any, target_ids: Any, learning_rate: float, parts_before: Sequence[tuple[Any, Any]] = ()
-    ) -> PlainKerasResult:
-        """Trains on one batch of padded ids, after the other parts of it where it is cut into several.
-
-        Args:
-            source_ids: `(batch, source_steps)`.
-            target_ids: `(batch, target_steps)`.
-            learning_rate: Of this step.
-            parts_before: Source and target ids of the other parts.
-
-        Returns:
-            The last part's loss a token.
-        """
+    def __call__(self, batches: Sequence[Batch], learning_rate: float) -> float:
+        """Train on the batches of one step, and return the last one's loss per token."""
         rate = tf.constant(learning_rate, tf.float32)
-        for part in parts_before:
-            self._run(*part, rate)
-        return PlainKerasResult(self._run(source_ids, target_ids, rate))
+        losses = [self._run(batch.source_ids, batch.target_ids, rate) for batch in batches]
+        return float(losses[-1])
 
     def loss(self, source_ids: Any, target_ids: Any, training: bool) -> Any:
-        """Mean smoothed cross entropy of the target tokens."""
+        """Compute the mean smoothed cross entropy of the target tokens."""
         written_ids = ops.concatenate([ops.full_like(target_ids[:, :1], START_ID), target_ids[:, :-1]], axis=1)
         logits = ops.cast(self.model([source_ids, written_ids], training=training), "float32")
         losses = keras.losses.sparse_categorical_crossentropy(target_ids, logits, from_logits=True)
@@ -223,17 +193,10 @@ class PlainKeras:
 
 
 class PlainKerasProcess:
-    """A `PlainKeras` to be called as one, whose steps run elsewhere; `close` ends it.
-
-    Args:
-        config: The run.
-        source_vocabulary_size: Number of source tokens.
-        target_vocabulary_size: Number of target tokens.
-        dtype: Keras dtype policy.
-    """
+    """Run the steps of a `PlainKeras` in a process of its own, where our threads do not slow it; a context manager."""
 
     def __init__(self, config: Config, source_vocabulary_size: int, target_vocabulary_size: int, dtype: str) -> None:
-        # A copy of this process would have its threads, too.
+        # A forked process would inherit threads, too.
         context = multiprocessing.get_context("spawn")
         self._connection, theirs = context.Pipe()
         arguments = (theirs, config, source_vocabulary_size, target_vocabulary_size, dtype)
@@ -241,28 +204,24 @@ class PlainKerasProcess:
         self._process.start()
         theirs.close()
 
-    def __call__(
-        self, source_ids: Any, target_ids: Any, learning_rate: float, parts_before: Sequence[tuple[Any, Any]] = ()
-    ) -> PlainKerasResult:
-        """As a `PlainKeras`.
+    def __enter__(self) -> Self:
+        return self
 
-        Raises:
-            EOFError: The process has ended before; what it said stands on standard error.
-        """
-        self._connection.send((source_ids, target_ids, learning_rate, parts_before))
-        return PlainKerasResult(self._connection.recv())
-
-    def close(self) -> None:
-        """Ends the process."""
+    def __exit__(self, *exception: object) -> None:
         self._connection.close()
         self._process.join()
+
+    def __call__(self, batches: Sequence[Batch], learning_rate: float) -> float:
+        """Train on the batches of one step; an EOFError means that the process died, whose reason is on stderr."""
+        self._connection.send((batches, learning_rate))
+        return float(self._connection.recv())
 
 
 def _serve(connection: Connection, *arguments: Any) -> None:
     step = PlainKeras(*arguments)
     while True:
         try:
-            batch = connection.recv()
+            batches = connection.recv()
         except EOFError:
             return
-        connection.send(float(step(*batch).loss))
+        connection.send(step(*batches))

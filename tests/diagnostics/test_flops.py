@@ -1,4 +1,4 @@
-"""The arithmetic of a step: by hand for every cell and context, and against the products that TensorFlow runs."""
+"""The arithmetic of a step, by hand and against the products that TensorFlow runs; the rate of the machine."""
 
 import math
 
@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.diagnostics.flops import StepFlops, step_flops
+from seq2seq.diagnostics import flops
+from seq2seq.diagnostics.flops import (
+    Product,
+    StepFlops,
+    fastest_rate,
+    forward_flops,
+    large_products,
+    step_flops,
+    timed_product,
+)
 from seq2seq.layers import Decoder, Encoder
 from seq2seq.layers.context import create_context
 from seq2seq.models.seq2seq import Seq2Seq
@@ -106,6 +115,11 @@ def test_copying_from_windows_by_hand():
     assert found.attention == 6 * ((2 * 3 + 1 * 5) * (U + 2 * H) + S * E * U + P * U)
 
 
+def test_forward_flops_are_a_third():
+    forward, both = forward_flops(tiny(), *LENGTHS), step_flops(tiny(), *LENGTHS)
+    assert [3 * part for part in forward] == list(both)
+
+
 def test_padding_counts_nothing():
     model = tiny()
     together = step_flops(model, *LENGTHS)
@@ -114,7 +128,7 @@ def test_padding_counts_nothing():
 
 
 def executed_flops(model, source_ids, target_ids):
-    """Operations in the matrix products that TensorFlow runs for loss and gradients, one operation after the other."""
+    """Count the operations in the matrix products that TensorFlow runs for loss and gradients, one after the other."""
     from tensorflow.python.framework import op_callbacks
 
     counted = []
@@ -182,3 +196,19 @@ def test_as_many_as_tensorflow_runs(context, cell, options, changes):
         # Nobody needs the gradient of the sinusoids; a graph leaves it out, and only this eager run makes it.
         expected += 2 * 64 * 3 * 8 * options["units"]
     assert executed_flops(model, source_ids, target_ids) == expected
+
+
+def test_rate_of_the_machine(monkeypatch):
+    assert Product(3, 5, 7).flops == 2 * 3 * 5 * 7
+    slow, fast = Product(1000, 1000, 500), Product(1000, 1000, 1000)
+    rate, product = fastest_rate({slow: [0.5, 0.1, 0.001], fast: [0.1, 9.0, 0.05]})
+    assert (rate, product) == (pytest.approx(2 * 1000**3 / 0.1 / 1e9), fast)
+    assert large_products(tiny(), 100) == [
+        Product(100, E, 3 * H), Product(100, E, 3 * U), Product(100, E, V)
+    ]  # fmt: skip
+    run = timed_product(Product(4, 5, 6), "bfloat16")
+    assert min(run(), run()) > 0
+    run = timed_product(Product(4, 5, 6), "float32", workers=4)
+    clock = iter([1.0, 3.0])
+    monkeypatch.setattr(flops.time, "perf_counter", lambda: next(clock))
+    assert run() == 0.5

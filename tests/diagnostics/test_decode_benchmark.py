@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 from seq2seq.config.sections import Config
-from seq2seq.diagnostics import decode_benchmark as decoding_benchmark
-from seq2seq.diagnostics.decode_benchmark import benchmark_decoding, search_speed
-from seq2seq.diagnostics.flops import forward_flops, step_flops
+from seq2seq.diagnostics import decode_benchmark
+from seq2seq.diagnostics.decode_benchmark import SearchTimes, benchmark_decoding, search_speed
+from seq2seq.diagnostics.flops import forward_flops
 from seq2seq.errors import ConfigError
 from seq2seq.models.archive import save
 from seq2seq.models.generation import Hypothesis
@@ -19,16 +19,10 @@ def hypothesis_of(tokens):
     return Hypothesis("", 0.0, 0.0, [5] * tokens, ["x"] * tokens, [0.0] * tokens)
 
 
-def test_the_way_there_is_a_third_of_there_and_back(make_model):
-    model = make_model()
-    there, both = forward_flops(model, [2, 3], [4, 5]), step_flops(model, [2, 3], [4, 5])
-    assert [3 * part for part in there] == list(both)
-
-
 def test_numbers_of_a_search(make_model):
     model = make_model()
-    found = [hypothesis_of(4), hypothesis_of(6)]
-    speed = search_speed(model, 5, [2, 3], [0.5, 0.25, 9.0], found, [0.001, 0.002, 0.009], matmul_gflops=0.5)
+    times = SearchTimes([0.5, 0.25, 9.0], [hypothesis_of(4), hypothesis_of(6)], [0.001, 0.002, 0.009])
+    speed = search_speed(model, 5, [2, 3], times, matmul_gflops=0.5)
     assert (speed.beam_size, speed.sentences_per_second, speed.tokens_per_second) == (5, 4.0, 20.0)
     assert speed.latency_ms == pytest.approx(2.0)
     assert speed.latency_99_ms == pytest.approx(np.percentile([1, 2, 9], 99))
@@ -42,8 +36,8 @@ def model_file(make_model, tmp_path):
     return str(save(make_model(), tmp_path / "model.keras"))
 
 
-def test_a_whole_benchmark(model_file, toy_pairs, capsys, monkeypatch):
-    monkeypatch.setattr(decoding_benchmark, "PRODUCT_REPEATS", 1)
+def test_a_whole_benchmark(model_file, toy_pairs, capsys, logged, monkeypatch):
+    monkeypatch.setattr(decode_benchmark, "PRODUCT_REPEATS", 1)
     sources = [source for source, _ in toy_pairs[:6]]
     found = benchmark_decoding(
         model_file, [*sources, " "], beam_size=3, rounds=2, latency_sentences=2, import_seconds=1.5, max_length=4
@@ -61,31 +55,30 @@ def test_a_whole_benchmark(model_file, toy_pairs, capsys, monkeypatch):
         assert stored[name]["latency_99_ms"] >= stored[name]["latency_ms"]
         assert stored[name]["utilisation"] == stored[name]["model_gflops_per_second"] / stored["matmul_gflops"]
     assert min(stored[name] for name in ("load_seconds", "first_translation_seconds", "peak_memory_mb")) > 0
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert "beam 3: 6 sentences in batches, 3 times\nbeam 3: 2 sentences one by one\n" in err
+    assert capsys.readouterr().out == ""
+    assert logged[-2:] == ["beam 3: 6 sentences in batches, 3 times", "beam 3: 2 sentences one by one"]
 
 
-def test_without_sentences_those_of_the_recipe_are_taken(make_model, toy_pairs, tmp_path, monkeypatch):
-    monkeypatch.setattr(decoding_benchmark, "PRODUCT_REPEATS", 1)
+def with_recipe(model, recipe):
+    copy = type(model).from_config(model.get_config() | {"recipe": recipe})
+    copy.tokenizer = model.tokenizer
+    return copy
+
+
+@pytest.mark.parametrize(("test", "expected"), [("test", 4), (None, 3)])
+def test_default_sentences_are_those_of_the_recipe(make_model, toy_pairs, tmp_path, monkeypatch, test, expected):
+    monkeypatch.setattr(decode_benchmark, "PRODUCT_REPEATS", 1)
     for name, pairs in {"train": toy_pairs[:9], "dev": toy_pairs[9:12], "test": toy_pairs[12:16]}.items():
         for side, texts in zip(("en", "eo"), zip(*pairs, strict=True), strict=True):
             (tmp_path / f"{name}.{side}").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    for test, expected in (("test", 4), (None, 3)):
-        model = make_model()
-        data = {"folder": str(tmp_path), "source": "en", "target": "eo", "test": test}
-        recipe = Config.from_dict({"data": data}).to_dict()
-        model = type(model).from_config(model.get_config() | {"recipe": recipe})
-        model.tokenizer = make_model().tokenizer
-        path = save(model, tmp_path / "model.keras")
-        assert benchmark_decoding(str(path), rounds=1, latency_sentences=1, max_length=2).sentences == expected
+    data = {"folder": str(tmp_path), "source": "en", "target": "eo", "test": test}
+    model = with_recipe(make_model(), Config.from_dict({"data": data}).to_dict())
+    path = save(model, tmp_path / "model.keras")
+    assert benchmark_decoding(str(path), rounds=1, latency_sentences=1, max_length=2).sentences == expected
 
 
-def test_there_must_be_something_to_translate(model_file, make_model, tmp_path):
-    with pytest.raises(ConfigError, match="source must hold a line that is not blank, but holds none instead"):
+def test_without_sentences(model_file, make_model, tmp_path):
+    with pytest.raises(ConfigError, match="source must hold a line that is not blank"):
         benchmark_decoding(model_file, [" "])
-    model = make_model()
-    bare = type(model).from_config(model.get_config() | {"recipe": {}})
-    bare.tokenizer = model.tokenizer
     with pytest.raises(ConfigError, match="--source must be given for a model without a recipe"):
-        benchmark_decoding(str(save(bare, tmp_path / "bare.keras")))
+        benchmark_decoding(str(save(with_recipe(make_model(), {}), tmp_path / "bare.keras")))

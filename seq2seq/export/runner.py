@@ -1,8 +1,7 @@
-"""Translates with a model exported to ONNX or LiteRT; needs sentencepiece, NumPy and onnxruntime or ai-edge-litert.
+"""Translate with a model exported to ONNX or LiteRT; needs sentencepiece, NumPy and onnxruntime or ai-edge-litert.
 
-A copy of this file lies in every export, as `translate.py`: `python translate.py < sources > translations`.
-
-The search is that of `seq2seq.decoding.beam`, in NumPy: the same hypotheses, but where other kernels round otherwise.
+Every export has a copy of this file, `translate.py`: `python translate.py < sources > translations`. The search is that
+of `seq2seq.decoding.beam`, in NumPy: the same hypotheses, but where other kernels round otherwise.
 """
 
 import argparse
@@ -10,92 +9,67 @@ import itertools
 import json
 import pathlib
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import sentencepiece
 
 VERSION = 1
-"""The latest version of the files that this runner knows."""
+"""Latest version of the exported files that this runner reads."""
 
 PAD_ID, UNKNOWN_ID, START_ID, END_ID = 0, 1, 2, 3
-NEVER_WRITTEN = (PAD_ID, UNKNOWN_ID, START_ID)
+FORBIDDEN_IDS = (PAD_ID, UNKNOWN_ID, START_ID)
 
-LEAVING_SHARE = 8
-"""Sentences leave the loop when more than one in so many are done."""
+COMPACTION_SHARE = 8
+"""Finished sentences are removed from the batch once they are more than one in this many."""
 
-LEAST_COVERAGE = 1e-6
+MIN_COVERAGE = 1e-6
 USUAL_ROWS = 8
 
 SETTINGS = (
-    "beam_size",
-    "n_best",
-    "length_penalty",
-    "length_penalty_alpha",
-    "coverage_penalty",
-    "coverage_penalty_beta",
-    "max_length_ratio",
-    "max_length_extra",
-    "max_length",
-    "min_length_ratio",
-    "min_length",
-    "no_repeat_ngram_size",
-    "repetition_penalty",
-    "beam_groups",
-    "diversity",
-    "batch_tokens",
+    *("beam_size", "n_best", "beam_groups", "diversity", "batch_tokens"),
+    *("length_penalty", "length_penalty_alpha", "coverage_penalty", "coverage_penalty_beta"),
+    *("max_length_ratio", "max_length_extra", "max_length", "min_length_ratio", "min_length"),
+    *("no_repeat_ngram_size", "repetition_penalty"),
 )
-"""What of the search can be changed."""
+"""Settings of the search that can be changed."""
+
+PER_SENTENCE = (
+    *("sentences", "last_ids", "sums", "lengths", "is_finished", "is_valid", "coverage"),
+    *("limits", "minimum", "token_ids", "log_probs", "weights"),
+)
+"""Attributes of `Search` with one row per sentence."""
 
 
 class Hypothesis(NamedTuple):
-    """One translation.
-
-    Attributes:
-        text: The target.
-        score: What hypotheses are ranked by.
-        log_prob: The sum of `token_log_probs`.
-        token_ids: The tokens, with the end where there is one.
-        token_log_probs: The log-probability of each token.
-        attention_weights: `(tokens, memory_steps)`, the source's tokens unless the model joins some; None where
-            there is no attention or nobody asked.
-    """
+    """One translation; `score` ranks it, `log_prob` is the sum of `token_log_probs`."""
 
     text: str
     score: float
     log_prob: float
-    token_ids: list[int]
+    token_ids: list[int]  # with the end token where there is one
     token_log_probs: list[float]
-    attention_weights: np.ndarray | None = None
+    attention_weights: np.ndarray | None = None  # (tokens, memory_steps), usually one step per source token
 
 
 class Translator:
-    """A model exported to ONNX or LiteRT.
-
-    Args:
-        folder: What `seq2seq export --format onnx` wrote, or `--format litert`.
-        threads: Threads that an operation may have; 0: one a core.
-
-    Raises:
-        ValueError: The export is of another format or a later version.
-    """
+    """A model in a folder that `seq2seq export` wrote; `threads` per operation, 0 for one per core."""
 
     def __init__(self, folder: str | pathlib.Path, threads: int = 0) -> None:
         folder = pathlib.Path(folder)
         description = json.loads((folder / "export.json").read_text("utf-8"))
         if description["format"] not in SESSIONS or description["version"] > VERSION:
             raise ValueError(
-                f"{folder}: must be an export to onnx or litert of version {VERSION} or less, but is one to "
-                f"{description['format']} of version {description['version']} instead. Run the translate.py beside it."
+                f"{folder} must be an export to onnx or litert of version {VERSION} or less, got one to "
+                f"{description['format']} of version {description['version']}. Run the translate.py of that folder."
             )
-        session, ending = SESSIONS[description["format"]]
-        self._source_steps: int | None = description.get("source_steps")
-        self._count: int | None = description.get("count")
         self.decoding: dict[str, Any] = {name: description["decoding"][name] for name in SETTINGS}
-        self._context, self._states = description["context"], description["states"]
-        self.has_attention = description["attention"]
-        self._reduction, self._truncation = description["reduction"], description["truncation"]
+        self.has_attention: bool = description["attention"]
+        self._description = description
+        # LiteRT has one shape for all sentences.
+        self._source_steps: int | None = description.get("source_steps")
+        session, ending = SESSIONS[description["format"]]
         self._encoder, self._decoder = (
             session(folder / f"{name}.{ending}", threads) for name in ("encoder", "decoder")
         )
@@ -104,40 +78,36 @@ class Translator:
         self._source, self._target = processors[0], processors[-1]
 
     def translate(self, texts: Sequence[str], **options: Any) -> list[str]:
-        """The best target of each source, in the same order; a blank source gives a blank one."""
+        """Return the best translation of each text, in the same order; that of a blank text is blank."""
         return [found[0].text for found in self.generate(texts, **options)]
 
     def generate(self, texts: Sequence[str], attention: bool = False, **options: Any) -> list[list[Hypothesis]]:
-        """The `n_best` hypotheses of each source, best first.
-
-        Args:
-            texts: Sources.
-            attention: Whether each hypothesis tells what its tokens attended to.
-            **options: Settings of the search that differ from those of the export, some of `SETTINGS`.
-
-        Raises:
-            ValueError: An unknown option, more hypotheses than the beam has, or what LiteRT has no room for.
-        """
+        """Return the `n_best` hypotheses of each text, best first; `options` are some of `SETTINGS`."""
         settings = self._changed(options)
         results = [[Hypothesis("", 0.0, 0.0, [END_ID], [0.0])] for _ in texts]
-        kept = [place for place, text in enumerate(texts) if text.strip()]
-        source_ids = {place: self._cut(self._source.encode(texts[place], add_eos=True)) for place in kept}
-        batch_tokens = settings["batch_tokens"] * USUAL_ROWS // max(USUAL_ROWS, settings["beam_size"])
+        source_ids = {
+            place: self._truncate(self._source.encode(text, add_eos=True))
+            for place, text in enumerate(texts)
+            if text.strip()
+        }
         for place, ids in source_ids.items():
             if self._source_steps is not None and len(ids) > self._source_steps:
                 raise ValueError(
-                    f"texts[{place}] must have at most {self._source_steps} tokens, for which the export was made, but "
-                    f"has {len(ids)} instead. Cut it, or export with more --source-steps."
+                    f"texts[{place}] must have at most {self._source_steps} tokens, as exported, got {len(ids)}. Cut "
+                    "it, or export with more --source-steps."
                 )
-        batches = _batches(source_ids, batch_tokens) if self._source_steps is None else ([place] for place in kept)
+        batches: Iterable[list[int]] = [[place] for place in source_ids]
+        if self._source_steps is None:
+            batch_tokens = settings["batch_tokens"] * USUAL_ROWS // max(USUAL_ROWS, settings["beam_size"])
+            batches = _batches(source_ids, batch_tokens)
         for places in batches:
             batch = [source_ids[place] for place in places]
             for place, found in zip(places, self._search(batch, settings, attention), strict=True):
                 results[place] = found
         return results
 
-    def _cut(self, ids: list[int]) -> list[int]:
-        policy, most = self._truncation
+    def _truncate(self, ids: list[int]) -> list[int]:
+        policy, most = self._description["truncation"]
         if policy == "none" or len(ids) <= most:
             return ids
         tail = (most - 1) // 2 if policy == "head_tail" else 0
@@ -146,172 +116,151 @@ class Translator:
     def _changed(self, options: dict[str, Any]) -> dict[str, Any]:
         unknown = sorted(options.keys() - self.decoding.keys())
         if unknown:
-            raise ValueError(f"options must be some of {', '.join(SETTINGS)}, but are {', '.join(unknown)} instead.")
+            raise ValueError(f"options must be some of {', '.join(SETTINGS)}, got {', '.join(unknown)}.")
         settings = self.decoding | options
-        if not 1 <= settings["n_best"] <= settings["beam_size"]:
-            raise ValueError(
-                f"n_best must be from 1 to beam_size ({settings['beam_size']}), but is {settings['n_best']} instead."
-            )
-        if self._source_steps is not None and settings["beam_size"] != self.decoding["beam_size"]:
-            raise ValueError(
-                f"beam_size must be {self.decoding['beam_size']}, for which the export was made, but is "
-                f"{settings['beam_size']} instead."
-            )
-        if settings["beam_size"] % settings["beam_groups"]:
-            raise ValueError(
-                f"beam_groups must be a divisor of beam_size ({settings['beam_size']}), but is "
-                f"{settings['beam_groups']} instead."
-            )
-        if self._source_steps is not None and _has_rules(settings) and (self._count or 0) < largest_count(settings):
-            raise ValueError(
-                "no_repeat_ngram_size must be 0 and repetition_penalty 1 for an export to litert that was made without "
-                "them, or for shorter translations, but one is not. Export it with these settings."
-            )
-        if settings["coverage_penalty"] != "none" and not self.has_attention:
-            raise ValueError("coverage_penalty must be none for a model without attention. Leave it out.")
+        size, fixed = settings["beam_size"], self._source_steps is not None
+        lacks_tokens = fixed and self._description["count"] < max_count(settings)
+        for name, requirement, is_good in (
+            ("n_best", f"from 1 to beam_size ({size})", 1 <= settings["n_best"] <= size),
+            (
+                "beam_size",
+                f"{self.decoding['beam_size']}, as exported",
+                size == self.decoding["beam_size"] or not fixed,
+            ),
+            ("beam_groups", f"a divisor of beam_size ({size})", size % settings["beam_groups"] == 0),
+            ("repetition_penalty", "1 or exported with this max_length", not (_has_history(settings) and lacks_tokens)),
+            (
+                "coverage_penalty",
+                "none without attention",
+                self.has_attention or settings["coverage_penalty"] == "none",
+            ),
+        ):
+            if not is_good:
+                raise ValueError(f"{name} must be {requirement}, got {settings[name]!r}.")
         return settings
 
     def _search(self, batch: list[list[int]], settings: dict[str, Any], attention: bool) -> list[list[Hypothesis]]:
+        context_names, state_names = self._description["context"], self._description["states"]
         lengths = np.array([len(ids) for ids in batch])
         source_ids = np.zeros((len(batch), lengths.max()), np.int32)
         for row, ids in zip(source_ids, batch, strict=True):
             row[: len(ids)] = ids
-        names = [*self._context, *self._states]
+        names = [*context_names, *state_names]
         encoded = dict(zip(names, self._encoder.run(names, {"source_ids": source_ids}), strict=True))
-        # A step of the memory may stand for several tokens.
-        memory_steps = -(-lengths // self._reduction)
-        search = _Search(settings, lengths, memory_steps, attention and self.has_attention)
-        states = {name: np.repeat(encoded[name], settings["beam_size"], axis=0) for name in self._states}
-        context = {name: encoded[name] for name in self._context}
-        next_states = [f"next_{name}" for name in self._states]
+        # A step of the memory may be several tokens.
+        memory_steps = -(-lengths // self._description["reduction"])
+        search = Search(settings, lengths, memory_steps, attention and self.has_attention)
+        context = {name: encoded[name] for name in context_names}
+        states = {name: np.repeat(encoded[name], settings["beam_size"], axis=0) for name in state_names}
+        next_states = [f"next_{name}" for name in state_names]
         outputs = ["best_ids", "best_log_probs", *next_states, *(["attention_weights"] * search.needs_attention)]
         while len(search.sentences):
-            context_inputs = {"token_ids": search.last_ids.reshape(-1), "count": np.array(search.count, np.int32)}
-            best_ids, log_probs, *rest = self._decoder.run(outputs, context_inputs | states | context)
-            rows, stay = search.advance(best_ids, log_probs, rest[-1] if search.needs_attention else None)
-            states = {name: values[rows] for name, values in zip(self._states, rest, strict=False)}
-            if stay is not None:
-                context = {name: values[stay] for name, values in context.items()}
-        return [
-            [self._hypothesis(found, steps) for found in hypotheses]
-            for hypotheses, steps in zip(search.found, memory_steps, strict=True)
-        ]
+            inputs = {"token_ids": search.last_ids.reshape(-1), "count": np.array(search.count, np.int32)}
+            best_ids, log_probs, *rest = self._decoder.run(outputs, inputs | states | context)
+            rows, remaining = search.advance(best_ids, log_probs, rest[-1] if search.needs_attention else None)
+            states = {name: values[rows] for name, values in zip(state_names, rest, strict=False)}
+            if remaining is not None:
+                context = {name: values[remaining] for name, values in context.items()}
+        return [[self._decoded(one) for one in hypotheses] for hypotheses in search.found]
 
-    def _hypothesis(self, found: "_Found", memory_steps: int) -> Hypothesis:
-        ids = found.token_ids.tolist()
-        text = self._target.decode([i for i in ids if i != END_ID]).strip(" ")
-        weights = None if found.attention is None else found.attention[:, :memory_steps]
-        return Hypothesis(text, found.score, float(found.log_probs.sum()), ids, found.log_probs.tolist(), weights)
+    def _decoded(self, hypothesis: Hypothesis) -> Hypothesis:
+        text = self._target.decode([token for token in hypothesis.token_ids if token != END_ID])
+        return hypothesis._replace(text=text.strip(" "))
 
 
-class _Found(NamedTuple):
-    score: float
-    token_ids: np.ndarray
-    log_probs: np.ndarray
-    attention: np.ndarray | None
-
-
-_OF_SENTENCES = (
-    *("sentences", "last_ids", "_sums", "_lengths", "_is_finished", "_is_valid", "_coverage"),
-    *("_limits", "_least", "_token_ids", "_log_probs", "_weights"),
-)
-
-
-class _Search:
-    """Beam search over a batch; what is here has rows for the sentences that are not done."""
+class Search:
+    """Beam search over a batch; arrays have rows for the sentences that are not removed."""
 
     def __init__(
         self, settings: dict[str, Any], source_lengths: np.ndarray, memory_steps: np.ndarray, attention: bool
     ) -> None:
-        self._settings, self._attention = settings, attention
+        self.settings, self.attention, self.memory_steps = settings, attention, memory_steps
         batch, beams, steps = len(source_lengths), settings["beam_size"], memory_steps.max()
         limits = (settings["max_length_ratio"] * source_lengths).astype(int) + settings["max_length_extra"]
-        self._limits = np.clip(limits, 1, settings["max_length"])
-        self._least = np.maximum((settings["min_length_ratio"] * source_lengths).astype(int), settings["min_length"])
-        self.has_minimum = bool(self._least.max() > 1)
-        self._has_coverage = settings["coverage_penalty"] != "none"
-        self.needs_attention = attention or self._has_coverage
-        self.found: list[list[_Found]] = [[] for _ in range(batch)]
+        self.limits = np.clip(limits, 1, settings["max_length"])
+        self.minimum = np.maximum((settings["min_length_ratio"] * source_lengths).astype(int), settings["min_length"])
+        self.has_minimum = bool(self.minimum.max() > 1)
+        self.has_coverage = settings["coverage_penalty"] != "none"
+        self.needs_attention = attention or self.has_coverage
+        self.found: list[list[Hypothesis]] = [[] for _ in range(batch)]
         self.sentences = np.arange(batch)
         self.last_ids = np.full((batch, beams), START_ID, np.int32)
-        self._sums = np.full((batch, beams), -np.inf, np.float32)
-        self._sums[:, :: beams // settings["beam_groups"]] = 0
-        self._lengths = np.zeros((batch, beams), int)
-        self._is_finished = np.zeros((batch, beams), bool)
-        self._is_valid = np.arange(steps) < memory_steps[:, None]
-        self._coverage = np.zeros((batch, beams, steps if self._has_coverage else 0), np.float32)
-        longest = self._limits.max()
-        self._token_ids = np.zeros((batch, beams, longest), np.int32)
-        self._log_probs = np.zeros((batch, beams, longest), np.float32)
-        self._weights = np.zeros((batch, beams, longest if attention else 0, steps), np.float32)
-        self._number_of_steps = 0
-        self._is_greedy = beams == 1 and not self._has_coverage
+        self.sums = np.full((batch, beams), -np.inf, np.float32)
+        self.sums[:, :: beams // settings["beam_groups"]] = 0
+        self.lengths = np.zeros((batch, beams), int)
+        self.is_finished = np.zeros((batch, beams), bool)
+        self.is_valid = np.arange(steps) < memory_steps[:, None]
+        self.coverage = np.zeros((batch, beams, steps if self.has_coverage else 0), np.float32)
+        longest = self.limits.max()
+        self.token_ids = np.zeros((batch, beams, longest), np.int32)
+        self.log_probs = np.zeros((batch, beams, longest), np.float32)
+        self.weights = np.zeros((batch, beams, longest if attention else 0, steps), np.float32)
+        self.num_steps = 0
+        self.is_greedy = beams == 1 and not self.has_coverage
 
     @property
     def count(self) -> int:
-        """How many tokens of each row the next step has to know, so that enough of them may be written."""
-        has_rules = _has_rules(self._settings)
-        return _least_count(self._settings) + self.has_minimum + has_rules * self._number_of_steps
+        """Number of best tokens per row that the next step needs, so that enough of them are allowed."""
+        return _min_count(self.settings) + self.has_minimum + _has_history(self.settings) * self.num_steps
 
     def advance(
         self, best_ids: np.ndarray, log_probs: np.ndarray, attention: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Take a step: fill all places from the best tokens of each row, `(rows, count)` in falling order.
+        """Fill all beams from the best tokens of each row, `(rows, count)`, and return remaining rows and sentences.
 
-        Returns:
-            Which rows go on, and which sentences, None where all do.
+        The sentences are None where all remain.
         """
         batch, beams = self.last_ids.shape
-        at, self._number_of_steps = self._number_of_steps, self._number_of_steps + 1
+        at, self.num_steps = self.num_steps, self.num_steps + 1
         best_ids, log_probs = (values.reshape(batch, beams, -1) for values in (best_ids, log_probs))
         count = best_ids.shape[2]
-        gains = self._gains(best_ids, log_probs, self._token_ids[:, :, :at])
-        # A finished place has one continuation, itself, which comes before all others.
+        gains = self._gains(best_ids, log_probs, self.token_ids[:, :, :at])
+        # A finished beam has one continuation, itself, which comes before all others.
         itself = np.where(np.arange(count) == 0, np.float32(np.inf), np.float32(-np.inf))
-        sums = np.where(self._is_finished[..., None], itself, self._sums[..., None] + gains).reshape(batch, -1)
-        chosen = self._choice(sums, best_ids.reshape(batch, -1))
+        sums = np.where(self.is_finished[..., None], itself, self.sums[..., None] + gains).reshape(batch, -1)
+        chosen = self._choose(sums, best_ids.reshape(batch, -1))
         sums = np.take_along_axis(sums, chosen, axis=1)
         places = chosen // count
-        is_kept = sums == np.inf
-        is_open = ~is_kept & (sums > -np.inf)
+        is_frozen = sums == np.inf
+        is_open = ~is_frozen & (sums > -np.inf)
 
-        def before(values: np.ndarray) -> np.ndarray:
+        def continued(values: np.ndarray) -> np.ndarray:
             return values[np.arange(batch)[:, None], places]
 
-        def of_chosen(values: np.ndarray) -> np.ndarray:
+        def taken(values: np.ndarray) -> np.ndarray:
             return np.take_along_axis(values.reshape(batch, -1), chosen, axis=1)
 
-        self.last_ids = np.where(is_open, of_chosen(best_ids), PAD_ID).astype(np.int32)
-        self._token_ids, self._log_probs = before(self._token_ids), before(self._log_probs)
-        self._token_ids[:, :, at] = self.last_ids
-        self._log_probs[:, :, at] = np.where(is_open, of_chosen(log_probs), 0)
+        self.last_ids = np.where(is_open, taken(best_ids), PAD_ID).astype(np.int32)
+        self.token_ids, self.log_probs = continued(self.token_ids), continued(self.log_probs)
+        self.token_ids[:, :, at] = self.last_ids
+        self.log_probs[:, :, at] = np.where(is_open, taken(log_probs), 0)
         if attention is not None:
-            steps = self._is_valid.shape[1]
-            read = before(attention.reshape(batch, beams, -1)[..., :steps]) * is_open[..., None]
-            if self._has_coverage:
-                self._coverage = before(self._coverage) + read
-            if self._attention:
-                self._weights = before(self._weights)
-                self._weights[:, :, at] = read
-        if self._is_greedy:
-            # What it compares are penalised probabilities, what it gives are the model's own.
-            sums = before(self._sums) + self._log_probs[:, :, at]
-        self._sums = np.where(is_kept, before(self._sums), sums)
-        self._lengths = np.where(is_open, self._number_of_steps, before(self._lengths))
-        is_at_end = (self.last_ids == END_ID) | (self._number_of_steps >= self._limits)[:, None]
-        self._is_finished = (is_kept & before(self._is_finished)) | (is_open & is_at_end)
-        return self._leave(places + beams * np.arange(batch)[:, None])
+            steps = self.is_valid.shape[1]
+            read = continued(attention.reshape(batch, beams, -1)[..., :steps]) * is_open[..., None]
+            if self.has_coverage:
+                self.coverage = continued(self.coverage) + read
+            if self.attention:
+                self.weights = continued(self.weights)
+                self.weights[:, :, at] = read
+        if self.is_greedy:
+            # It compares penalized log-probabilities, but returns the model's own.
+            sums = continued(self.sums) + self.log_probs[:, :, at]
+        self.sums = np.where(is_frozen, continued(self.sums), sums)
+        self.lengths = np.where(is_open, self.num_steps, continued(self.lengths))
+        is_at_end = (self.last_ids == END_ID) | (self.num_steps >= self.limits)[:, None]
+        self.is_finished = (is_frozen & continued(self.is_finished)) | (is_open & is_at_end)
+        return self._remove_done(places + beams * np.arange(batch)[:, None])
 
     def _gains(self, best_ids: np.ndarray, log_probs: np.ndarray, history: np.ndarray) -> np.ndarray:
-        """The log-probabilities by which tokens are chosen, `(batch, beams, count)`, after those of the history."""
-        settings = self._settings
+        """Process log-probabilities, `(batch, beams, count)`, given the tokens so far."""
+        settings = self.settings
         gains, lowest = log_probs, np.float32(-np.inf)
         if settings["repetition_penalty"] > 1:
-            is_written = _is_in(best_ids, history)
-            gains = np.where(is_written, gains * np.float32(settings["repetition_penalty"]), gains)
-        gains = np.where(np.isin(best_ids, NEVER_WRITTEN), lowest, gains)
+            penalized = gains * np.float32(settings["repetition_penalty"])
+            gains = np.where(_is_in(best_ids, history), penalized, gains)
+        gains = np.where(np.isin(best_ids, FORBIDDEN_IDS), lowest, gains)
         if self.has_minimum:
-            is_too_short = (self._number_of_steps < self._least)[:, None, None]
+            is_too_short = (self.num_steps < self.minimum)[:, None, None]
             gains = np.where(is_too_short & (best_ids == END_ID), lowest, gains)
         size = settings["no_repeat_ngram_size"]
         if size and history.shape[2] >= size:
@@ -319,13 +268,13 @@ class _Search:
             last = history[:, :, None, history.shape[2] - size + 1 :]
             followers = np.where((windows[..., :-1] == last).all(axis=-1), windows[..., -1], PAD_ID)
             gains = np.where(_is_in(best_ids, followers), lowest, gains)
-        # Where a rule forbids every token, the hypothesis is over.
+        # A hypothesis without an allowed token ends.
         is_stuck = (gains == lowest).all(axis=-1, keepdims=True)
         return np.where(is_stuck & (best_ids == END_ID), log_probs, gains)
 
-    def _choice(self, sums: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
-        """Which continuations fill the places, `(batch, beams)`, out of `(batch, beams * count)`, group by group."""
-        (batch, total), groups = sums.shape, self._settings["beam_groups"]
+    def _choose(self, sums: np.ndarray, token_ids: np.ndarray) -> np.ndarray:
+        """Choose continuations for all beams, `(batch, beams)`, out of `(batch, beams * count)`, group by group."""
+        (batch, total), groups = sums.shape, self.settings["beam_groups"]
         size, width = self.last_ids.shape[1] // groups, total // groups
         chosen = np.zeros((batch, 0), int)
         for start in range(0, total, width):
@@ -334,105 +283,95 @@ class _Search:
                 is_taken = np.isfinite(np.take_along_axis(sums, chosen, axis=1))
                 taken = np.where(is_taken, np.take_along_axis(token_ids, chosen, axis=1), -1)
                 equal = token_ids[:, start : start + width, None] == taken[:, None]
-                priorities = priorities - np.float32(self._settings["diversity"]) * equal.sum(axis=-1, dtype=np.float32)
+                priorities = priorities - np.float32(self.settings["diversity"]) * equal.sum(axis=-1, dtype=np.float32)
             best = np.argsort(-priorities, axis=1, kind="stable")[:, :size]
             chosen = np.concatenate([chosen, best + start], axis=1)
         return chosen
 
-    def _leave(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
-        """Let sentences go whose result cannot change any more."""
+    def _remove_done(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:
         scores = self._finished_scores()
-        to_beat = -np.sort(-scores, axis=1)[:, self._settings["n_best"] - 1]
-        reachable = self._bounds().max(axis=1)
-        is_done = (to_beat >= reachable) | (self._number_of_steps >= self._limits)
-        # What is done is told at once, and then may stay a while.
+        to_beat = -np.sort(-scores, axis=1)[:, self.settings["n_best"] - 1]
+        is_done = (to_beat >= self._bounds().max(axis=1)) | (self.num_steps >= self.limits)
+        # A finished sentence has its result at once, and may be removed later.
         is_new = is_done & np.array([not self.found[sentence] for sentence in self.sentences])
         for row in np.flatnonzero(is_new).tolist():
             self.found[self.sentences[row]] = self._best(row, scores[row])
         done = int(is_done.sum())
-        if done < len(is_done) and done <= len(is_done) // LEAVING_SHARE:
+        if done < len(is_done) and done <= len(is_done) // COMPACTION_SHARE:
             return rows.reshape(-1), None
-        stay = np.flatnonzero(~is_done)
-        for name in _OF_SENTENCES:
-            setattr(self, name, getattr(self, name)[stay])
-        return rows[stay].reshape(-1), stay
+        remaining = np.flatnonzero(~is_done)
+        for name in PER_SENTENCE:
+            setattr(self, name, getattr(self, name)[remaining])
+        return rows[remaining].reshape(-1), remaining
 
-    def _best(self, row: int, scores: np.ndarray) -> list[_Found]:
-        order = np.argsort(-scores, kind="stable")[: self._settings["n_best"]]
-        places = [place for place in order if scores[place] > -np.inf]
-        if not places:
-            raise ValueError("The search must find a hypothesis, but finds none: the model's scores are not numbers.")
-        lengths = self._lengths[row]
-        return [
-            _Found(
-                float(scores[place]),
-                self._token_ids[row, place, : lengths[place]].copy(),
-                self._log_probs[row, place, : lengths[place]].copy(),
-                self._weights[row, place, : lengths[place]].copy() if self._attention else None,
-            )
-            for place in places
-        ]
+    def _best(self, row: int, scores: np.ndarray) -> list[Hypothesis]:
+        order = np.argsort(-scores, kind="stable")[: self.settings["n_best"]]
+        hypotheses = []
+        for place in order[scores[order] > -np.inf]:
+            steps = slice(self.lengths[row, place])
+            log_probs = self.log_probs[row, place, steps]
+            ids, score = self.token_ids[row, place, steps].tolist(), float(scores[place])
+            weights = None
+            if self.attention:
+                weights = self.weights[row, place, steps, : self.memory_steps[self.sentences[row]]].copy()
+            hypotheses.append(Hypothesis("", score, float(log_probs.sum()), ids, log_probs.tolist(), weights))
+        if not hypotheses:
+            raise ValueError("The search finds no hypothesis: the model's scores are not numbers.")
+        return hypotheses
 
     def _finished_scores(self) -> np.ndarray:
-        settings = self._settings
-        scores = self._with_length_penalty(self._sums, self._lengths)
-        if self._has_coverage:
-            kind = wu_coverage if settings["coverage_penalty"] == "wu" else summary_coverage
-            penalty = kind(self._coverage, self._is_valid[:, None])
-            scores = scores + np.float32(settings["coverage_penalty_beta"]) * penalty
-        return np.where(self._is_finished & ~np.isnan(scores), scores, -np.inf)
+        scores = self._with_length_penalty(self.sums, self.lengths)
+        if self.has_coverage:
+            scores = scores + self._coverage_penalty(self.settings["coverage_penalty"])
+        return np.where(self.is_finished & ~np.isnan(scores), scores, -np.inf)
 
     def _bounds(self) -> np.ndarray:
-        """The best that open hypotheses can reach."""
-        sums = np.where(self._is_finished, np.float32(-np.inf), self._sums)
-        bounds = self._with_length_penalty(sums, self._limits[:, None])
-        if self._settings["coverage_penalty"] != "summary":
-            return bounds
-        penalty = summary_coverage(self._coverage, self._is_valid[:, None])
-        return bounds + np.float32(self._settings["coverage_penalty_beta"]) * penalty
+        """Compute the best scores that open hypotheses can reach."""
+        sums = np.where(self.is_finished, np.float32(-np.inf), self.sums)
+        bounds = self._with_length_penalty(sums, self.limits[:, None])
+        return bounds + self._coverage_penalty("summary") if self.settings["coverage_penalty"] == "summary" else bounds
 
     def _with_length_penalty(self, sums: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-        alpha, kind = np.float32(self._settings["length_penalty_alpha"]), self._settings["length_penalty"]
-        # Greedy search compares nothing, and gives the sum itself.
-        if kind == "none" or self._is_greedy:
+        alpha, kind = np.float32(self.settings["length_penalty_alpha"]), self.settings["length_penalty"]
+        # Greedy search compares nothing and returns the sum.
+        if kind == "none" or self.is_greedy:
             return sums
         at_least_one = np.maximum(lengths, 1).astype(np.float32)
         if kind == "reward":
             return sums + alpha * lengths.astype(np.float32)
         return sums / (at_least_one if kind == "average" else (5 + at_least_one) / 6) ** alpha
 
+    def _coverage_penalty(self, kind: str) -> np.ndarray:
+        """Penalize omissions, `sum_s log(min(coverage_s, 1))`, or repetition, `-sum_s max(coverage_s - 1, 0)`."""
+        if kind == "wu":
+            penalties = np.log(np.clip(self.coverage, np.float32(MIN_COVERAGE), 1))
+        else:
+            penalties = -np.maximum(self.coverage - 1, 0)
+        total = np.where(self.is_valid[:, None], penalties, 0).sum(axis=-1)
+        return np.float32(self.settings["coverage_penalty_beta"]) * total
+
 
 def _is_in(best_ids: np.ndarray, others: np.ndarray) -> np.ndarray:
-    """Which of the tokens of a row, `(batch, beams, count)`, are among its others, `(batch, beams, n)`."""
+    """Say which tokens of each row, `(batch, beams, count)`, are among `(batch, beams, n)` others."""
     return (best_ids[..., None] == others[:, :, None]).any(axis=-1)
 
 
-def _has_rules(settings: dict[str, Any]) -> bool:
-    """Whether what a hypothesis holds decides what it may go on with."""
+def _has_history(settings: dict[str, Any]) -> bool:
+    """Say whether the tokens of a hypothesis decide how it may continue."""
     return bool(settings["no_repeat_ngram_size"] or settings["repetition_penalty"] > 1)
 
 
-def _least_count(settings: dict[str, Any]) -> int:
-    return int(settings["beam_size"]) + len(NEVER_WRITTEN)
+def _min_count(settings: dict[str, Any]) -> int:
+    return int(settings["beam_size"]) + len(FORBIDDEN_IDS)
 
 
-def largest_count(settings: dict[str, Any]) -> int:
-    """How many tokens of each row any step may have to know; one may be an end that is not allowed yet."""
-    return _least_count(settings) + 1 + _has_rules(settings) * int(settings["max_length"])
-
-
-def wu_coverage(coverage: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
-    """The sum over source tokens of log(min(coverage, 1)): what was left out costs."""
-    return np.where(is_valid, np.log(np.clip(coverage, np.float32(LEAST_COVERAGE), 1)), 0).sum(axis=-1)
-
-
-def summary_coverage(coverage: np.ndarray, is_valid: np.ndarray) -> np.ndarray:
-    """Minus the sum over source tokens of what coverage is beyond 1: what was repeated costs."""
-    return -np.where(is_valid, np.maximum(coverage - 1, 0), 0).sum(axis=-1)
+def max_count(settings: dict[str, Any]) -> int:
+    """Return the number of best tokens per row that any step may need; one may be an end that is too early."""
+    return _min_count(settings) + 1 + _has_history(settings) * int(settings["max_length"])
 
 
 def onnx_session(path: pathlib.Path, threads: int) -> Any:
-    """A graph that has `run(names, feeds)`."""
+    """Load a graph that has `run(names, inputs)`."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -450,22 +389,22 @@ class LiteSession:
         self._graph = self._interpreter.get_signature_runner()
         self._shapes = {name: details["shape"] for name, details in self._graph.get_input_details().items()}
 
-    def run(self, names: Sequence[str], context_inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
-        """Outputs by name; inputs are filled up with zeros at the ends, and those that the graph lacks left out."""
-        inputs = {}
+    def run(self, names: Sequence[str], inputs: dict[str, np.ndarray]) -> list[np.ndarray]:
+        """Compute outputs by name; inputs are padded with zeros, and inputs that the graph lacks are ignored."""
+        padded = {}
         for name, shape in self._shapes.items():
-            missing = [(0, most - count) for most, count in zip(shape, context_inputs[name].shape, strict=True)]
-            inputs[name] = np.pad(context_inputs[name], missing)
-        outputs = self._graph(**inputs)
+            missing = [(0, most - count) for most, count in zip(shape, inputs[name].shape, strict=True)]
+            padded[name] = np.pad(inputs[name], missing)
+        outputs = self._graph(**padded)
         return [outputs[name] for name in names]
 
 
 SESSIONS: dict[str, tuple[Any, str]] = {"onnx": (onnx_session, "onnx"), "litert": (LiteSession, "tflite")}
-"""What runs the graphs of a format, and the ending of their files."""
+"""Loader of the graphs of each format, and the ending of their files."""
 
 
 def _batches(source_ids: dict[int, list[int]], batch_tokens: int) -> Iterator[list[int]]:
-    """Places of sources of similar length, longest first, at most `batch_tokens` a batch with its padding."""
+    """Yield keys of sources of similar length, longest first, at most `batch_tokens` per batch with padding."""
     batch: list[int] = []
     for place in sorted(source_ids, key=lambda place: -len(source_ids[place])):
         if batch and len(source_ids[batch[0]]) * (len(batch) + 1) > batch_tokens:
@@ -479,7 +418,7 @@ def _batches(source_ids: dict[int, list[int]], batch_tokens: int) -> Iterator[li
 def main(arguments: Sequence[str] | None = None) -> None:
     """Translate standard input, line by line."""
     parser = argparse.ArgumentParser(description="Translate lines of standard input, in order.")
-    parser.add_argument("--folder", default=pathlib.Path(__file__).parent, help="the export; left out: where this is")
+    parser.add_argument("--folder", default=pathlib.Path(__file__).parent, help="the export; left out: this folder")
     parser.add_argument("--beam-size", type=int, help="hypotheses kept at every step; 1: greedy")
     parser.add_argument("--n-best", type=int, help="translations of each line, best first")
     parser.add_argument("--window", type=int, default=1000, help="lines read and translated together, at most")
@@ -488,8 +427,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     while texts := [line.rstrip("\n") for line in itertools.islice(sys.stdin, window)]:
         count = given.get("n_best", translator.decoding["n_best"])
         for found in translator.generate(texts, **given):
-            written = [" ".join(hypothesis.text.splitlines()) for hypothesis in found]
-            sys.stdout.writelines(f"{text}\n" for text in written + [""] * (count - len(written)))
+            lines = [" ".join(hypothesis.text.splitlines()) for hypothesis in found]
+            sys.stdout.writelines(f"{line}\n" for line in lines + [""] * (count - len(lines)))
         sys.stdout.flush()
 
 

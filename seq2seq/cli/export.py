@@ -1,4 +1,4 @@
-"""`seq2seq export`: a trained model for other runtimes."""
+"""`seq2seq export`: export a trained model to other runtimes."""
 
 import itertools
 import pathlib
@@ -8,7 +8,7 @@ import cyclopts
 
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.config.flags import AS_SAVED, SearchOptions, Switch
-from seq2seq.errors import ConfigError, Seq2SeqError
+from seq2seq.errors import ArgumentError, ConfigError, Seq2SeqError
 
 
 def export(
@@ -25,28 +25,26 @@ def export(
     whole_search: Switch = False,
     search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
 ) -> None:
-    """Write a model in a format that others run, and check on real sentences that it translates as before.
+    """Export a model to another runtime, and check with real sentences that it translates as before.
 
     Args:
         model: the model.keras of a run.
-        format: saved_model, for TensorFlow without this package: the whole translator, from strings to strings, and
-            from ids to ids; onnx, for onnxruntime: encoder and decoder step, and a script that translates with them,
-            which needs onnxruntime, sentencepiece and NumPy alone; litert, the same for ai-edge-litert, which has one
-            shape for all sentences and translates them one by one; keras, with --precision int8: a model file like any
-            other, of a quarter of the size.
-        output: folder or model file to write, which must not be there; left out: beside the model.
-        sentences: lines to check it on; may end in .gz; left out: the dev set of the model's recipe.
-        most: check on so many of them at most.
-        ids: of a SavedModel: leave out strings, and so the need for tensorflow-text wherever it is loaded.
+        format: saved_model, for TensorFlow without this package: the whole translator, from strings to strings and
+            from ids to ids; onnx, for onnxruntime: encoder and decoder step, and a script that translates with them and
+            needs onnxruntime, sentencepiece and NumPy alone; litert, the same for ai-edge-litert, with one shape for
+            all sentences, one by one; keras, with --precision int8: a model file of a quarter of the size.
+        output: folder or model file to write, which must not exist; left out: next to the model.
+        sentences: lines to check it with; may end in .gz; left out: the dev set of the model's recipe.
+        most: number of lines to check with, at most.
+        ids: of a SavedModel: leave out strings, which need tensorflow-text wherever it is loaded.
         attention: of a SavedModel: translations come with the attention to each source token.
-        source_steps: of litert: tokens of a source at most, its end counted.
-        whole_search: of onnx: also translate.onnx, the search in one graph, from ids to ids and scores.
-        search: how it is to search; left out: as the model was trained to.
+        source_steps: of litert: most tokens of a source, its end included.
+        whole_search: of onnx: also write translate.onnx, the search in one graph, from ids to ids and scores.
+        search: settings of the search; left out: those of the model.
     """
-    if most < 1:
-        raise ConfigError(f"--most must be at least 1, but is {most} instead.")
-    if source_steps < 1:
-        raise ConfigError(f"--source-steps must be at least 1, but is {source_steps} instead.")
+    for name, value in (("most", most), ("source_steps", source_steps)):
+        if value < 1:
+            raise ArgumentError(f"--{name.replace('_', '-')}", "at least 1", value)
     import_tensorflow()
     from seq2seq.export.exporting import export_model
     from seq2seq.models.archive import load
@@ -69,7 +67,7 @@ def export(
 
 
 def _sentences(model: Any, file: str | None, most: int) -> list[str]:
-    """The first lines of a file, or sources of the dev set."""
+    """Return the first lines of a file, or sources of the dev set."""
     from seq2seq.text.lines import read_lines
 
     if file is not None:
@@ -81,5 +79,5 @@ def _sentences(model: Any, file: str | None, most: int) -> list[str]:
         return Corpus(Config.from_dict(model.recipe)).dev().sources[:most]
     except Seq2SeqError as error:
         raise ConfigError(
-            f"--sentences must be given where the dev set of the model's recipe cannot be read, but is not. {error}"
+            f"--sentences must be given, since the dev set of the model's recipe cannot be read. {error}"
         ) from error

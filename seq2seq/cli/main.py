@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seq2seq.config.flags import call, command_app
-from seq2seq.errors import ConfigError, Seq2SeqError
+from seq2seq.errors import ArgumentError, ConfigError, Seq2SeqError
 
 VERBS = {
     "train": "Train a model as a recipe says.",
@@ -54,7 +54,7 @@ def exit_status(command: Callable[..., Any], *arguments: Any) -> int:
     """
     try:
         command(*arguments)
-    except ConfigError as error:
+    except (ArgumentError, ConfigError) as error:
         return _complain(error, 2)
     except Seq2SeqError as error:
         return _complain(error, 1)

@@ -1,4 +1,4 @@
-"""A model file of a quarter of the size: its matrices in 8 bits, which all that reads model files reads like others."""
+"""A model file of a quarter of the size: its matrices have 8 bits per number, and it loads as any model file."""
 
 import io
 import pathlib
@@ -13,21 +13,16 @@ from seq2seq.models.seq2seq import Seq2Seq
 
 LARGEST_LEVEL = 127
 
-LEAST_OF_A_CHANNEL = 4
-"""Numbers of a channel; what has fewer, such as the two biases of a GRU side by side, stays as it is."""
+MIN_CHANNEL_SIZE = 4
+"""Matrices with fewer numbers per channel, such as the two biases of a GRU, stay as they are."""
 
 
 def write_keras(model: Seq2Seq, path: pathlib.Path) -> None:
-    """Write a model file whose matrices take 8 bits a number.
+    """Write a model file whose matrices take 8 bits per number.
 
-    They stay float32, so that nothing that reads a model file has to know: but the numbers of a channel are whole
-    multiples of a power of two, of which 24 bits tell no more than 8, and compression finds that.
-
-    Args:
-        model: The model.
-        path: Where to; ends in `.keras`.
+    They stay float32, so that nothing else has to know: the numbers of a channel are multiples of a power of two, of
+    which 24 bits tell no more than 8, and compression finds that.
     """
-    path.parent.mkdir(parents=True)
     whole = save(model, path.with_stem("whole"))
     with zipfile.ZipFile(whole) as before, zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as after:
         for part in before.infolist():
@@ -37,9 +32,7 @@ def write_keras(model: Seq2Seq, path: pathlib.Path) -> None:
 
 
 def in_8_bits(matrix: np.ndarray, axis: int) -> np.ndarray:
-    """The numbers rounded to whole multiples, -127 to 127, of a power of two for each place of an axis.
-
-    Rounding again changes nothing.
+    """Round to multiples, -127 to 127, of a power of two per index of an axis; rounding again changes nothing.
 
     >>> in_8_bits(np.array([[0.5, 100.3], [-0.1, 7.0]], "float32"), axis=1)
     array([[  0.5      , 100.       ],
@@ -59,11 +52,11 @@ def _weights_in_8_bits(content: bytes) -> bytes:
             if isinstance(entry, h5py.Group):
                 after.create_group(name).attrs.update(entry.attrs)
                 return
-            # Tokens, or what a kernel gives; where it gives less than it reads, what it reads: the more, the finer.
+            # The larger of a kernel's two axes has the channels: more of them round finer.
             axis = max(range(entry.ndim), key=entry.shape.__getitem__, default=0)
             layout: dict[str, Any] = {"data": entry[()]}
-            if entry.ndim > 1 and entry.size >= LEAST_OF_A_CHANNEL * entry.shape[axis]:
-                # The first bytes of all numbers, then the second, ...: those that say nothing come together.
+            if entry.ndim > 1 and entry.size >= MIN_CHANNEL_SIZE * entry.shape[axis]:
+                # The first bytes of all numbers, then the second, ...: this puts the redundant bytes together.
                 layout = {"data": in_8_bits(entry[()], axis), "shuffle": True, "chunks": entry.shape}
             after.create_dataset(name, **layout).attrs.update(entry.attrs)
 

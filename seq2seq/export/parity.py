@@ -1,6 +1,6 @@
-"""Whether an export translates as its model does."""
+"""Compare the translations of an export with those of its model."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -8,30 +8,24 @@ import numpy as np
 from seq2seq.errors import Seq2SeqError
 from seq2seq.models.generation import Hypothesis
 
-LEAST_IDENTICAL = {"float32": 0.99, "bfloat16": 0.8, "int8": 0.6}
-"""The share of sentences that must be translated alike. Other kernels round otherwise, and where two hypotheses are
-equally good, that decides; fewer bits decide more often."""
+MIN_IDENTICAL = {"float32": 0.99, "bfloat16": 0.8, "int8": 0.6}
+"""Minimum share of identical translations. Other kernels round otherwise, which decides between two equally good
+hypotheses; fewer bits decide more often."""
 
-LARGEST_SCORE_DIFFERENCE = 1e-3
-"""Of translations that are alike, in float32."""
+MAX_SCORE_DIFFERENCE = 1e-3
+"""Of identical translations, in float32."""
 
+BATCH_SIZE = 64
 SHOWN = 3
 
 
 class Parity(NamedTuple):
-    """What a comparison found.
-
-    Attributes:
-        sentences: How many were translated.
-        identical: How many alike.
-        score_difference: The largest difference between the scores of those.
-        different: Source, the model's translation and the export's, of the others.
-    """
+    """Result of a comparison."""
 
     sentences: int
     identical: int
-    score_difference: float
-    different: list[tuple[str, str, str]]
+    score_difference: float  # the largest between identical translations
+    different: list[tuple[str, str, str]]  # source, the model's translation, the export's
 
     def __str__(self) -> str:
         lines = [
@@ -43,20 +37,16 @@ class Parity(NamedTuple):
         return "\n".join(lines)
 
     def check(self, precision: str) -> None:
-        """Refuse an export that does not do what its model does.
-
-        Raises:
-            Seq2SeqError: Too few sentences are translated alike, or with other scores.
-        """
-        least = LEAST_IDENTICAL[precision]
+        """Raise a Seq2SeqError where too few translations are identical, or their scores differ."""
+        least = MIN_IDENTICAL[precision]
         if self.identical < least * self.sentences:
             raise Seq2SeqError(
                 f"The export must translate {least:.0%} of the sentences as the model does, but translates "
                 f"{self.identical:,} of {self.sentences:,} alike. It was not written."
             )
-        if precision == "float32" and self.score_difference > LARGEST_SCORE_DIFFERENCE:
+        if precision == "float32" and self.score_difference > MAX_SCORE_DIFFERENCE:
             raise Seq2SeqError(
-                f"The export's scores must differ from the model's by at most {LARGEST_SCORE_DIFFERENCE:g}, but differ "
+                f"The export's scores must differ from the model's by at most {MAX_SCORE_DIFFERENCE:g}, but differ "
                 f"by {self.score_difference:.1e}. It was not written."
             )
 
@@ -64,13 +54,7 @@ class Parity(NamedTuple):
 def compare(
     sources: Sequence[str], ours: Sequence[Sequence[Hypothesis]], theirs: Sequence[tuple[str, float]]
 ) -> Parity:
-    """Compare the best translation of each source with that of an export.
-
-    Args:
-        sources: Sources.
-        ours: What the model found.
-        theirs: Text and score that the export found.
-    """
+    """Compare the model's best translation of each source with the text and score of an export."""
     different, differences = [], [0.0]
     for source, (best, *_), (text, score) in zip(sources, ours, theirs, strict=True):
         if best.text == text:
@@ -78,3 +62,16 @@ def compare(
         else:
             different.append((source, best.text, text))
     return Parity(len(sources), len(sources) - len(different), float(np.max(differences)), different)
+
+
+def translate_in_batches(
+    sources: Sequence[str], translate: Callable[[list[str]], Iterable[tuple[str, float]]], has_strings: bool = False
+) -> list[tuple[str, float]]:
+    """Translate sources in batches; only a function of strings sees blank sources, which ids cannot express."""
+    results: dict[int, tuple[str, float]] = {}
+    order = [place for place, source in enumerate(sources) if source.strip() or has_strings]
+    order.sort(key=lambda place: len(sources[place]))
+    for start in range(0, len(order), BATCH_SIZE):
+        places = order[start : start + BATCH_SIZE]
+        results |= dict(zip(places, translate([sources[place] for place in places]), strict=True))
+    return [results.get(place, ("", 0.0)) for place in range(len(sources))]

@@ -119,7 +119,7 @@ class Translator:
             raise ValueError(f"options must be some of {', '.join(SETTINGS)}, got {', '.join(unknown)}.")
         settings = self.decoding | options
         size, fixed = settings["beam_size"], self._source_steps is not None
-        lacks_tokens = fixed and self._description["count"] < max_count(settings)
+        has_too_few = fixed and _has_history(settings) and self._description["count"] < max_count(settings)
         for name, requirement, is_good in (
             ("n_best", f"from 1 to beam_size ({size})", 1 <= settings["n_best"] <= size),
             (
@@ -128,7 +128,7 @@ class Translator:
                 size == self.decoding["beam_size"] or not fixed,
             ),
             ("beam_groups", f"a divisor of beam_size ({size})", size % settings["beam_groups"] == 0),
-            ("repetition_penalty", "1 or exported with this max_length", not (_has_history(settings) and lacks_tokens)),
+            ("max_length", "less, or no_repeat_ngram_size 0 and repetition_penalty 1", not has_too_few),
             (
                 "coverage_penalty",
                 "none without attention",

@@ -1,19 +1,19 @@
-"""A SavedModel: the whole translator, from strings or ids on, for a TensorFlow that has never heard of this package.
+"""SavedModel: the whole translator, from strings or ids on, for a TensorFlow without this package.
 
-Its graphs run the processor's own code whatever machine they were made on: traced where there is a GPU, they would hold
+Its graphs use portable operations whatever machine they were made on: traced where there is a GPU, they would hold
 cuDNN's kernels, and run nowhere else.
 """
 
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from seq2seq.config.sections import DecodingConfig
 from seq2seq.errors import MissingDependencyError
-from seq2seq.export.search_graph import SearchGraph, translate_in_batches
-from seq2seq.export.steps import Steps
+from seq2seq.export.inference_functions import InferenceFunctions
+from seq2seq.export.parity import translate_in_batches
 from seq2seq.models.base import clone_with_implementation
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.dataset import pad
@@ -21,57 +21,43 @@ from seq2seq.text.ids import END_ID, PAD_ID
 from seq2seq.text.tokenizer import Tokenizer, Truncation
 
 BLANK = r"[\s\p{Z}\x{1c}-\x{1f}\x{85}]*"
-"""What Python takes for white space."""
+"""Python's white space."""
 
 
 def write_saved_model(
     model: Seq2Seq, options: DecodingConfig, folder: pathlib.Path, *, attention: bool = False, strings: bool = True
 ) -> None:
-    """Write a SavedModel.
+    """Write a SavedModel with four signatures.
 
-    Its signatures: `encode` and `step` of `Steps`; `translate_ids`, from `source_ids` `(batch, source_steps)`, each
-    ended by an end token and padded with zeros, to `token_ids` `(batch, n_best, target_steps)`, `lengths`, `scores`,
-    `log_probs` and `token_log_probs`, with `attention_weights` where they are asked for; and `translate`, the default,
-    from `sources` `(batch,)` to `texts` `(batch, n_best)` and all of these, and the `source_ids` that attention is to.
-
-    Args:
-        model: The model.
-        options: How it searches.
-        folder: Where to.
-        attention: Whether the translations come with their attention weights.
-        strings: Whether `translate` is there; the graph then needs tensorflow-text wherever it is loaded.
-
-    Raises:
-        MissingDependencyError: There is no tensorflow-text.
+    `encode` and `step` are those of `InferenceFunctions`; `translate_ids` maps `source_ids` to `Hypotheses`;
+    `translate`, the default, maps `sources`, `(batch,)` strings, to `texts`, `(batch, n_best)`, all fields of the
+    hypotheses, and `source_ids`. Without `strings` there is no `translate`, and no need for tensorflow-text.
     """
-    twin = clone_with_implementation(model, "scan")
-    steps = Steps(twin)
-    translator = SearchGraph(twin, options, attention)
-    specs = steps.step_specs
+    clone = clone_with_implementation(model, "scan")
+    functions = InferenceFunctions(clone)
+    translate_ids = functions.compile_translation(options, attention)
+    step = tf.function(lambda **tensors: functions.step(**tensors), autograph=False)
     signatures = {
-        "translate_ids": tf.function(translator.translate_ids, [steps.encode_spec], autograph=False),
-        "encode": tf.function(steps.encode, [steps.encode_spec], autograph=False),
-        "step": tf.function(lambda **tensors: steps.step(**tensors), autograph=False).get_concrete_function(**specs),
+        "translate_ids": tf.function(translate_ids, [functions.source_spec], autograph=False),
+        "encode": tf.function(functions.encode, [functions.source_spec], autograph=False),
+        "step": step.get_concrete_function(**functions.step_specs),
     }
     saved = tf.Module()
-    # The packed parts hold copies of theirs in the graph.
-    saved.weights = [weight.value for weight in twin.weights]
+    # Copies of reduced precision are constants of the graph.
+    saved.weights = [weight.value for weight in clone.weights]
     if strings:
-        text = _Text(model.require_tokenizer(), model.truncation)
+        text = _TextTranslator(model.require_tokenizer(), model.truncation, translate_ids)
         saved.tokenizers = text.tokenizers
-        signatures["translate"] = tf.function(
-            lambda sources: text.translate(translator, sources),
-            [tf.TensorSpec([None], tf.string, "sources")],
-            autograph=False,
-        )
+        strings_spec = tf.TensorSpec([None], tf.string, "sources")
+        signatures["translate"] = tf.function(text.translate, [strings_spec], autograph=False)
     signatures["serving_default"] = signatures["translate" if strings else "translate_ids"]
-    # The kernels' own gradients are of no use here, and read what only a graph in training keeps.
+    # The kernels' custom gradients read what only a graph in training keeps.
     no_gradients = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
     tf.saved_model.save(saved, str(folder), signatures, no_gradients)
 
 
 def translate_with_saved_model(folder: pathlib.Path, model: Seq2Seq, sources: Sequence[str]) -> list[tuple[str, float]]:
-    """The best translation of each source and its score, by an export as it lies on the disk."""
+    """Return the best translation of each source and its score, by an export on disk."""
     exported = tf.saved_model.load(str(folder)).signatures
     tokenizer = model.require_tokenizer()
 
@@ -87,14 +73,12 @@ def translate_with_saved_model(folder: pathlib.Path, model: Seq2Seq, sources: Se
     return translate_in_batches(sources, translate, has_strings="translate" in exported)
 
 
-class _Text:
-    """What stands before and behind the ids: SentencePiece, as operations of a graph.
+class _TextTranslator:
+    """Translation of strings: SentencePiece as operations of a graph, before and after a search on ids."""
 
-    Raises:
-        MissingDependencyError: There is no tensorflow-text.
-    """
-
-    def __init__(self, tokenizer: Tokenizer, truncation: Truncation) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, truncation: Truncation, translate_ids: Callable[..., dict[str, Any]]
+    ) -> None:
         try:
             import tensorflow_text
         except ImportError as error:
@@ -107,24 +91,25 @@ class _Text:
         self._target = tensorflow_text.SentencepieceTokenizer(second[0]) if second else self._source
         self.tokenizers = [self._source, self._target]
         self._truncation = truncation
+        self._translate_ids = translate_ids
 
-    def translate(self, translator: SearchGraph, sources: Any) -> dict[str, Any]:
-        """Texts, and all that the translator says of them."""
+    def translate(self, sources: Any) -> dict[str, Any]:
+        """Return the texts and all fields of the hypotheses."""
         is_blank = tf.strings.regex_full_match(sources, BLANK)
-        source_ids = self._cut(self._source.tokenize(sources)).to_tensor(PAD_ID)
-        found = translator.translate_ids(source_ids, is_blank)
+        source_ids = self._truncate(self._source.tokenize(sources)).to_tensor(PAD_ID)
+        found = self._translate_ids(source_ids, is_blank)
         token_ids = tf.reshape(found["token_ids"], [-1, tf.shape(found["token_ids"])[2]])
         is_text = (token_ids != PAD_ID) & (token_ids != END_ID)
         texts = self._target.detokenize(tf.ragged.boolean_mask(token_ids, is_text))
         texts = tf.strings.regex_replace(texts, "^ +| +$", "")
         return {"texts": tf.reshape(texts, tf.shape(found["scores"])), "source_ids": source_ids} | found
 
-    def _cut(self, tokens: tf.RaggedTensor) -> tf.RaggedTensor:
-        """What the model reads of sources; see `Truncation.cut`."""
+    def _truncate(self, tokens: tf.RaggedTensor) -> tf.RaggedTensor:
+        """Do what `Truncation.cut` does."""
         if self._truncation.policy == "none":
             return tokens
         end = self._truncation.tail + 1
         lengths = tokens.row_lengths()
         places = tf.ragged.range(lengths).flat_values
-        is_kept = (places < self._truncation.max_tokens - end) | (places >= tf.repeat(lengths, lengths) - end)
-        return tf.ragged.boolean_mask(tokens, tokens.with_flat_values(is_kept))
+        is_read = (places < self._truncation.max_tokens - end) | (places >= tf.repeat(lengths, lengths) - end)
+        return tf.ragged.boolean_mask(tokens, tokens.with_flat_values(is_read))

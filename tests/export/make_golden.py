@@ -1,8 +1,7 @@
-"""Writes golden_1.zip: a small model file of this format version, its exports, and what they translate; and
-golden_1_int8.keras, a model file of 8 bits a weight.
+"""Write golden_1.zip, a small model file of this format version with its exports and translations, and
+golden_1_int8.keras, a model file of 8 bits per weight.
 
-Run it by hand, and only when the format changes: then under the number of the new version. Older files stay, and are
-still to be read.
+Run by hand, only when the format changes: python -m tests.export.make_golden
 """
 
 import json
@@ -17,7 +16,7 @@ SENTENCES = ["ab ba", "b", "abba ab", ""]
 
 
 def golden_model(embedding_size=16, units=16):
-    """A model of random weights, always the same."""
+    """Make a model of random weights, always the same."""
     from seq2seq.config.sections import Config
     from seq2seq.models.build import build_model
     from seq2seq.text.tokenizer_training import train_tokenizer
@@ -34,8 +33,8 @@ def golden_model(embedding_size=16, units=16):
 
 def main():
     from seq2seq.export.exporting import export_model
-    from seq2seq.export.formats import VERSION
     from seq2seq.export.keras_files import write_keras
+    from seq2seq.export.runner import VERSION
     from seq2seq.models.archive import save
 
     model = golden_model(embedding_size=4, units=3)
@@ -47,10 +46,7 @@ def main():
         export_model(model, folder / "saved_model", "saved_model", SENTENCES, strings=False)
         found = [[(one.token_ids, one.score) for one in few] for few in model.generate(SENTENCES)]
         (folder / "expected.json").write_text(json.dumps(found), "utf-8")
-        write_keras(golden_model(), folder / "small" / "model.keras")
-        small = pathlib.Path(__file__).with_name(f"golden_{VERSION}_int8.keras")
-        (folder / "small" / "model.keras").replace(small)
-        (folder / "small").rmdir()
+        write_keras(golden_model(), pathlib.Path(__file__).with_name(f"golden_{VERSION}_int8.keras"))
         golden = pathlib.Path(__file__).with_name(f"golden_{VERSION}.zip")
         with zipfile.ZipFile(golden, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(folder.rglob("*")):

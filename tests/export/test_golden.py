@@ -1,4 +1,4 @@
-"""Files that last: what each format version wrote is read for good, and the names that the format hangs on stay."""
+"""Golden files: what each format version wrote can be read, and the names in the format stay."""
 
 import io
 import json
@@ -74,7 +74,7 @@ def test_saved_model(golden, model, expected):
     check(cut, [expected[place] for place in filled])
 
 
-def test_paths_of_weights(model, golden, tmp_path):
+def test_weight_paths(model, golden, tmp_path):
     def paths(file):
         with zipfile.ZipFile(file) as archive, h5py.File(io.BytesIO(archive.read("model.weights.h5"))) as weights:
             found = []
@@ -84,7 +84,7 @@ def test_paths_of_weights(model, golden, tmp_path):
     assert paths(save(model, tmp_path / "model.keras")) == paths(golden / "model.keras") == PATHS
 
 
-def test_a_file_of_a_later_version_says_so(golden, tmp_path):
+def test_later_version(golden, tmp_path):
     later = reconfigured(
         (golden / "model.keras").read_bytes(),
         lambda config: config | {"config": config["config"] | {"format_version": 99}},

@@ -1,4 +1,4 @@
-"""ONNX: the graphs compute what the layers do, and the runner finds what our search finds, without TensorFlow."""
+"""ONNX: the graphs compute what the layers compute, and the runner finds what our search finds."""
 
 import json
 import pathlib
@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from seq2seq.export import onnx_files, runner
 from seq2seq.export.exporting import export_model
-from seq2seq.export.steps import Steps
+from seq2seq.export.inference_functions import InferenceFunctions
 from seq2seq.text.dataset import pad
 
 SEARCHES = [
@@ -57,7 +57,7 @@ def translator(folder):
     [*SEARCHES, *(pytest.param(options, marks=pytest.mark.slow) for options in MORE_SEARCHES)],
     ids=lambda options: "-".join(map(str, options.values())),
 )
-def test_the_search_in_numpy_finds_what_ours_finds(trained, translator, sources, options):
+def test_search_in_numpy(trained, translator, sources, options):
     expected = trained.generate(sources, attention=True, **options)
     for ours, theirs in zip(expected, translator.generate(sources, attention=True, **options), strict=True):
         assert [found.token_ids for found in theirs] == [found.token_ids for found in ours]
@@ -69,13 +69,13 @@ def test_the_search_in_numpy_finds_what_ours_finds(trained, translator, sources,
                 np.testing.assert_allclose(found.attention_weights, right.attention_weights, atol=1e-4)
 
 
-def test_what_a_sentence_gets_does_not_depend_on_the_others(translator, sources):
+def test_sentences_are_independent(translator, sources):
     together = translator.translate(sources)
     assert together == [translator.translate([source])[0] for source in sources]
 
 
-def test_lines_in_lines_out_without_tensorflow(trained, folder, sources, tmp_path):
-    """The script of the export, in a process that can import neither TensorFlow nor this package."""
+def test_script_needs_no_tensorflow(trained, folder, sources, tmp_path):
+    """Run the script of the export in a process that can import neither TensorFlow nor this package."""
     code = (
         "import sys, runpy\n"
         "sys.modules.update(dict.fromkeys(['tensorflow', 'keras', 'seq2seq']))\n"
@@ -91,37 +91,30 @@ def test_lines_in_lines_out_without_tensorflow(trained, folder, sources, tmp_pat
     assert lines == [text for found in expected for text in ([one.text for one in found] + [""])[:2]]
 
 
-def test_importing_the_runner_leaves_tensorflow_alone():
+def test_runner_imports_no_tensorflow():
     code = "import sys, seq2seq.export.runner; sys.exit('tensorflow' in sys.modules or 'keras' in sys.modules)"
     root = pathlib.Path(runner.__file__).parents[2]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
 
-def test_the_runner_says_what_it_cannot_do(translator, folder, tmp_path):
-    with pytest.raises(ValueError, match=r"options must be some of beam_size, .*, but are sample instead\."):
-        translator.generate(["a"], sample=True)
-    with pytest.raises(ValueError, match=r"n_best must be from 1 to beam_size \(2\), but is 3 instead\."):
-        translator.generate(["a"], beam_size=2, n_best=3)
-    with pytest.raises(ValueError, match=r"beam_groups must be a divisor of beam_size \(3\), but is 2 instead\."):
-        translator.generate(["a"], beam_size=3, beam_groups=2)
+def test_bad_arguments_of_the_runner(translator, folder, tmp_path):
+    for options, message in (
+        ({"sample": True}, r"options must be some of beam_size, .*, got sample\."),
+        ({"beam_size": 2, "n_best": 3}, r"n_best must be from 1 to beam_size \(2\), got 3"),
+        ({"beam_size": 3, "beam_groups": 2}, r"beam_groups must be a divisor of beam_size \(3\), got 2"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            translator.generate(["a"], **options)
     shutil.copytree(folder, tmp_path / "later")
     description = json.loads((folder / "export.json").read_text("utf-8"))
     (tmp_path / "later" / "export.json").write_text(json.dumps(description | {"version": 99}), "utf-8")
-    with pytest.raises(
-        ValueError,
-        match=r"must be an export to onnx or litert of version 1 or less, but is one to onnx of version 99 instead\. "
-        r"Run the translate\.py beside it\.",
-    ):
+    with pytest.raises(ValueError, match=r"of version 1 or less, got one to onnx of version 99\."):
         runner.Translator(tmp_path / "later")
 
 
-def test_without_tf2onnx_it_says_what_to_install(trained, tmp_path, monkeypatch):
+def test_missing_tf2onnx(trained, tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "tf2onnx", None)
-    with pytest.raises(
-        onnx_files.MissingDependencyError,
-        match=r"Writing ONNX needs tf2onnx and onnxruntime, but tf2onnx is not installed\. Install both with pip "
-        r"install 'seq2seq\[onnx\]'\.",
-    ):
+    with pytest.raises(onnx_files.MissingDependencyError, match=r"tf2onnx is not installed.*'seq2seq\[onnx\]'"):
         export_model(trained, tmp_path / "out", "onnx", ["the cat"])
 
 
@@ -156,17 +149,17 @@ def test_every_architecture(make_model, settings, tmp_path):
     onnx_files.write_onnx(model, model.decoding, tmp_path / "out")
     encoder, decoder = (runner.onnx_session(tmp_path / "out" / f"{name}.onnx", 1) for name in ("encoder", "decoder"))
     ids = np.array([[5, 6, 7, 3], [9, 3, 0, 0]], np.int32)
-    steps = Steps(model)
-    expected = {name: np.array(value) for name, value in steps.encode(tf.constant(ids)).items()}
+    functions = InferenceFunctions(model)
+    expected = {name: np.array(value) for name, value in functions.encode(tf.constant(ids)).items()}
     found = outputs_of(encoder, {"source_ids": ids})
     for name, value in expected.items():
         np.testing.assert_allclose(found[name], value, atol=1e-5)
-    beams = {name: np.repeat(expected[name], 3, axis=0) for name in steps.state_names}
-    context_inputs = {name: expected[name] for name in steps.context_names} | beams
+    beams = {name: np.repeat(expected[name], 3, axis=0) for name in functions.state_names}
+    context_inputs = {name: expected[name] for name in functions.context_names} | beams
     context_inputs["token_ids"] = random.integers(2, model.target_vocabulary_size, 6).astype(np.int32)
-    right = steps.step(**{name: tf.constant(value) for name, value in context_inputs.items()})
+    right = functions.step(**{name: tf.constant(value) for name, value in context_inputs.items()})
     names = [value.name for value in decoder.get_inputs()]
-    # A context that is read once has no mask that a step would need.
+    # A context that is read once needs no mask in a step.
     context_inputs = {
         name: value for name, value in (context_inputs | {"count": np.array(4, np.int32)}).items() if name in names
     }
@@ -186,8 +179,8 @@ def test_every_architecture(make_model, settings, tmp_path):
     ],
     ids=lambda options: "-".join(map(str, options.values())),
 )
-def test_the_whole_search_in_one_graph(trained, sources, tmp_path, options):
-    """Sentences end at different steps, and the loop with the last of them."""
+def test_whole_search_in_one_graph(trained, sources, tmp_path, options):
+    """Translate sentences that end at different steps; the loop ends with the last."""
     export_model(trained, tmp_path / "out", "onnx", sources, whole_search=True, **options)
     session = runner.onnx_session(tmp_path / "out" / onnx_files.WHOLE_SEARCH, 1)
     texts = [source for source in sources if source.strip()]
@@ -204,6 +197,6 @@ def test_the_whole_search_in_one_graph(trained, sources, tmp_path, options):
 
 
 @pytest.mark.slow
-def test_in_8_bits(trained, sources, tmp_path):
+def test_int8(trained, sources, tmp_path):
     parity = export_model(trained, tmp_path / "out", "onnx", sources, precision="int8", beam_size=3)
     assert parity.identical >= 0.9 * parity.sentences

@@ -186,7 +186,7 @@ class PairStatistics:
 
     def add(self, pair: Pair) -> None:
         """Count one more pair."""
-        source, target, where = pair
+        source, target, where = pair[:3]
         characters = len(source), len(target)
         self.lengths["source_words"][len(source.split())] += 1
         self.lengths["target_words"][len(target.split())] += 1

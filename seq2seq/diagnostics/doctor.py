@@ -80,7 +80,7 @@ class _Diagnosis:
         LOG.info("encoding the training pairs ...")
         # Unless pairs are skipped, the cache is the one that the run will look for.
         recipe = self._lenient if self._skips_pairs else config
-        batches = create_batches(recipe, corpus, tokenizer, config.run.path.parent / ".cache")
+        batches = create_batches(recipe, corpus, tokenizer)
         trainer = Trainer(config, tokenizer, batches, Texts([], []), workers=self._workers)
         if start:
             LOG.info(init_from(trainer.step, start, config))

@@ -271,7 +271,7 @@ def _create_trainer(config: Config) -> Trainer:
     corpus = Corpus(config)
     start = read_start(config)
     tokenizer = start.require_tokenizer() if start else create_tokenizer(config, corpus)
-    batches = create_batches(config, corpus, tokenizer, config.run.path.parent / ".cache")
+    batches = create_batches(config, corpus, tokenizer)
     trainer = Trainer(config, tokenizer, batches, dev=Texts([], []), workers=workers)
     LOG.info(trainer.describe())
     return trainer

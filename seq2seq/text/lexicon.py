@@ -1,6 +1,4 @@
-"""Which target tokens translate which source tokens, learned from pairs: what shortlists of the vocabulary hold."""
-
-from __future__ import annotations
+"""Translation lexicons, learned from pairs of token ids, that select a shortlist of the target vocabulary."""
 
 import dataclasses
 import io
@@ -12,23 +10,22 @@ from seq2seq.errors import DataError
 from seq2seq.text.ids import END_ID, PAD_ID
 
 MOST_PAIRS = 50_000
-"""Pairs that are learned from at most, evenly spaced: what bounds the memory that learning takes."""
+"""Number of pairs to learn from, evenly spaced: bounds the memory of learning."""
 MOST_TRANSLATIONS = 128
 """Target tokens kept for each source token."""
 FREQUENT = 128
-"""Most frequent target tokens that every shortlist holds."""
+"""Number of the most frequent target tokens, part of every shortlist."""
 ITERATIONS = 4
 
 
 @dataclasses.dataclass(frozen=True)
 class Lexicon:
-    """The likeliest translations of every source token.
+    """The most probable translations of every source token.
 
-    Args:
-        translations: `(source_vocabulary, MOST_TRANSLATIONS)` int32, the likeliest first; `PAD_ID` where there are
-            fewer.
+    Attributes:
+        translations: `(source_vocabulary, MOST_TRANSLATIONS)` int32, most probable first, filled with `PAD_ID`.
         frequent: `(FREQUENT,)` int32, the most frequent target tokens, the end token among them.
-        is_joint: Whether a source token and the target token of the same number are one: then it translates itself.
+        is_joint: Whether equal source and target ids are the same token, which then translates itself.
     """
 
     translations: np.ndarray
@@ -36,15 +33,11 @@ class Lexicon:
     is_joint: bool
 
     def shortlist(self, source_ids: Sequence[int], size: int) -> np.ndarray:
-        """The target tokens that may translate a source, in rising order.
+        """Select the target tokens that may translate a source, ascending: `size` for each of its tokens.
 
         >>> lexicon = learn_lexicon([[4, 5, 3], [4, 3]], [[7, 8, 3], [7, 3]], 9, 9, is_joint=False)
         >>> lexicon.shortlist([5, 3], size=1).tolist()
         [3, 7, 8]
-
-        Args:
-            source_ids: The source.
-            size: Likeliest translations to take of each of its tokens; at most `MOST_TRANSLATIONS`.
         """
         source = np.asarray(source_ids)
         parts = [self.frequent, self.translations[source, :size].ravel()]
@@ -52,7 +45,7 @@ class Lexicon:
         return ids[ids != PAD_ID]
 
     def to_bytes(self) -> bytes:
-        """The lexicon as a compressed NumPy file."""
+        """Serialize to a compressed NumPy file."""
         file = io.BytesIO()
         np.savez_compressed(
             file, translations=self.translations, frequent=self.frequent, is_joint=np.array(self.is_joint)
@@ -60,8 +53,8 @@ class Lexicon:
         return file.getvalue()
 
     @classmethod
-    def from_bytes(cls, content: bytes) -> Lexicon:
-        """What `to_bytes` wrote."""
+    def from_bytes(cls, content: bytes) -> "Lexicon":
+        """Read the content that `to_bytes` wrote."""
         with np.load(io.BytesIO(content)) as arrays:
             return cls(arrays["translations"], arrays["frequent"], bool(arrays["is_joint"]))
 
@@ -73,26 +66,12 @@ def learn_lexicon(
     target_vocabulary: int,
     is_joint: bool,
 ) -> Lexicon:
-    """Learn translation probabilities by expectation maximisation: IBM Model 1 of Brown et al. 1993.
-
-    Args:
-        source_ids: Tokens of each source.
-        target_ids: Tokens of each target.
-        source_vocabulary: Number of source tokens.
-        target_vocabulary: Number of target tokens.
-        is_joint: Whether both are one vocabulary.
-
-    Returns:
-        The lexicon.
-
-    Raises:
-        DataError: There are no pairs.
-    """
+    """Learn translation probabilities by expectation maximisation: IBM Model 1 of Brown et al. 1993."""
     if not source_ids:
-        raise DataError("source and target must hold pairs to learn from, but hold none instead. Give other files.")
+        raise DataError("source and target must have pairs to learn from, got none. Give other files.")
     places = np.unique(np.linspace(0, len(source_ids) - 1, min(MOST_PAIRS, len(source_ids))).astype(int))
     sources, targets = [np.unique(source_ids[place]) for place in places], [target_ids[place] for place in places]
-    # Every token of a target beside every token of its source, target token by target token.
+    # Every token of a target with every token of its source, target token by target token.
     source = np.concatenate([np.tile(one, len(other)) for one, other in zip(sources, targets, strict=True)])
     target = np.concatenate([np.repeat(other, len(one)) for one, other in zip(sources, targets, strict=True)])
     lengths = np.concatenate([np.full(len(other), len(one)) for one, other in zip(sources, targets, strict=True)])
@@ -108,10 +87,10 @@ def learn_lexicon(
     order = np.lexsort((-probabilities, key_source))
     ordered = key_source[order]
     rank = np.arange(len(ordered)) - np.searchsorted(ordered, ordered)
-    kept = rank < MOST_TRANSLATIONS
+    is_kept = rank < MOST_TRANSLATIONS
     translations = np.full((source_vocabulary, MOST_TRANSLATIONS), PAD_ID, np.int32)
-    translations[ordered[kept], rank[kept]] = key_target[order][kept]
+    translations[ordered[is_kept], rank[is_kept]] = key_target[order][is_kept]
     counts = np.bincount(np.concatenate(targets), minlength=target_vocabulary)
-    # Every target has an end, so that it is among them; what no target holds is not.
-    found = np.argsort(-counts, kind="stable")[: min(FREQUENT, int(np.count_nonzero(counts)))]
-    return Lexicon(translations, np.unique([*found, END_ID]).astype(np.int32), is_joint)
+    # Tokens that no target has are not frequent; every target has an end, so the end is.
+    frequent = np.argsort(-counts, kind="stable")[: min(FREQUENT, int(np.count_nonzero(counts)))]
+    return Lexicon(translations, np.unique([*frequent, END_ID]).astype(np.int32), is_joint)

@@ -1,6 +1,7 @@
-"""Lines of a text file, plain or gzip, one at a time, each checked before anybody reads it as text."""
+"""Read lines of text files, plain or gzip, one at a time, each checked before it is used as text."""
 
 import codecs
+import contextlib
 import gzip
 import io
 import zlib
@@ -8,21 +9,21 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, cast
 
-from seq2seq.errors import DataError
+from seq2seq.errors import DataError, require_integer
 
 MAX_LINE_CHARACTERS = 10_000
 TOO_LONG = "line too long"
-"""The reason that leaves a line its beginning."""
+"""The only reason for which a refused line keeps its beginning."""
 
 _LONGEST_CHARACTER = 4  # bytes of UTF-8
 
 
 class Problem(NamedTuple):
-    """Why a line cannot be used.
+    """The reason against a line.
 
-    Args:
-        reason: a few words that are the same for every line with this problem: what is counted.
-        message: the sentence that goes after `path:line: `.
+    Attributes:
+        reason: A few words, the same for every line with this problem; reports count them.
+        message: The sentence after `path:line: `.
     """
 
     reason: str
@@ -32,10 +33,10 @@ class Problem(NamedTuple):
 class Line(NamedTuple):
     """One line of a file without its line break.
 
-    Args:
+    Attributes:
         where: `path:number`, the first line being 1.
-        text: what it says: the beginning of a line that is too long, and nothing where there is another problem.
-        problem: why it cannot be used, or None.
+        text: The text; the beginning of a line that is too long, and empty for any other problem.
+        problem: The reason against it, or None.
     """
 
     where: str
@@ -44,64 +45,54 @@ class Line(NamedTuple):
 
 
 def scan_lines(path: str | Path, max_line_characters: int = MAX_LINE_CHARACTERS) -> Iterator[Line]:
-    """Every line of a file, in order, good or bad; memory holds one line, and of an endless one its beginning.
+    """Yield every line of a file, good or bad; `.gz` is read as gzip; memory holds the beginning of one line.
 
     Lines end with LF or CR LF and nothing else: other characters that Unicode calls line breaks stay in the text, so
-    that two parallel files never come apart. A byte order mark at the start is left out.
-
-    Args:
-        path: the file; a name that ends in `.gz` is read as gzip.
-        max_line_characters: a longer line has a problem.
-
-    Raises:
-        DataError: where the file cannot be read, or is damaged as gzip.
+    that two parallel files stay aligned.
     """
-    if max_line_characters < 1:
-        raise ValueError(f"max_line_characters must be at least 1, but is {max_line_characters} instead.")
+    require_integer("max_line_characters", max_line_characters)
     path = Path(path)
     number = 0
-    try:
-        with _open(path) as file:
-            for raw in _raw_lines(file, max_line_characters * _LONGEST_CHARACTER + 2):
-                number += 1
-                if number == 1:
-                    raw = raw.removeprefix(b"\xef\xbb\xbf")
-                yield _checked(f"{path}:{number}", raw, max_line_characters)
-    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise DataError(
-            f"{path}:{number + 1}: the gzip file is damaged or cut off ({error}). Fetch or pack it again."
-        ) from error
-    except FileNotFoundError as error:
-        raise DataError(f"{path}: the file does not exist. Check the folder and the name.") from error
-    except OSError as error:
-        raise DataError(f"{path}: the file cannot be read ({error.strerror}).") from error
+    with explain_read_errors(path):
+        try:
+            with _open(path) as file:
+                for line in scan_stream(file, str(path), max_line_characters):
+                    number += 1
+                    yield line
+        except (EOFError, zlib.error, gzip.BadGzipFile) as error:
+            raise DataError(
+                f"{path}:{number + 1}: the gzip file is damaged or cut off ({error}). Fetch or pack it again."
+            ) from error
 
 
 def scan_stream(file: BinaryIO, name: str, max_line_characters: int = MAX_LINE_CHARACTERS) -> Iterator[Line]:
-    """The lines of an open binary stream, as `scan_lines` gives those of a file; `name` stands for its path."""
+    """Yield the lines of an open binary stream as `scan_lines` does; `name` takes the place of the path."""
     for number, raw in enumerate(_raw_lines(file, max_line_characters * _LONGEST_CHARACTER + 2), start=1):
-        text = raw.removeprefix(b"\xef\xbb\xbf") if number == 1 else raw
+        text = raw.removeprefix(codecs.BOM_UTF8) if number == 1 else raw
         yield _checked(f"{name}:{number}", text, max_line_characters)
 
 
 def count_lines(path: str | Path) -> int | None:
-    """How many lines a file has, without looking at them; None where it would have to be unpacked for that.
-
-    Raises:
-        DataError: where the file cannot be read.
-    """
+    """Count the lines of a file without decoding them; None for gzip."""
     path = Path(path)
     if path.name.endswith(".gz"):
         return None
+    with explain_read_errors(path), open(path, "rb") as file:
+        count, last = 0, b"\n"
+        while block := file.read(1 << 20):
+            count, last = count + block.count(b"\n"), block
+    return count + (not last.endswith(b"\n"))
+
+
+@contextlib.contextmanager
+def explain_read_errors(path: Path) -> Iterator[None]:
+    """Turn the errors of reading a file into a DataError that names it."""
     try:
-        with open(path, "rb") as file:
-            count, last = 0, b"\n"
-            while block := file.read(1 << 20):
-                count, last = count + block.count(b"\n"), block
+        yield
+    except FileNotFoundError as error:
+        raise DataError(f"{path}: the file does not exist. Check the folder and the name.") from error
     except OSError as error:
         raise DataError(f"{path}: the file cannot be read ({error.strerror}).") from error
-    # The last line may lack its end.
-    return count + (not last.endswith(b"\n"))
 
 
 def _open(path: Path) -> BinaryIO:
@@ -118,54 +109,34 @@ def _raw_lines(file: BinaryIO, limit: int) -> Iterator[bytes]:
         yield raw
 
 
-def _checked(where: str, raw: bytes, max_line_characters: int) -> Line:
+def _checked(where: str, raw: bytes, limit: int) -> Line:
     raw = raw.removesuffix(b"\n").removesuffix(b"\r")
-    is_cut = len(raw) > max_line_characters * _LONGEST_CHARACTER
+    is_cut = len(raw) > limit * _LONGEST_CHARACTER
     try:
-        # Where the line was cut it may end within a character.
+        # A cut line may end within a character.
         text = codecs.getincrementaldecoder("utf-8")().decode(raw, final=not is_cut)
     except UnicodeDecodeError as error:
-        message = (
-            f"must be UTF-8, but byte {error.start + 1} (0x{raw[error.start]:02x}) is not. Save the file as UTF-8."
-        )
+        message = f"must be UTF-8, got 0x{raw[error.start]:02x} at byte {error.start + 1}. Save the file as UTF-8."
         return Line(where, "", Problem("not UTF-8", message))
     if "\0" in text:
-        message = f"must be text, but character {text.index(chr(0)) + 1} is NUL. Check that the file is a text file."
+        message = f"must be text, got NUL at character {text.index(chr(0)) + 1}. Check that the file is a text file."
         return Line(where, "", Problem("NUL character", message))
-    if is_cut or len(text) > max_line_characters:
-        found = "more" if is_cut else f"{len(text)}"
-        return Line(where, text[:max_line_characters], _too_long(max_line_characters, found))
+    if is_cut or len(text) > limit:
+        message = (
+            f"must have at most {limit} characters, got {'more' if is_cut else len(text)}. "
+            "Check for a missing line break, or raise max_line_characters."
+        )
+        return Line(where, text[:limit], Problem(TOO_LONG, message))
     return Line(where, text)
-
-
-def _too_long(limit: int, found: str) -> Problem:
-    return Problem(
-        TOO_LONG,
-        f"must have at most {limit} characters, but has {found} instead. "
-        "Check for a missing line break, or raise max_line_characters.",
-    )
 
 
 def read_lines(
     file: str | Path | BinaryIO, *, max_line_characters: int = MAX_LINE_CHARACTERS, name: str = "<stdin>"
 ) -> Iterator[str]:
-    """The texts of a file or stream, one a line, blank ones too, so that answers can be put beside them in order.
+    """Yield the texts of a file or stream in order, blank ones too; a DataError names the first bad line.
 
-    Args:
-        file: a path (`.gz` is read as gzip) or an open binary stream.
-        max_line_characters: a longer line is an error.
-        name: what to call a stream in messages.
-
-    Returns:
-        An iterator that reads as it goes.
-
-    Raises:
-        DataError: at the first line that is not UTF-8, holds NUL, or is too long; the message names file and line.
-
-    Examples:
-        >>> import io
-        >>> list(read_lines(io.BytesIO(b"a cat\\n\\na dog\\n")))
-        ['a cat', '', 'a dog']
+    >>> list(read_lines(io.BytesIO(b"a cat\\n\\na dog\\n")))
+    ['a cat', '', 'a dog']
     """
     if isinstance(file, str | Path):
         lines = scan_lines(file, max_line_characters)

@@ -1,9 +1,9 @@
-"""Subword sampling: another segmentation of the same text in every epoch, and yet the same in every run.
+"""Subword sampling: another segmentation of a text in every epoch, and the same in every run.
 
-A model that sees a word cut in several ways learns what its parts mean (Kudo 2018, "Subword regularization"; Provilkov
-et al. 2020, "BPE-dropout"). SentencePiece can draw, but its draws differ from process to process whatever the seed, so
-that a run that is stopped and resumed would go another way. Here SentencePiece says what the pieces are and what they
-score; the draws are made from those, and each depends on its sentence's own seed alone.
+A model that sees several segmentations of a word learns what its parts mean (Kudo 2018, "Subword regularization";
+Provilkov et al. 2020, "BPE-dropout"). SentencePiece's own draws differ from process to process whatever the seed, and a
+resumed run would diverge. So SentencePiece gives the pieces and their scores, and each draw depends on the seed of its
+sentence alone.
 """
 
 import bisect
@@ -19,12 +19,10 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 import sentencepiece
 
-from seq2seq.errors import TokenizerError
-from seq2seq.text.ids import END_ID, UNKNOWN_ID
+from seq2seq.errors import ArgumentError, TokenizerError
+from seq2seq.text.ids import END_ID, SPACE, UNKNOWN_ID
 
-SPACE = "▁"
-
-# Distinct words whose segmentations are remembered; beyond, those not met for longest are worked out again.
+# Distinct words whose segmentations are remembered; the least recently used are computed again.
 REMEMBERED_WORDS = 50_000
 
 _UNKNOWN_PENALTY = 10.0
@@ -32,19 +30,12 @@ _UNKNOWN_PENALTY = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How to draw a segmentation: plain numbers, checked when made.
+    """How to draw a segmentation.
 
-    Args:
-        alpha: for a unigram model the smoothing of the distribution (near 0: every segmentation alike; large: always
+    Attributes:
+        alpha: For a unigram model the smoothing of the distribution (near 0: every segmentation alike; large: always
             the best one); for a BPE model the share of merges to drop.
-        nbest_size: segmentations that a unigram model draws from; -1 stands for all of them. BPE ignores it.
-
-    Raises:
-        ValueError: where a number is out of range.
-
-    Examples:
-        >>> Sampling(alpha=0.2)
-        Sampling(alpha=0.2, nbest_size=-1)
+        nbest_size: Number of best segmentations that a unigram model draws from; -1: all. BPE ignores it.
     """
 
     alpha: float = 0.1
@@ -52,20 +43,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.alpha) and self.alpha > 0):
-            raise ValueError(f"alpha must be greater than 0, but is {self.alpha} instead.")
+            raise ArgumentError("alpha", "a number > 0", self.alpha)
         if self.nbest_size != -1 and self.nbest_size < 2:
-            raise ValueError(f"nbest_size must be -1 or at least 2, but is {self.nbest_size} instead.")
+            raise ArgumentError("nbest_size", "-1 or >= 2", self.nbest_size)
 
 
 class Sampler:
-    """Draws segmentations by a SentencePiece model of the kind unigram or bpe.
-
-    Args:
-        processor: the model.
-
-    Raises:
-        TokenizerError: where the model knows one segmentation of every text only.
-    """
+    """Draw segmentations by a SentencePiece model of the kind unigram or bpe."""
 
     def __init__(self, processor: sentencepiece.SentencePieceProcessor) -> None:
         self._processor = processor
@@ -73,7 +57,7 @@ class Sampler:
         samples = self._is_unigram or _answers(lambda: processor.encode("a", enable_sampling=True, nbest_size=-1))
         if not samples:
             raise TokenizerError(
-                "Subword sampling must have a unigram or bpe tokenizer, but this one cuts every text in one way only. "
+                "Subword sampling must have a unigram or bpe tokenizer, got one with a single segmentation of a text. "
                 "Switch sampling off, or train another kind."
             )
         self._pieces: dict[str, int] = {}
@@ -86,21 +70,21 @@ class Sampler:
                 self._bytes[piece] = i
             elif not (processor.is_control(i) or processor.is_unknown(i) or processor.is_unused(i)):
                 self._pieces[piece] = i
-                # What sets a user's symbol apart is its score: the others have a negative number, or a negative zero.
+                # A user's symbol scores +0; the other pieces have a negative number, or a negative zero.
                 if score == 0 and math.copysign(1, score) > 0:
                     symbols.append(piece)
         self._longest = max(map(len, self._pieces), default=1)
         self._worst = min((self._scores[i] for i in self._pieces.values()), default=0.0) - _UNKNOWN_PENALTY
-        # The longest symbol first: where two begin alike, it is the one that is meant.
+        # Where two symbols begin alike, the longest is meant.
         longest_first = sorted(symbols, key=len, reverse=True)
         self._symbols = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if symbols else None
-        # As a rule no piece goes beyond a word, so that words can be cut one by one, and be remembered.
+        # In most models no piece crosses a word's end, so that words are segmented one by one and remembered.
         crossing = any(SPACE in piece.lstrip(SPACE) for piece in self._pieces if piece not in symbols)
         self._words = re.compile(".+" if crossing else f"{SPACE}*[^{SPACE}]+|{SPACE}+", re.DOTALL)
         self._lattice = functools.lru_cache(REMEMBERED_WORDS)(self._new_lattice)
 
     def draw(self, text: str, sampling: Sampling, seed: int) -> list[int]:
-        """Ids of a text cut as `seed` decides, `END_ID` last."""
+        """Draw the ids of a text with `seed`, `END_ID` last."""
         uniform = random.Random(seed).random
         if self._is_unigram and sampling.nbest_size > 0:
             return [*self._draw_from_best(text, sampling, uniform), END_ID]
@@ -129,7 +113,7 @@ class Sampler:
         elif self._bytes:
             ids.extend(self._bytes[f"<0x{byte:02X}>"] for byte in piece.encode())
         elif ids[-1:] != [UNKNOWN_ID]:
-            # SentencePiece makes one unknown of a run of them, and so do we.
+            # SentencePiece makes one unknown of a run of them.
             ids.append(UNKNOWN_ID)
 
     def _draw_from_best(self, text: str, sampling: Sampling, uniform: Callable[[], float]) -> list[int]:
@@ -139,7 +123,7 @@ class Sampler:
         return list(candidates[bisect.bisect(limits, uniform(), hi=len(limits) - 1)]) if candidates else []
 
     def _draw_path(self, word: str, alpha: float, uniform: Callable[[], float]) -> list[str]:
-        """From the end of the word backwards, each piece with the share of its paths in those of all (Kudo 2018)."""
+        """Draw pieces from the end of the word backwards, each by its share in the probability of all paths."""
         lattice = self._lattice(word, alpha)
         pieces, end = [], len(word)
         while end:
@@ -150,7 +134,7 @@ class Sampler:
         return pieces[::-1]
 
     def _new_lattice(self, word: str, alpha: float) -> list[tuple[list[int], list[float]]]:
-        """For every end of a piece: where it may start, and the cumulative probabilities of these starts."""
+        """Return for every end of a piece its possible starts and their cumulative probabilities."""
         totals, lattice = [0.0], [([0], [1.0])]
         for end in range(1, len(word) + 1):
             starts, scores = [], []
@@ -165,7 +149,7 @@ class Sampler:
         return lattice
 
     def _draw_merges(self, word: str, alpha: float, uniform: Callable[[], float]) -> list[str]:
-        """Merge the best pair again and again, passing over a share of them (Provilkov et al. 2020)."""
+        """Merge the best pair repeatedly, skipping a share `alpha` of them (Provilkov et al. 2020)."""
         symbols: list[str] = list(word)
         following = list(range(1, len(word) + 1))
         preceding = list(range(-1, len(word) - 1))
@@ -182,7 +166,7 @@ class Sampler:
             offer(left, right)
         while waiting:
             _, left, right, merged = heapq.heappop(waiting)
-            # A pair whose sides have been merged with others since is gone.
+            # A pair is obsolete once one of its sides was merged with another.
             if not (symbols[left] and symbols[right]) or symbols[left] + symbols[right] != merged or uniform() < alpha:
                 continue
             symbols[left], symbols[right] = merged, ""
@@ -205,7 +189,7 @@ def _answers(question: Callable[[], object]) -> bool:
 
 
 def _cumulative(scores: Sequence[float]) -> list[float]:
-    """The distribution function of the softmax of some scores."""
+    """Return the cumulative softmax of scores."""
     largest = max(scores, default=0.0)
     weights = [math.exp(score - largest) for score in scores]
     total = sum(weights)
@@ -213,13 +197,9 @@ def _cumulative(scores: Sequence[float]) -> list[float]:
 
 
 def sentence_seeds(seed: int, epoch: int, indices: np.ndarray, side: int) -> list[int]:
-    """One 32-bit seed a sentence, which depends on nothing but the run's seed, the epoch, its place and its side.
+    """Return a 32-bit seed for each sentence by its index, with unrelated seeds for neighbours.
 
-    The mixing is that of SplitMix64 (Steele et al. 2014): neighbouring places get unrelated seeds.
-
-    Examples:
-        >>> sentence_seeds(1, 0, np.array([7, 8]), 0) == sentence_seeds(1, 0, np.array([8, 7]), 0)[::-1]
-        True
+    The mixing is that of SplitMix64 (Steele et al. 2014).
     """
     state = np.zeros(len(indices), np.uint64)
     with np.errstate(over="ignore"):

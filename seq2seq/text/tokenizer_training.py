@@ -1,6 +1,5 @@
-"""Training of a tokenizer from lines of text, with errors that name a size that works."""
+"""Train tokenizers on lines of text, or build them from given tokens; errors name a size that works."""
 
-import difflib
 import io
 import random
 import re
@@ -10,27 +9,23 @@ from typing import Any, Generic, TypeVar
 import sentencepiece
 from sentencepiece import sentencepiece_model_pb2
 
-from seq2seq.errors import TokenizerError
-from seq2seq.text.ids import (
-    END_ID,
-    END_PIECE,
-    PAD_ID,
-    PAD_PIECE,
-    SPECIAL_PIECES,
-    START_ID,
-    START_PIECE,
-    UNKNOWN_ID,
-    UNKNOWN_PIECE,
-)
+from seq2seq.errors import ArgumentError, TokenizerError, require_choice, require_integer
+from seq2seq.text.ids import END_ID, PAD_ID, SPACE, SPECIAL_PIECES, START_ID, UNKNOWN_ID
 from seq2seq.text.tokenizer import SubwordVocabulary, Tokenizer
 
 KINDS = ("unigram", "bpe", "char", "word")
 NORMALIZATIONS = ("nmt_nfkc", "nfkc", "nmt_nfkc_cf", "nfkc_cf", "identity")
+GIVEN_TOKENS_KINDS = {"char": 4, "word": 3}
+"""Kinds of given tokens, with SentencePiece's number for them."""
 
 MAX_TRAINING_LINES = 400_000
 
 Item = TypeVar("Item")
 
+_SPECIAL_IDS: dict[str, Any] = {"pad_id": PAD_ID, "unk_id": UNKNOWN_ID, "bos_id": START_ID, "eos_id": END_ID}
+_SPECIAL_NAMES: dict[str, Any] = dict(
+    zip(("pad_piece", "unk_piece", "bos_piece", "eos_piece"), SPECIAL_PIECES, strict=True)
+)
 _TOO_LARGE = re.compile(r"Vocabulary size too high .*<= (\d+)")
 _TOO_SMALL = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")
 
@@ -52,108 +47,80 @@ def train_tokenizer(
 ) -> Tokenizer:
     """Train SentencePiece on a corpus (Kudo and Richardson 2018); the same lines always give the same tokenizer.
 
-    One thread does the work, because SentencePiece's sums, and with them its pieces, differ with the number of
-    threads. Of a corpus of more than `max_training_lines`, lines drawn with `seed` are used: more would change
-    little and cost memory.
+    One thread does the work, because SentencePiece's sums, and with them its pieces, differ with the number of threads.
 
     Args:
-        source_lines: source texts, read once.
-        target_lines: target texts, read once.
-        kind: `unigram` or `bpe` for subwords, `char` for characters, `word` for what stands between spaces.
-            SentencePiece's unigram never makes a piece of a whole word that is part of no other word: for a corpus of
-            few different words `bpe` gives shorter rows.
-        vocabulary_size: number of pieces, the four special ones included; `char` and `word` may have fewer, never
-            more.
-        target_vocabulary_size: the same for the target where `shared` is False; None: `vocabulary_size`.
-        shared: one vocabulary for both sides, or one for each.
-        character_coverage: share of the characters of the corpus that get a piece of their own, 0.98 to 1.
-        byte_fallback: spell any other character in bytes instead of as unknown (unigram and bpe).
-        user_symbols: strings that are always one piece.
+        source_lines: Source texts, read once.
+        target_lines: Target texts, read once.
+        kind: `unigram` or `bpe` for subwords, `char`, or `word` for what spaces separate. SentencePiece's unigram makes
+            no piece of a whole word that is part of no other: for a corpus of few words `bpe` gives shorter rows.
+        vocabulary_size: Number of pieces, the four special ones included; `char` and `word` may have fewer.
+        target_vocabulary_size: The same for the target where `shared` is False; None: `vocabulary_size`.
+        shared: One vocabulary for both sides, or one for each.
+        character_coverage: Share of the characters of the corpus that get a piece of their own, 0.98 to 1.
+        byte_fallback: Spell any other character in bytes instead of as unknown (unigram and bpe).
+        user_symbols: Strings that are always one piece.
         normalization: Unicode normalisation, one of `NORMALIZATIONS`.
-        max_training_lines: lines of one vocabulary to train on; None: all.
-        seed: draws the lines where there are more.
-
-    Returns:
-        The tokenizer.
+        max_training_lines: Lines to train one vocabulary on, drawn with `seed` where there are more; None: all.
+        seed: Decides which lines are drawn.
 
     Raises:
-        TokenizerError: where the corpus cannot give such a vocabulary; the message names the nearest size that it can.
-        ValueError: where an argument is out of its range.
+        TokenizerError: The corpus cannot give such a vocabulary; the message names the nearest size that it can.
+        ArgumentError: An argument is out of its range.
 
-    Examples:
-        >>> tokenizer = train_tokenizer(["ab", "ba"], ["ab a"], kind="bpe", vocabulary_size=9)
-        >>> tokenizer
-        Tokenizer(joint, 9 pieces)
+    >>> train_tokenizer(["ab", "ba"], ["ab a"], kind="bpe", vocabulary_size=9)
+    Tokenizer(joint, 9 pieces)
     """
     if shared and target_vocabulary_size is not None:
-        raise ValueError(
-            f"target_vocabulary_size must be None where shared is True, but is {target_vocabulary_size} instead."
-        )
-    settings = _settings(kind, character_coverage, byte_fallback, user_symbols, normalization)
-    if max_training_lines is not None and max_training_lines < 1:
-        raise ValueError(f"max_training_lines must be at least 1 or None, but is {max_training_lines} instead.")
+        raise ArgumentError("target_vocabulary_size", "None where shared is True", target_vocabulary_size)
+    options = _options(kind, character_coverage, byte_fallback, user_symbols, normalization)
+    if max_training_lines is not None:
+        require_integer("max_training_lines", max_training_lines)
     source, target = Reservoir[str](max_training_lines, seed), Reservoir[str](max_training_lines, seed)
     _add_lines(source, source_lines, "source")
     _add_lines(source if shared else target, target_lines, "target")
-    source_model = _train(source.items, "vocabulary_size", vocabulary_size, settings)
+    source_vocabulary = SubwordVocabulary(_train(source.items, "vocabulary_size", vocabulary_size, options))
     if shared:
-        return Tokenizer(SubwordVocabulary(source_model))
+        return Tokenizer(source_vocabulary)
     target_size = vocabulary_size if target_vocabulary_size is None else target_vocabulary_size
-    target_model = _train(target.items, "target_vocabulary_size", target_size, settings)
-    return Tokenizer(SubwordVocabulary(source_model), SubwordVocabulary(target_model))
+    target_model = _train(target.items, "target_vocabulary_size", target_size, options)
+    return Tokenizer(source_vocabulary, SubwordVocabulary(target_model))
 
 
-def _settings(
+def _options(
     kind: str, character_coverage: float, byte_fallback: bool, user_symbols: Sequence[str], normalization: str
 ) -> dict[str, Any]:
-    """What SentencePiece calls these arguments, once they have been checked."""
-    _check_choice("kind", kind, KINDS)
-    _check_choice("normalization", normalization, NORMALIZATIONS)
-    _check_user_symbols(user_symbols)
+    """Check the arguments and translate them to SentencePiece's."""
+    require_choice("kind", kind, KINDS)
+    require_choice("normalization", normalization, NORMALIZATIONS)
     if not 0.98 <= character_coverage <= 1:
-        raise ValueError(f"character_coverage must be from 0.98 to 1, but is {character_coverage} instead.")
+        raise ArgumentError("character_coverage", "from 0.98 to 1", character_coverage)
     if byte_fallback and kind not in ("unigram", "bpe"):
-        raise ValueError(f"byte_fallback must be False where kind is {kind}, but is True instead.")
+        raise ArgumentError("byte_fallback", f"False where kind is {kind}", byte_fallback)
+    if isinstance(user_symbols, str):
+        raise TypeError(f"user_symbols must be a list of strings, got one string, {user_symbols!r}.")
+    for symbol in user_symbols:
+        if not symbol or symbol.split() != [symbol] or SPACE in symbol:
+            raise ArgumentError("user_symbols", "strings without spaces", symbol)
+        if symbol in SPECIAL_PIECES:
+            raise ArgumentError("user_symbols", f"other than {', '.join(SPECIAL_PIECES)}", symbol)
+    if len(set(user_symbols)) < len(user_symbols):
+        raise ArgumentError("user_symbols", "without repetition", list(user_symbols))
     return {
         "model_type": kind,
         "character_coverage": character_coverage,
         "byte_fallback": byte_fallback,
         "user_defined_symbols": list(user_symbols),
         "normalization_rule_name": normalization,
-        # A vocabulary of characters or words is what the corpus has; only the larger part of it can be asked for.
+        # The characters or words of a corpus are given; a size can only select the frequent ones.
         "hard_vocab_limit": kind in ("unigram", "bpe"),
-        # With its own spaces around it, the mark of an unknown word would stand apart; pieces of text bring theirs.
+        # With its own spaces the mark of an unknown word would have two, since pieces of text bring theirs.
         "unk_surface": " ⁇" if kind == "word" else "⁇",
     }
 
 
-def _check_choice(name: str, value: str, choices: Sequence[str]) -> None:
-    if value in choices:
-        return
-    near = difflib.get_close_matches(str(value), choices, n=1)
-    hint = f" Did you mean {near[0]}?" if near else ""
-    raise ValueError(f"{name} must be one of {', '.join(choices)}, but is {value!r} instead.{hint}")
-
-
-def _check_user_symbols(user_symbols: Sequence[str]) -> None:
-    if isinstance(user_symbols, str):
-        raise TypeError(f"user_symbols must be a list of strings, but is one string, {user_symbols!r}, instead.")
-    for symbol in user_symbols:
-        if not symbol or symbol.split() != [symbol] or "▁" in symbol:
-            raise ValueError(f"user_symbols must be strings without spaces, but one is {symbol!r} instead.")
-        if symbol in SPECIAL_PIECES:
-            raise ValueError(f"user_symbols must be other than {', '.join(SPECIAL_PIECES)}, but one is {symbol}.")
-    if len(set(user_symbols)) < len(user_symbols):
-        raise ValueError(f"user_symbols must be without repetition, but are {list(user_symbols)} instead.")
-
-
 class Reservoir(Generic[Item]):
-    """Up to `limit` items of a stream of any length, each equally likely to be kept (Vitter 1985, algorithm R).
-
-    Args:
-        limit: items to keep at most; None: all.
-        seed: what the choice depends on, beside the number of items.
-    """
+    """Keep up to `limit` items of a stream, each with the same probability (Vitter 1985, algorithm R)."""
 
     def __init__(self, limit: int | None, seed: int) -> None:
         self.items: list[Item] = []
@@ -162,7 +129,7 @@ class Reservoir(Generic[Item]):
         self._seen = 0
 
     def add(self, item: Item) -> None:
-        """Take an item, and drop another, or itself, where there are too many."""
+        """Add an item, and drop another, or itself, where there are too many."""
         self._seen += 1
         if self._limit is None or len(self.items) < self._limit:
             self.items.append(item)
@@ -173,135 +140,102 @@ class Reservoir(Generic[Item]):
 
 
 def _add_lines(sample: Reservoir[str], lines: Iterable[str], side: str) -> None:
-    """Blank lines teach nothing and are passed over."""
     for number, line in enumerate(lines, start=1):
-        # SentencePiece marks unknown characters with this one, and leaves out a line that has it without a word.
+        # SentencePiece marks unknown characters with this one, and drops a line that has it without a word.
         text = line.replace("▅", " ").strip()
-        _check_line(text, side, number)
+        if "\0" in text:
+            raise TokenizerError(f"Line {number} of the {side} must be text, got a NUL character.")
+        try:
+            text.encode("utf-8")
+        except UnicodeEncodeError as error:
+            message = f"Line {number} of the {side} must be valid Unicode, got half a surrogate pair."
+            raise TokenizerError(message) from error
         if text:
             sample.add(text)
 
 
-def _check_line(text: str, side: str, number: int) -> None:
-    if "\0" in text:
-        raise TokenizerError(f"Line {number} of the {side} must be text, but holds a NUL character instead.")
-    if not text.isascii():
-        try:
-            text.encode("utf-8")
-        except UnicodeEncodeError as error:
-            raise TokenizerError(
-                f"Line {number} of the {side} must be valid Unicode, but holds half a surrogate pair instead."
-            ) from error
-
-
-def _train(lines: Sequence[str], name: str, size: int, settings: dict[str, Any]) -> bytes:
+def _train(lines: Sequence[str], name: str, size: int, options: dict[str, Any]) -> bytes:
     if not lines:
-        raise TokenizerError(
-            "The text to train the tokenizer on must hold at least one line, but is empty instead. Check the corpus."
-        )
-    # Below one piece beside the fixed ones SentencePiece stops with a message that names no size. Where pieces are
-    # words, it makes two of a symbol, with and without a space before it.
-    symbols = len(settings["user_defined_symbols"]) * (2 if settings["model_type"] == "word" else 1)
-    floor = len(SPECIAL_PIECES) + symbols + 1
-    model, error = _attempt(lines, max(size, floor), settings)
-    if size < floor and model is not None:
-        raise _too_small(name, size, floor)
-    if model is not None:
+        raise TokenizerError("The tokenizer must have at least one line to train on, got none. Check the corpus.")
+    # With fewer pieces than these SentencePiece stops with a message that names no size. Where pieces are words, it
+    # makes two of a symbol, with and without a space before it.
+    symbols = len(options["user_defined_symbols"]) * (2 if options["model_type"] == "word" else 1)
+    smallest = len(SPECIAL_PIECES) + symbols + 1
+    model, error = _attempt(lines, max(size, smallest), options)
+    if model is not None and size >= smallest:
         return model
-    too_small, too_large = _TOO_SMALL.search(error), _TOO_LARGE.search(error)
-    if too_small:
-        raise _too_small(name, size, int(too_small[1]))
-    if too_large:
-        largest = _largest_that_works(lines, int(too_large[1]), settings)
+    if found := _TOO_SMALL.search(error):
+        smallest = int(found[1])
+    if model is not None or found:
         raise TokenizerError(
-            f"{name} must be at most {largest} for this corpus ({len(lines):,} lines), but is {size} instead. "
+            f"{name} must be >= {smallest} for the characters of this corpus, got {size}. "
+            f"Set it to {smallest} or more, or lower character_coverage."
+        )
+    if found := _TOO_LARGE.search(error):
+        largest = _largest_that_works(lines, int(found[1]), options)
+        raise TokenizerError(
+            f"{name} must be <= {largest} for this corpus ({len(lines):,} lines), got {size}. "
             f"Set it to {largest} or less, or give the tokenizer more text."
         )
     raise TokenizerError(f"SentencePiece could not train a tokenizer with {name} {size}: {error}")
 
 
-def _too_small(name: str, size: int, smallest: int) -> TokenizerError:
-    return TokenizerError(
-        f"{name} must be at least {smallest} for the characters of this corpus, but is {size} instead. "
-        f"Set it to {smallest} or more, or lower character_coverage."
-    )
-
-
-def _largest_that_works(lines: Sequence[str], claimed: int, settings: dict[str, Any]) -> int:
-    """The size that SentencePiece names is one that it reached by asking for more: it is tried before we name it."""
+def _largest_that_works(lines: Sequence[str], claimed: int, options: dict[str, Any]) -> int:
+    """Try the size that SentencePiece names, which depends on the size that was asked for, until it holds."""
     while True:
-        model, error = _attempt(lines, claimed, settings)
+        model, error = _attempt(lines, claimed, options)
         smaller = _TOO_LARGE.search(error)
         if model is not None or smaller is None or int(smaller[1]) >= claimed:
             return claimed
         claimed = int(smaller[1])
 
 
-def _attempt(lines: Sequence[str], size: int, settings: dict[str, Any]) -> tuple[bytes | None, str]:
+def _attempt(lines: Sequence[str], size: int, options: dict[str, Any]) -> tuple[bytes | None, str]:
     model = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
             sentence_iterator=iter(lines),
             model_writer=model,
             vocab_size=size,
-            pad_id=PAD_ID,
-            unk_id=UNKNOWN_ID,
-            bos_id=START_ID,
-            eos_id=END_ID,
-            pad_piece=PAD_PIECE,
-            unk_piece=UNKNOWN_PIECE,
-            bos_piece=START_PIECE,
-            eos_piece=END_PIECE,
-            # Longer lines would be left out; what is too long has been decided by the reader of the corpus.
+            # SentencePiece would drop longer lines; the reader of the corpus has its own limit.
             max_sentence_length=2**30,
             num_threads=1,
             minloglevel=3,
-            **settings,
+            **_SPECIAL_IDS,
+            **_SPECIAL_NAMES,
+            **options,
         )
     except RuntimeError as error:
         return None, str(error)
     return model.getvalue(), ""
 
 
-GIVEN_TOKENS_KINDS = {"char": 4, "word": 3}
-"""What tokens may be, and SentencePiece's number for it."""
-
-SPACE = "▁"
-
-
 def tokenizer_from_tokens(source_tokens: Sequence[str], target_tokens: Sequence[str], kind: str) -> Tokenizer:
-    """The tokenizer that gives these tokens the ids from 4 on, in their order; each side has its own vocabulary.
+    """Build a tokenizer that numbers the given tokens from 4 on, with a vocabulary for each side.
 
     Args:
-        source_tokens: Characters, or words without spaces; none of the special ones.
+        source_tokens: Characters, or words without spaces; no special ones.
         target_tokens: The same for the target.
         kind: `char` or `word`.
-
-    Raises:
-        TokenizerError: A token comes twice, is empty, or is more than a character, or a word.
-        ValueError: Another kind.
 
     >>> tokenizer = tokenizer_from_tokens(["the", "cat"], ["la", "kato"], "word")
     >>> tokenizer.source.encode(["the cat sat"]), tokenizer.target.decode([[4, 5]])
     ([[4, 5, 1, 3]], ['la kato'])
     """
-    if kind not in GIVEN_TOKENS_KINDS:
-        raise ValueError(f"kind must be one of {', '.join(GIVEN_TOKENS_KINDS)}, but is {kind!r} instead.")
-    models = (_model(source_tokens, "source_tokens", kind), _model(target_tokens, "target_tokens", kind))
-    return Tokenizer(*map(SubwordVocabulary, models))
+    require_choice("kind", kind, GIVEN_TOKENS_KINDS)
+    sides = {"source_tokens": source_tokens, "target_tokens": target_tokens}
+    return Tokenizer(*(SubwordVocabulary(_model(tokens, argument, kind)) for argument, tokens in sides.items()))
 
 
 def _model(tokens: Sequence[str], argument: str, kind: str) -> bytes:
     for place, token in enumerate(tokens):
         if not isinstance(token, str) or (len(token) != 1 if kind == "char" else not token or " " in token):
             wanted = "one character" if kind == "char" else "a word without spaces"
-            raise TokenizerError(
-                f"{argument}[{place}] must be {wanted} where kind is {kind}, but is {token!r} instead."
-            )
+            raise TokenizerError(f"{argument}[{place}] must be {wanted} where kind is {kind}, got {token!r}.")
     pieces = [token.replace(" ", SPACE) if kind == "char" else f"{SPACE}{token}" for token in tokens]
     if len(set(pieces)) < len(pieces):
         twice = next(token for place, token in enumerate(tokens) if pieces[place] in pieces[:place])
-        raise TokenizerError(f"{argument} must hold each token once, but hold {twice!r} twice.")
+        raise TokenizerError(f"{argument} must hold each token once, got {twice!r} twice.")
     model = sentencepiece_model_pb2.ModelProto()
     kinds = sentencepiece_model_pb2.ModelProto.SentencePiece
     for place, piece in enumerate([*SPECIAL_PIECES, *pieces]):
@@ -310,9 +244,9 @@ def _model(tokens: Sequence[str], argument: str, kind: str) -> bytes:
         model.pieces.add(piece=piece, score=0.0, type=special if is_special else kinds.NORMAL)
     trainer, normalizer = model.trainer_spec, model.normalizer_spec
     trainer.model_type = GIVEN_TOKENS_KINDS[kind]
-    trainer.pad_id, trainer.unk_id, trainer.bos_id, trainer.eos_id = range(len(SPECIAL_PIECES))
-    trainer.pad_piece, trainer.unk_piece, trainer.bos_piece, trainer.eos_piece = SPECIAL_PIECES
-    # Characters are read as they come; words are what stands between spaces.
+    for name, value in (_SPECIAL_IDS | _SPECIAL_NAMES).items():
+        setattr(trainer, name, value)
+    # Characters are read as they come; words are what spaces separate.
     normalizer.name = "identity"
     normalizer.add_dummy_prefix = normalizer.remove_extra_whitespaces = kind == "word"
     content: bytes = model.SerializeToString()

@@ -70,7 +70,7 @@ def train(config: Config, resume: bool = False) -> TrainingResult:
         tokenizer = read_tokenizer(folder)
     else:
         tokenizer = start.require_tokenizer() if start else create_tokenizer(config, corpus)
-    batches = create_batches(config, corpus, tokenizer, folder.parent / ".cache")
+    batches = create_batches(config, corpus, tokenizer)
     trainer = Trainer(config, tokenizer, batches, dev, workers)
     for name, texts in {"dev": dev, "test": test}.items():
         if texts is not None and (note := trainer.step.model.truncation.note(tokenizer, texts.sources)):

@@ -75,7 +75,7 @@ def memory() -> dict[str, float]:
 
 def measure_encoding(cores: int, folder: str) -> dict[str, float]:
     """Pairs a second of reading, cutting and writing."""
-    from seq2seq.text.dataset import encode_corpus
+    from seq2seq.text.dataset_cache import encode_corpus
     from seq2seq.training.data import Corpus, create_tokenizer
 
     os.sched_setaffinity(0, range(cores))
@@ -114,7 +114,7 @@ def measure_start(began: float, folder: str, *overrides: str) -> dict[str, float
     tokenizer = create_tokenizer(config, corpus)
     reached("tokenizer_s")
     found |= {f"tokenizer_{name}": value for name, value in memory().items()}
-    batches = create_batches(config, corpus, tokenizer, corpus.cache_folder)
+    batches = create_batches(config, corpus, tokenizer)
     reached("encoded_s")
     found |= {f"encoded_{name}": value for name, value in memory().items()}
     trainer = Trainer(config, tokenizer, batches, dev)

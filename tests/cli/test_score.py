@@ -26,7 +26,7 @@ def test_a_line_for_each_pair(files, capsys):
     out, err = capsys.readouterr()
     assert out == "-7.000000\n\n-3.000000\n-14.000000\n"
     assert err.splitlines() == [
-        "a:2: must be UTF-8, but byte 2 (0xff) is not. Save the file as UTF-8.",
+        "a:2: must be UTF-8, got 0xff at byte 2. Save the file as UTF-8.",
         "4 lines: 1 not UTF-8 (a:2)",
         f"4 pairs, 9 tokens: perplexity {math.exp(24 / 9):.2f}",
     ]
@@ -47,7 +47,7 @@ def test_an_object_for_each_pair(files, capsys, tmp_path):
     assert found[1] == {
         "source": "",
         "target": "mala",
-        "problem": "must be UTF-8, but byte 2 (0xff) is not. Save the file as UTF-8.",
+        "problem": "must be UTF-8, got 0xff at byte 2. Save the file as UTF-8.",
     }
 
 

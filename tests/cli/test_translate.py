@@ -205,9 +205,9 @@ def test_a_line_break_in_a_translation_does_not_shift_the_lines_after_it(model, 
 
 BAD_LINES = b"good\nb\xffd\n\0\n\nlonger than ten\nlast\n"
 REPORT = [
-    "<stdin>:2: must be UTF-8, but byte 2 (0xff) is not. Save the file as UTF-8.",
-    "<stdin>:3: must be text, but character 1 is NUL. Check that the file is a text file.",
-    "<stdin>:5: must have at most 10 characters, but has 15 instead. Check for a missing line break, or raise "
+    "<stdin>:2: must be UTF-8, got 0xff at byte 2. Save the file as UTF-8.",
+    "<stdin>:3: must be text, got NUL at character 1. Check that the file is a text file.",
+    "<stdin>:5: must have at most 10 characters, got 15. Check for a missing line break, or raise "
     "max_line_characters. Its beginning is read.",
     "6 lines: 1 NUL character (<stdin>:3); 1 blank (<stdin>:4); 1 line too long (<stdin>:5); 1 not UTF-8 (<stdin>:2)",
 ]
@@ -242,7 +242,7 @@ def test_bad_lines_as_json(model, typed, capsys):
         ("longer tha", 2, True),
         ("last", 2, False),
     ]
-    assert found[1]["problem"] == "must be UTF-8, but byte 2 (0xff) is not. Save the file as UTF-8."
+    assert found[1]["problem"] == "must be UTF-8, got 0xff at byte 2. Save the file as UTF-8."
 
 
 def test_a_sentence_that_cannot_be_searched_costs_no_other(model, typed, capsys):

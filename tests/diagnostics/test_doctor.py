@@ -62,7 +62,7 @@ def test_a_sound_recipe(recipe, tmp_path, logged):
     assert cache.name == ".cache"
     before = sorted(path.name for path in cache.iterdir())
     corpus = Corpus(config)
-    create_batches(config, corpus, create_tokenizer(config, corpus), cache)
+    create_batches(config, corpus, create_tokenizer(config, corpus))
     assert sorted(path.name for path in cache.iterdir()) == before
 
 

@@ -271,7 +271,7 @@ def test_a_model_to_start_from_gives_its_tokenizer(config, toy_tokenizer, monkey
     class ReachedBatchesError(Exception):
         pass
 
-    def create_batches(config, corpus, tokenizer, folder):
+    def create_batches(config, corpus, tokenizer):
         raise ReachedBatchesError(tokenizer)
 
     start = types.SimpleNamespace(require_tokenizer=lambda: toy_tokenizer)

@@ -76,7 +76,7 @@ def test_messages_name_file_and_line(tmp_path, text, message):
 def test_a_file_that_is_no_text(tmp_path):
     path = tmp_path / "a.tsv"
     path.write_bytes(GOOD.encode() + b"plural\t1\t1\t\xff b c\n")
-    message = ":2: must be UTF-8, but byte 12 (0xff) is not. Save the file as UTF-8."
+    message = ":2: must be UTF-8, got 0xff at byte 12. Save the file as UTF-8."
     with pytest.raises(DataError, match=f"^{re.escape(str(path) + message)}$"):
         read_labelled_sentences(path)
     with pytest.raises(DataError, match="does not exist"):

@@ -52,9 +52,7 @@ def check_batch(corpus: EncodedCorpus, batch, budget: int, multiple: int = 1) ->
     multiple=st.sampled_from([1, 1, 4]),
     shuffle=st.booleans(),
 )
-def test_an_epoch_is_every_pair_once_within_the_budget(
-    number, corpus_seed, budget, pool, seed, epoch, multiple, shuffle
-):
+def test_an_epoch_is_every_pair_once_within_budget(number, corpus_seed, budget, pool, seed, epoch, multiple, shuffle):
     corpus = random_corpus(number, corpus_seed)
     batches = Batches(
         corpus, batch_tokens=budget, bucket_pool=pool, seed=seed, multiple=multiple, shuffle=shuffle, prefetch=0
@@ -72,7 +70,7 @@ def test_an_epoch_is_every_pair_once_within_the_budget(
     number=st.integers(1, 150), budget=st.integers(1, 1500), multiple=st.sampled_from([1, 3]), seed=st.integers(0, 5)
 )
 @example(number=150, budget=1500, multiple=1, seed=0)
-def test_batches_are_cut_where_one_more_pair_would_break_the_budget(number, budget, multiple, seed):
+def test_batches_are_as_large_as_the_budget_allows(number, budget, multiple, seed):
     """A loop that adds pair after pair, in the order that the sort gives, is the definition."""
     corpus = random_corpus(number, seed)
     sides = (corpus.source, corpus.target)
@@ -106,7 +104,7 @@ def test_skipping_gives_the_tail_of_the_epoch(prefetch, shuffle):
     assert len(whole) > 20
     for skip in range(len(whole) + 1):
         assert [contents(batch) for batch in batches.epoch(3, skip=skip)] == whole[skip:]
-    with pytest.raises(ValueError, match=f"skip must be at most {len(whole)}, .* of epoch 3, but is {len(whole) + 1}"):
+    with pytest.raises(ValueError, match=f"skip must be <= {len(whole)}, .* of epoch 3, got {len(whole) + 1}"):
         next(batches.epoch(3, skip=len(whole) + 1))
 
 
@@ -114,9 +112,9 @@ def test_what_is_skipped_is_not_made(monkeypatch):
     corpus, made = random_corpus(90), []
     original = RaggedArray.padded
 
-    def counting(self, indices, multiple=1):
-        made.append(len(indices))
-        return original(self, indices, multiple)
+    def counting(self, multiple=1):
+        made.append(len(self))
+        return original(self, multiple)
 
     monkeypatch.setattr(RaggedArray, "padded", counting)
     batches = Batches(corpus, batch_tokens=80, bucket_pool=25, prefetch=0)
@@ -126,7 +124,7 @@ def test_what_is_skipped_is_not_made(monkeypatch):
     assert len(made) == 2
 
 
-def test_the_first_batch_does_not_wait_for_the_plan_of_the_last(monkeypatch):
+def test_the_first_batch_comes_before_the_whole_plan(monkeypatch):
     cut, original = [], Batches._cut
 
     def counting(self, pool):
@@ -181,7 +179,7 @@ def test_the_order_of_an_epoch_never_changes():
     assert [batch.indices.tolist() for batch in batches.epoch(1)] == PINNED
 
 
-def test_the_whole_corpus_is_shuffled_and_not_its_neighbourhoods():
+def test_the_whole_corpus_is_shuffled():
     corpus = random_corpus(2000)
     batches = Batches(corpus, batch_tokens=100, bucket_pool=100)
     first = []
@@ -212,7 +210,7 @@ def test_sorting_leaves_little_padding():
     assert share_of_padding(5000) < share_of_padding(400) < share_of_padding(40) < 0.5
 
 
-def test_without_shuffling_every_epoch_is_the_corpus_by_length():
+def test_without_shuffling():
     corpus = random_corpus(150)
     batches = Batches(corpus, batch_tokens=120, bucket_pool=10, shuffle=False, seed=3)
     orders = [[batch.indices.tolist() for batch in batches.epoch(epoch)] for epoch in (0, 7)]
@@ -221,7 +219,7 @@ def test_without_shuffling_every_epoch_is_the_corpus_by_length():
     assert lengths == sorted(lengths)
 
 
-def test_a_pair_longer_than_the_budget_is_a_batch_of_its_own():
+def test_a_pair_over_the_budget_is_a_batch():
     corpus = EncodedCorpus.from_lists([[9] * 50 + [3], [4, 3], [5, 3]], [[8] * 70 + [3], [4, 3], [5, 3]])
     found = [batch.indices.tolist() for batch in Batches(corpus, batch_tokens=10).epoch(0)]
     assert sorted(found, key=len) == [[0], [1, 2]] or sorted(found, key=len) == [[0], [2, 1]]
@@ -235,7 +233,7 @@ def test_no_pairs_no_batches():
     assert list(Batches(EncodedCorpus.from_lists([], []), batch_tokens=10, shuffle=False).epoch(0)) == []
 
 
-def test_preparing_ahead_changes_nothing_and_ends_with_the_iterator():
+def test_prefetching_changes_nothing_and_ends():
     corpus = random_corpus(120)
     plain = [contents(batch) for batch in Batches(corpus, batch_tokens=80, prefetch=0).epoch(2)]
     ahead = Batches(corpus, batch_tokens=80, prefetch=4).epoch(2)
@@ -249,49 +247,39 @@ def test_preparing_ahead_changes_nothing_and_ends_with_the_iterator():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"batch_tokens": 0}, "batch_tokens must be at least 1, but is 0"),
-        ({"bucket_pool": 0}, "bucket_pool must be at least 1, but is 0"),
-        ({"multiple": 0}, "multiple must be at least 1, but is 0"),
-        ({"seed": -1}, "seed must be at least 0, but is -1"),
-        ({"prefetch": -1}, "prefetch must be at least 0, but is -1"),
-        (
-            {"sampling": Sampling()},
-            "sampling must have the tokenizer and a corpus with its texts, but the tokenizer is",
-        ),
+        ({"batch_tokens": 0}, "batch_tokens must be"),
+        ({"bucket_pool": 0}, "bucket_pool must be"),
+        ({"multiple": 0}, "multiple must be"),
+        ({"seed": -1}, "seed must be"),
+        ({"prefetch": -1}, "prefetch must be"),
+        ({"sampling": Sampling()}, "tokenizer must be that of the corpus"),
     ],
 )
 def test_arguments_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):
         Batches(random_corpus(3), **({"batch_tokens": 10} | options))
     batches = Batches(random_corpus(3), batch_tokens=10)
-    with pytest.raises(ValueError, match="number must be at least 0, but is -1"):
+    with pytest.raises(ValueError, match="number must be"):
         batches.epoch(-1)
-    with pytest.raises(ValueError, match=r"skip must be at least 0, but is -2"):
+    with pytest.raises(ValueError, match="skip must be"):
         batches.epoch(0, skip=-2)
 
 
-def test_sides_of_different_lengths():
-    with pytest.raises(ValueError, match="target must have as many rows as source, 1, but has 2 instead"):
-        EncodedCorpus.from_lists([[3]], [[3], [3]])
-
-
 def with_texts(tokenizer: Tokenizer, pairs) -> EncodedCorpus:
-    texts = [RaggedArray.from_lists([list(pair[side].encode()) for pair in pairs]) for side in (0, 1)]
-    texts = [RaggedArray(text.values.astype(np.uint8), text.offsets) for text in texts]
-    source = RaggedArray.from_lists(tokenizer.source.encode([source for source, _ in pairs]))
-    target = RaggedArray.from_lists(tokenizer.target.encode([target for _, target in pairs]))
-    return EncodedCorpus(source, target, *texts)
+    texts = list(zip(*pairs, strict=True))
+    source, target = map(RaggedArray.from_lists, tokenizer.encode_pairs(*texts))
+    return EncodedCorpus(source, target, tuple(map(RaggedArray.from_texts, texts)))
 
 
 def test_sampling_needs_texts(tokenizers):
-    with pytest.raises(ValueError, match=r"the texts are missing. Pass tokenizer, and encode .* keep_text=True"):
+    with pytest.raises(ValueError, match="corpus must be one with its texts"):
         Batches(random_corpus(3), batch_tokens=10, sampling=Sampling(), tokenizer=tokenizers["unigram"])
-    with pytest.raises(ValueError, match=r"must hold its texts, but does not. Encode it with keep_text=True"):
+    with pytest.raises(ValueError, match="must have its texts, got none"):
         random_corpus(3).source_texts([0])
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
-def test_sampling_cuts_the_same_texts_anew_in_every_epoch(corpus, tokenizers, kind):
+def test_sampling_differs_by_epoch(corpus, tokenizers, kind):
     tokenizer = tokenizers[kind]
     encoded = with_texts(tokenizer, corpus)
 

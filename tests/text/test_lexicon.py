@@ -64,5 +64,5 @@ def test_it_comes_back_from_a_file(pairs):
 
 
 def test_nothing_to_learn_from():
-    with pytest.raises(DataError, match="source and target must hold pairs to learn from, but hold none instead"):
+    with pytest.raises(DataError, match="source and target must have pairs to learn from"):
         learn_lexicon([], [], 9, 9, is_joint=False)

@@ -20,40 +20,40 @@ RARE = [
 
 
 def named_number(error: Exception) -> int:
-    found = re.search(r"must be at (?:most|least) (\d+)", str(error))
+    found = re.search(r"must be [<>]= (\d+)", str(error))
     assert found, str(error)
     return int(found[1])
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 @pytest.mark.parametrize("options", [{}, {"byte_fallback": True}, {"user_symbols": ["<a,b>", '"q"', "ü"]}], ids=str)
-def test_the_largest_size_that_an_error_names_is_the_largest_that_works(corpus, kind, options):
+def test_errors_name_the_largest_size(corpus, kind, options):
     lines = [text for pair in corpus[:40] for text in pair]
-    with pytest.raises(TokenizerError, match=r"vocabulary_size must be at most .* but is 30000 instead") as caught:
+    with pytest.raises(TokenizerError, match=r"vocabulary_size must be <= .* got 30000") as caught:
         train_tokenizer(lines, [], kind=kind, vocabulary_size=30_000, **options)
     largest = named_number(caught.value)
     assert train_tokenizer(lines, [], kind=kind, vocabulary_size=largest, **options).source.size == largest
-    with pytest.raises(TokenizerError, match=f"at most {largest} "):
+    with pytest.raises(TokenizerError, match=f"<= {largest} "):
         train_tokenizer(lines, [], kind=kind, vocabulary_size=largest + 1, **options)
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word"])
 @pytest.mark.parametrize("size", [1, 3, 4])
 @pytest.mark.parametrize("user_symbols", [(), ("<a>", "<b>")])
-def test_the_smallest_size_that_an_error_names_is_the_smallest_that_works(corpus, kind, size, user_symbols):
+def test_errors_name_the_smallest_size(corpus, kind, size, user_symbols):
     lines = [text for pair in corpus[:40] for text in pair]
-    with pytest.raises(TokenizerError, match=f"vocabulary_size must be at least .* but is {size} instead") as caught:
+    with pytest.raises(TokenizerError, match=f"vocabulary_size must be >= .* got {size}") as caught:
         train_tokenizer(lines, [], kind=kind, vocabulary_size=size, user_symbols=user_symbols)
     least = named_number(caught.value)
     tokenizer = train_tokenizer(lines, [], kind=kind, vocabulary_size=least, user_symbols=user_symbols)
     assert tokenizer.source.size == least
-    with pytest.raises(TokenizerError, match=f"at least {least} "):
+    with pytest.raises(TokenizerError, match=f">= {least} "):
         train_tokenizer(lines, [], kind=kind, vocabulary_size=least - 1, user_symbols=user_symbols)
 
 
-def test_byte_fallback_needs_room_for_the_bytes_and_says_so(corpus):
+def test_byte_fallback_needs_room_for_the_bytes(corpus):
     lines = [source for source, _ in corpus[:40]]
-    with pytest.raises(TokenizerError, match="at least") as caught:
+    with pytest.raises(TokenizerError, match=">=") as caught:
         train_tokenizer(lines, [], vocabulary_size=200, byte_fallback=True)
     least = named_number(caught.value)
     assert least > 260
@@ -72,12 +72,12 @@ def test_the_named_size_is_tried_before_it_is_named(monkeypatch):
         return (None, replies[size]) if size in replies else (b"model", "")
 
     monkeypatch.setattr(tokenizer_training, "_attempt", attempt)
-    with pytest.raises(TokenizerError, match="must be at most 40 for this corpus"):
+    with pytest.raises(TokenizerError, match="must be <= 40 for this corpus"):
         train_tokenizer(["a"], [], vocabulary_size=100)
     assert tried == [100, 50, 40]
 
 
-def test_any_other_refusal_of_sentencepiece_is_passed_on(monkeypatch):
+def test_other_errors_of_sentencepiece(monkeypatch):
     monkeypatch.setattr(tokenizer_training, "_attempt", lambda *_: (None, "INTERNAL: the reason"))
     with pytest.raises(
         TokenizerError, match="could not train a tokenizer with vocabulary_size 100: INTERNAL: the reason"
@@ -86,15 +86,15 @@ def test_any_other_refusal_of_sentencepiece_is_passed_on(monkeypatch):
 
 
 @pytest.mark.parametrize("side", ["source", "target"])
-def test_with_two_vocabularies_the_error_says_which(corpus, side):
+def test_errors_name_the_side(corpus, side):
     sizes = {"vocabulary_size": 60, "target_vocabulary_size": 60}
     name = "vocabulary_size" if side == "source" else "target_vocabulary_size"
     sizes[name] = 30_000
-    with pytest.raises(TokenizerError, match=f"^{name} must be at most"):
+    with pytest.raises(TokenizerError, match=f"^{name} must be <="):
         train_tokenizer([s for s, _ in corpus], [t for _, t in corpus], shared=False, **sizes)
 
 
-def test_two_vocabularies_each_know_their_own_side(corpus):
+def test_two_vocabularies(corpus):
     sources, targets = [s for s, _ in corpus], [t for _, t in corpus]
     tokenizer = train_tokenizer(sources, targets, shared=False, vocabulary_size=80, target_vocabulary_size=90)
     assert not tokenizer.is_joint
@@ -106,7 +106,7 @@ def test_two_vocabularies_each_know_their_own_side(corpus):
     assert (same.source.size, same.target.size) == (80, 80)
 
 
-def test_a_shared_vocabulary_knows_both_sides(corpus, tokenizers):
+def test_a_shared_vocabulary(corpus, tokenizers):
     for kind, tokenizer in tokenizers.items():
         assert tokenizer.is_joint, kind
         for source, target in corpus[:50]:
@@ -114,7 +114,7 @@ def test_a_shared_vocabulary_knows_both_sides(corpus, tokenizers):
             assert tokenizer.target.decode(tokenizer.target.encode([target])) == [target]
 
 
-def test_sizes_are_exact_for_subwords_and_upper_limits_for_characters_and_words(corpus, tokenizers):
+def test_sizes(corpus, tokenizers):
     sizes = {kind: tokenizer.source.size for kind, tokenizer in tokenizers.items()}
     texts = [text for pair in corpus for text in pair]
     characters = {character for text in texts for character in text.replace(" ", "▁")}
@@ -123,14 +123,14 @@ def test_sizes_are_exact_for_subwords_and_upper_limits_for_characters_and_words(
 
 
 @pytest.mark.parametrize("kind", ["char", "word"])
-def test_a_limit_below_what_the_corpus_has_keeps_the_frequent(corpus, kind):
+def test_a_small_vocabulary_keeps_the_frequent(corpus, kind):
     tokenizer = train_tokenizer([s for s, _ in corpus], [], kind=kind, vocabulary_size=8)
     assert tokenizer.source.size == 8
     assert {"char": "▁", "word": "▁the"}[kind] in tokenizer.source.tokenize("the")
     assert 1 not in tokenizer.source.encode(["the" if kind == "word" else " "])[0]
 
 
-def test_the_same_lines_give_the_same_bytes_in_any_process(corpus, fresh_python):
+def test_the_same_in_any_process(corpus, fresh_python):
     code = """
 from seq2seq.text.tokenizer_training import train_tokenizer
 lines = {lines!r}
@@ -165,7 +165,7 @@ def test_rare_unicode_comes_back_as_it_was(kind):
     assert not any(1 in row for row in tokenizer.source.encode(RARE))
 
 
-def test_byte_fallback_spells_what_it_never_saw(corpus):
+def test_byte_fallback(corpus):
     lines = [source for source, _ in corpus]
     unseen = "the 漢字 🙂 ☃ cat"
     plain = train_tokenizer(lines, [], vocabulary_size=100)
@@ -179,13 +179,13 @@ def test_byte_fallback_spells_what_it_never_saw(corpus):
     ("kind", "text", "expected"),
     [("char", "the☃cat ☃ the", "the⁇cat ⁇ the"), ("word", "snow the snow the", "⁇ the ⁇ the")],
 )
-def test_an_unknown_piece_reads_as_one_mark_with_the_spaces_of_the_text(tokenizers, kind, text, expected):
+def test_an_unknown_piece_reads_as_one_mark(tokenizers, kind, text, expected):
     tokenizer = tokenizers[kind]
     assert tokenizer.source.decode(tokenizer.source.encode([text])) == [expected]
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe", "char", "word"])
-def test_user_symbols_are_one_piece_wherever_they_stand(corpus, kind):
+def test_user_symbols_are_one_piece(corpus, kind):
     symbols = ["<ent,1>", '"q"', "ü", "@@"]
     tokenizer = train_tokenizer([s for s, _ in corpus], [], kind=kind, vocabulary_size=100, user_symbols=symbols)
     for symbol in symbols:
@@ -211,7 +211,7 @@ def test_normalization_is_what_was_asked_for(normalization, expected):
     assert tokenizer.source.decode(tokenizer.source.encode([text])) == [expected]
 
 
-def test_no_line_is_left_out_in_silence():
+def test_no_line_is_dropped():
     ordinary = ["plain words"] * 3
     odd = ["a\tbéta", "a\tb", "ç▅", "long " * 3000 + "ñ"]
     for line, character in zip(odd, "é\tçñ", strict=True):
@@ -221,15 +221,15 @@ def test_no_line_is_left_out_in_silence():
 
 @pytest.mark.parametrize("lines", [[], ["", "   ", "\t"]])
 def test_nothing_to_train_on(lines):
-    with pytest.raises(TokenizerError, match="must hold at least one line, but is empty instead"):
+    with pytest.raises(TokenizerError, match="must have at least one line"):
         train_tokenizer(lines, lines, vocabulary_size=100)
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("a\0b", "Line 2 of the target must be text, but holds a NUL character"),
-        ("a\ud800b", "Line 2 of the target must be valid Unicode, but holds half a surrogate pair"),
+        ("a\0b", "Line 2 of the target must be text, got a NUL"),
+        ("a\ud800b", "Line 2 of the target must be valid Unicode, got half a surr"),
     ],
 )
 def test_lines_that_are_not_text_are_refused(line, message):
@@ -240,25 +240,22 @@ def test_lines_that_are_not_text_are_refused(line, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"kind": "unigramm"}, r"kind must be one of unigram, bpe, char, word, but is 'unigramm' .* mean unigram\?"),
-        ({"normalization": "nfd"}, "normalization must be one of nmt_nfkc, nfkc, .* but is 'nfd' instead"),
-        ({"character_coverage": 0.5}, "character_coverage must be from 0.98 to 1, but is 0.5"),
+        ({"kind": "unigramm"}, "kind must be one of unigram, bpe, char, word"),
+        ({"normalization": "nfd"}, "normalization must be one of"),
+        ({"character_coverage": 0.5}, r"character_coverage must be from 0\.98 to 1"),
         ({"kind": "char", "byte_fallback": True}, "byte_fallback must be False where kind is char"),
-        ({"target_vocabulary_size": 5}, "target_vocabulary_size must be None where shared is True, but is 5"),
-        ({"user_symbols": [""]}, "user_symbols must be strings without spaces, but one is ''"),
-        ({"user_symbols": ["a b"]}, "user_symbols must be strings without spaces, but one is 'a b'"),
-        ({"user_symbols": ["</s>"]}, "user_symbols must be other than <pad>, <unk>, <s>, </s>, but one is </s>"),
+        ({"target_vocabulary_size": 5}, "target_vocabulary_size must be None where shared is True"),
+        ({"user_symbols": [""]}, "user_symbols must be strings without spaces"),
+        ({"user_symbols": ["a b"]}, "user_symbols must be strings without spaces"),
+        ({"user_symbols": ["</s>"]}, "user_symbols must be other than"),
         ({"user_symbols": ["x", "x"]}, "user_symbols must be without repetition"),
-        ({"max_training_lines": 0}, "max_training_lines must be at least 1 or None, but is 0"),
+        ({"max_training_lines": 0}, "max_training_lines must be"),
     ],
 )
 def test_arguments_out_of_range(options, message):
     with pytest.raises(ValueError, match=message):
         train_tokenizer(["a b c"], ["d"], **({"vocabulary_size": 20} | options))
-
-
-def test_user_symbols_as_one_string():
-    with pytest.raises(TypeError, match="user_symbols must be a list of strings, but is one string, 'ab'"):
+    with pytest.raises(TypeError, match="user_symbols must be a list of strings"):
         train_tokenizer(["a b c"], ["d"], vocabulary_size=20, user_symbols="ab")
 
 
@@ -282,7 +279,7 @@ def test_a_sample_holds_every_item_equally_often():
     assert all(abs(count - 500) < 97 for count in counts.values()), counts
 
 
-def test_training_on_a_sample_is_training_on_those_lines(corpus):
+def test_training_on_a_sample(corpus):
     lines = [source for source, _ in corpus]
     sample = Reservoir(60, seed=3)
     for line in lines:

@@ -23,7 +23,7 @@ def processor_of(tokenizer: Tokenizer) -> sentencepiece.SentencePieceProcessor:
 
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
-def test_a_drawn_segmentation_depends_on_its_own_seed_only(corpus, tokenizers, kind):
+def test_a_draw_depends_on_its_own_seed_alone(corpus, tokenizers, kind):
     tokenizer, texts = tokenizers[kind], [source for source, _ in corpus[:30]]
     sampling, seeds = Sampling(alpha=0.1), list(range(100, 130))
     rows = tokenizer.source.sample(texts, sampling, seeds)
@@ -35,7 +35,6 @@ def test_a_drawn_segmentation_depends_on_its_own_seed_only(corpus, tokenizers, k
     assert sum(a != b for a, b in zip(rows, tokenizer.source.encode(texts), strict=True)) > 10
     assert tokenizer.source.decode(rows) == texts
     assert all(row[-1] == END_ID for row in rows)
-    assert tokenizer.target.sample(texts, sampling) == tokenizer.target.sample(texts, sampling, range(30))
 
 
 SHARED = """
@@ -87,7 +86,7 @@ def test_draws_follow_the_distribution_of_the_model(tokenizers, text, alpha, nbe
 
 @pytest.mark.parametrize("kind", ["unigram", "bpe"])
 @pytest.mark.parametrize("text", ["the later", "the sodesh"])
-def test_draws_are_distributed_as_those_of_sentencepiece(tokenizers, kind, text):
+def test_draws_agree_with_sentencepiece(tokenizers, kind, text):
     tokenizer, draws, alpha = tokenizers[kind], 4000, 0.25
     theirs = processor_of(tokenizer).encode([text] * draws, enable_sampling=True, alpha=alpha, nbest_size=-1)
     ours = tokenizer.source.sample([text] * draws, Sampling(alpha), range(draws))
@@ -101,7 +100,7 @@ def test_draws_are_distributed_as_those_of_sentencepiece(tokenizers, kind, text)
 
 @pytest.mark.parametrize("byte_fallback", [False, True])
 @pytest.mark.parametrize(("kind", "alpha"), [("unigram", 1e4), ("bpe", 1e-12)])
-def test_where_chance_has_no_say_the_segmentation_is_that_of_sentencepiece(corpus, kind, alpha, byte_fallback):
+def test_without_chance_it_is_sentencepiece(corpus, kind, alpha, byte_fallback):
     """Unknown characters, bytes, symbols of the user, spaces, normalisation: all as they are without draws."""
     sources = [source for source, _ in corpus]
     symbols = ["<ent>", "<ent,2>"]
@@ -112,7 +111,7 @@ def test_where_chance_has_no_say_the_segmentation_is_that_of_sentencepiece(corpu
     )
     texts = [*ODD, *sources]
     plain = tokenizer.source.encode(texts)
-    drawn = tokenizer.source.sample(texts, Sampling(alpha))
+    drawn = tokenizer.source.sample(texts, Sampling(alpha), range(len(texts)))
     processor = processor_of(tokenizer)
     for text, expected, found in zip(texts, plain, drawn, strict=True):
         if kind == "bpe":
@@ -136,7 +135,7 @@ def test_symbols_of_the_user_are_never_cut(corpus, kind):
         assert tokenizer.source.decode([row]) == ["<thethe <tla the"]
 
 
-def test_a_model_whose_pieces_go_beyond_words():
+def test_pieces_across_words():
     model = io.BytesIO()
     sentencepiece.SentencePieceTrainer.train(
         sentence_iterator=iter(["of the house", "of the garden", "in the house of the garden"] * 5),
@@ -180,7 +179,7 @@ def test_draws_in_threads_do_not_disturb_each_other(corpus, tokenizers):
 
 
 @pytest.mark.parametrize("kind", ["char", "word"])
-def test_no_draws_where_there_is_one_segmentation(tokenizers, kind):
+def test_kinds_with_a_single_segmentation(tokenizers, kind):
     with pytest.raises(TokenizerError, match="Subword sampling must have a unigram or bpe tokenizer"):
         tokenizers[kind].source.sample(["the cat"], Sampling(), [0])
     with pytest.raises(TokenizerError, match="Switch sampling off, or train another kind"):
@@ -189,16 +188,16 @@ def test_no_draws_where_there_is_one_segmentation(tokenizers, kind):
 
 def test_sampling_arguments(tokenizers):
     for alpha in (0, -1, float("nan"), float("inf")):
-        with pytest.raises(ValueError, match="alpha must be greater than 0, but is"):
+        with pytest.raises(ValueError, match="alpha must be a number > 0"):
             Sampling(alpha=alpha)
     for nbest_size in (-2, 0, 1):
-        with pytest.raises(ValueError, match="nbest_size must be -1 or at least 2, but is"):
+        with pytest.raises(ValueError, match="nbest_size must be -1 or >= 2"):
             Sampling(nbest_size=nbest_size)
     with pytest.raises(ValueError, match="seeds must be one for each of 2 texts, got 1"):
         tokenizers["unigram"].source.sample(["a", "b"], Sampling(), [1])
 
 
-def test_seeds_of_sentences_are_all_different_and_follow_the_definition():
+def test_sentence_seeds():
     def mix(state):
         state = (state ^ (state >> 30)) * 0xBF58476D1CE4E5B9 % 2**64
         state = (state ^ (state >> 27)) * 0x94D049BB133111EB % 2**64

@@ -19,13 +19,7 @@ MULTIPLE_FROM_ROWS = 64
 
 
 class Batch(NamedTuple):
-    """Some pairs of a corpus, padded on the right with `PAD_ID`; `END_ID` ends every row before its padding.
-
-    Attributes:
-        source_ids: `(batch, source_steps)` int32.
-        target_ids: `(batch, target_steps)` int32.
-        indices: `(batch,)` int64, numbers of the pairs in the corpus.
-    """
+    """Ids of some pairs, `(batch, steps)` int32, padded with `PAD_ID`, and their numbers in the corpus, `(batch,)`."""
 
     source_ids: np.ndarray
     target_ids: np.ndarray
@@ -37,27 +31,10 @@ class Batches:
 
     A batch has as many pairs as its budget allows, padding included: rows * (longest source + longest target) <=
     `batch_tokens`, and at least one pair, however long; large batches are cut to a multiple of `ROW_MULTIPLE` rows. The
-    corpus is shuffled as a whole, cut into pools, each pool sorted by length, cut into batches, and its batches
-    shuffled. An epoch is a function of `seed` and its number, so that it can be resumed at any batch.
-
-    Args:
-        corpus: The encoded pairs; of a mixture an epoch contains what `sample_mixture` chooses.
-        batch_tokens: The budget of a batch.
-        bucket_pool: Pairs that are sorted together; more gives less padding, fewer more variety.
-        shuffle: False: the whole corpus in order of length, each pair once, for scoring.
-        seed: Decides the order, and the segmentations where they are drawn.
-        multiple: Widths are rounded up to a multiple of this, for fewer distinct shapes.
-        sampling: Draw another segmentation of every text in every epoch. The budget counts the plain one, so a batch
-            can come out larger by the additional pieces.
-        tokenizer: The tokenizer of the corpus; needed for `sampling`.
-        truncation: How long sources with a drawn segmentation are cut.
-        prefetch: Batches to prepare ahead in a background thread.
-
-    >>> corpus = EncodedCorpus.from_lists([[5, 3], [6, 3], [5, 6, 7, 3]], [[8, 3], [8, 3], [9, 9, 3]])
-    >>> for batch in Batches(corpus, batch_tokens=8, shuffle=False).epoch(0):
-    ...     print(batch.source_ids.tolist(), batch.indices.tolist())
-    [[5, 3], [6, 3]] [0, 1]
-    [[5, 6, 7, 3]] [2]
+    corpus is shuffled as a whole, cut into pools of `bucket_pool` pairs, each pool sorted by length, cut into batches,
+    and its batches shuffled; without `shuffle` it is one pool. An epoch is a function of `seed` and its number, so that
+    it can be resumed at any batch. Widths are rounded up to `multiple`, for fewer distinct shapes. With `sampling` every
+    text has another segmentation in every epoch, cut by `truncation`; the budget counts the plain one.
     """
 
     def __init__(
@@ -106,10 +83,7 @@ class Batches:
         return sum(len(batches) for batches in self._plan(number))
 
     def shapes(self, number: int) -> np.ndarray:
-        """Return rows, source steps and target steps of every batch of an epoch, `(batches, 3)` int64, not made.
-
-        Where segmentations are drawn, the steps are those of the plain ones.
-        """
+        """Return rows, source steps and target steps of every batch of an epoch, `(batches, 3)` int64, not sampled."""
         shapes = np.array(
             [
                 (len(chosen), *(lengths.max() for lengths in self._lengths(chosen)))

@@ -28,22 +28,7 @@ Parser = Callable[[str], tuple[str, str] | Problem]
 
 @dataclasses.dataclass
 class CorpusReport:
-    """Counts of the pairs of a corpus: used, skipped by reason, and truncated.
-
-    Attributes:
-        pairs: Number of pairs used.
-        skipped: Number of pairs skipped, by reason.
-        first: Place of the first pair skipped, by reason.
-        cut_sources: Number of used pairs with a truncated source.
-        first_cut: Place of the first of them.
-        tokens_left_out: Number of truncated tokens.
-
-    >>> report = CorpusReport(pairs=2)
-    >>> report.skip("blank source", "train.en:3")
-    >>> print(report.summary())
-    2 pairs, 1 skipped
-      1 blank source (first: train.en:3)
-    """
+    """Counts of the pairs of a corpus: used, skipped by reason, and used with a truncated source."""
 
     pairs: int = 0
     skipped: dict[str, int] = dataclasses.field(default_factory=dict)
@@ -106,21 +91,9 @@ def read_pairs(
 ) -> Iterator[Pair]:
     """Yield the pairs of a corpus in the order of its files; memory does not grow with it.
 
-    Args:
-        source_path: File of the source lines (parallel), or of the pairs (tsv, jsonl); any may end in `.gz`.
-        target_path: File of the target lines (parallel only).
-        format: `parallel`, `tsv` or `jsonl`.
-        source_field: Number of the column, from 1 (tsv; default 1), or key (jsonl; default "source").
-        target_field: The same for the target (defaults 2 and "target").
-        columns: Number of columns of every line (tsv); None: up to the last one used.
-        on_bad_line: `error` stops at the first bad line; `skip` counts it in the report and goes on.
-        max_line_characters: Longest good line.
-        report: Updated while reading.
-        validate: Returns the reason against a source and its target, or None.
-
-    Raises:
-        DataError: A file cannot be read, or a line is bad and `on_bad_line` is `error`; begins `path:line: `.
-        ArgumentError: The arguments contradict each other (raised at once).
+    Of tab-separated files the fields are numbers of columns, from 1, of JSON lines keys. `on_bad_line` is `error`, which
+    stops at the first bad line, or `skip`, which counts it in the report. `validate` returns the reason against a source
+    and its target, or None.
     """
     require_choice("format", format, FORMATS)
     require_choice("on_bad_line", on_bad_line, ("error", "skip"))
@@ -222,7 +195,7 @@ def _json_parser(keys: tuple[str, str]) -> Parser:
             message = f"must be one JSON object, got no JSON ({error}). Check the quotes and the line break."
             return Problem("not JSON", message)
         if not isinstance(item, dict):
-            message = f"must be one JSON object, got {_JSON_WORDS[type(item)]}. Check the format."
+            message = f"must be one JSON object, got {type(item).__name__}. Check the format."
             return Problem("not a JSON object", message)
         problems = [problem for key in keys if (problem := _value_problem(item, key))]
         return problems[0] if problems else (item[keys[0]], item[keys[1]])
@@ -236,7 +209,7 @@ def _value_problem(item: dict[str, object], key: str) -> Problem | None:
         return Problem("missing key", f"must have the key {key!r}, got {found}. Name the keys to read.")
     value = item[key]
     if not isinstance(value, str):
-        message = f"{key!r} must be a string, got {_JSON_WORDS[type(value)]}. Put the text in quotes."
+        message = f"{key!r} must be a string, got {type(value).__name__}. Put the text in quotes."
         return Problem("not a string", message)
     if "\0" in value:
         return Problem("NUL character", f"{key!r} must be text, got the character NUL. Remove it.")
@@ -244,14 +217,3 @@ def _value_problem(item: dict[str, object], key: str) -> Problem | None:
         message = f"{key!r} must be valid Unicode, got half a surrogate pair. Write the file again."
         return Problem("not UTF-8", message)
     return None
-
-
-_JSON_WORDS = {
-    dict: "an object",
-    list: "a list",
-    str: "a string",
-    int: "a number",
-    float: "a number",
-    bool: "true or false",
-    type(None): "null",
-}

@@ -17,13 +17,7 @@ _MIXING = 1
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class RaggedArray:
-    """Rows of unequal length, end to end in memory or in a memory map: row i is `values[offsets[i]:offsets[i + 1]]`.
-
-    >>> rows = RaggedArray.from_lists([[5, 6, 3], [3]])
-    >>> rows.take(np.array([1, 0])).padded()
-    array([[3, 0, 0],
-           [5, 6, 3]], dtype=int32)
-    """
+    """Rows of unequal length, end to end in memory or in a memory map: row i is `values[offsets[i]:offsets[i + 1]]`."""
 
     values: np.ndarray
     offsets: np.ndarray
@@ -69,13 +63,7 @@ class RaggedArray:
 
 
 class ConcatenatedArrays:
-    """The rows of several parts one after the other; each part stays on disk where it is.
-
-    >>> rows = ConcatenatedArrays([RaggedArray.from_lists([[5, 3]]), RaggedArray.from_lists([[6, 7, 3], [3]])])
-    >>> rows.take(np.array([1, 0])).padded()
-    array([[6, 7, 3],
-           [5, 3, 0]], dtype=int32)
-    """
+    """The rows of several parts one after the other; each part stays on disk where it is."""
 
     def __init__(self, parts: Sequence["Rows"]) -> None:
         self._parts = tuple(parts)
@@ -111,12 +99,7 @@ def _offsets(lengths: np.ndarray) -> np.ndarray:
 
 
 def pad(rows: Sequence[Sequence[int]], multiple: int = 1) -> np.ndarray:
-    """Pad lists of ids on the right with `PAD_ID` to one width, rounded up to a multiple: `(rows, steps)` int32.
-
-    >>> pad([[5, 3], [6, 7, 3]], multiple=2)
-    array([[5, 3, 0, 0],
-           [6, 7, 3, 0]], dtype=int32)
-    """
+    """Pad lists of ids on the right with `PAD_ID` to one width, rounded up to a multiple: `(rows, steps)` int32."""
     return RaggedArray.from_lists(rows).padded(multiple)
 
 
@@ -127,7 +110,7 @@ def rounded_up(widths: np.ndarray, multiple: int) -> np.ndarray:
 
 
 class MixtureComponent(NamedTuple):
-    """One corpus of a mixture: its number of pairs, and how often an epoch contains each of them on average."""
+    """A corpus in a mixture: its number of pairs, and the average count of each of them in an epoch."""
 
     pairs: int
     weight: float
@@ -143,14 +126,9 @@ def sample_mixture(components: Sequence[MixtureComponent], epoch: int, seed: int
 
     Each corpus is dealt like a pack of cards that is shuffled again whenever it is used up, and every epoch goes on
     where the last one stopped: of weight 2 it contains each pair twice, of weight 0.5 half of them, and the next epoch
-    the other half. So the counts of a corpus' pairs differ by one at most after any number of epochs.
-
-    Returns:
-        `(sum of sizes,)` int64, all different: the number of the pair in the concatenated corpora, plus the number of
-        all pairs for each earlier pack of this epoch.
-
-    >>> sample_mixture([MixtureComponent(3, 1), MixtureComponent(2, 2)], epoch=0, seed=0)
-    array([0, 1, 2, 3, 4, 8, 9])
+    the other half. So the counts of a corpus' pairs differ by one at most after any number of epochs. The result,
+    `(sum of sizes,)` int64, has the number of each pair in the concatenated corpora, plus the number of all pairs for
+    each earlier pack of this epoch, so that all are different.
     """
     total = sum(component.pairs for component in components)
     chosen, start = [np.zeros(0, np.int64)], 0
@@ -170,18 +148,9 @@ def sample_mixture(components: Sequence[MixtureComponent], epoch: int, seed: int
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class EncodedCorpus:
-    """Pairs as ids, each side with `END_ID` last, and, where they are kept, as texts.
+    """Pairs as ids, each side with `END_ID` last, and as UTF-8 bytes of sources and targets where they are kept.
 
-    Attributes:
-        source: Ids of the sources.
-        target: Ids of the targets.
-        texts: UTF-8 bytes of the sources and of the targets, or None.
-        report: Counts of the pairs that were read.
-        components: The corpora of a mixture, in order; none: one corpus of weight 1.
-
-    >>> corpus = EncodedCorpus.from_lists([[5, 3], [6, 7, 3]], [[8, 3], [9, 3]])
-    >>> len(corpus), corpus.source[1].tolist()
-    (2, [6, 7, 3])
+    A corpus without `components` is one of weight 1.
     """
 
     source: Rows
@@ -202,15 +171,7 @@ class EncodedCorpus:
 
     @classmethod
     def mixed(cls, corpora: Mapping[str, "EncodedCorpus"], weights: Mapping[str, float]) -> "EncodedCorpus":
-        """Concatenate corpora whose pairs an epoch contains as often as the weights of their corpora say.
-
-        >>> corpora = {
-        ...     "news": EncodedCorpus.from_lists([[5, 3]], [[8, 3]]),
-        ...     "web": EncodedCorpus.from_lists([[6, 3], [7, 3]], [[9, 3], [4, 3]]),
-        ... }
-        >>> EncodedCorpus.mixed(corpora, {"news": 2, "web": 0.5}).components
-        (MixtureComponent(pairs=1, weight=2), MixtureComponent(pairs=2, weight=0.5))
-        """
+        """Concatenate corpora whose pairs an epoch contains as often as the weights of their corpora say."""
         components = {name: MixtureComponent(len(corpus), weights[name]) for name, corpus in corpora.items()}
         for name, component in components.items():
             if component.size < 1:

@@ -9,7 +9,7 @@ import mmap
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import cast
 
 import numpy as np
 import sentencepiece
@@ -60,22 +60,8 @@ def encode_corpus(
 ) -> EncodedCorpus:
     """Map the ids of all pairs from disk; the first call encodes them there, on all cores.
 
-    Args:
-        pairs: The iterator of `read_pairs`; not touched where the cache is intact.
-        tokenizer: Encodes the pairs.
-        cache_folder: Contains one folder for every encoded corpus.
-        fingerprint: Hash of all that `pairs` depends on, see `fingerprint_files`.
-        max_source_tokens: Longest source after truncation, `END_ID` included; None: no limit.
-        max_target_tokens: Longest target.
-        truncation: How long sources are cut.
-        on_bad_line: `error` stops at a pair over a limit; `skip` counts it in the report and goes on.
-        keep_text: Keep the texts next to the ids, for subword sampling.
-        report: The report of `pairs`, stored with the ids.
-        expected_pairs: Estimates the number of pairs, for the progress shown.
-
-    Raises:
-        DataError: A pair is over a limit and `on_bad_line` is `error`, or no pair is left.
-        Seq2SeqError: The cache cannot be written.
+    The cache is named after `fingerprint`, a hash of all that `pairs` depends on, and the other arguments; where it is
+    intact, `pairs` is not touched. `report` is the report of `pairs`, which is stored with the ids.
     """
     limits = (max_source_tokens, max_target_tokens)
     identity = [LAYOUT, sentencepiece.__version__, tokenizer.fingerprint, fingerprint]
@@ -94,7 +80,7 @@ def encode_corpus(
     ]
     types += [np.uint8, np.uint8] if keep_text else []
     write_cache(folder, _with_progress(chunks, expected_pairs()), types, report)
-    return _mapped_corpus(folder)
+    return open_cache(folder, verify=False)
 
 
 def _with_progress(chunks: Iterator[list[RaggedArray]], expected_pairs: int | None) -> Iterator[list[RaggedArray]]:
@@ -144,17 +130,13 @@ def _places_within(
     lengths = [side.lengths() for side in sides[:2]]
     over = [length > (np.inf if limit is None else limit) for length, limit in zip(lengths, limits, strict=True)]
     for place in np.flatnonzero(over[0] | over[1]):
-        if on_bad_line == "skip":
-            report.skip("too many tokens", group[place].where)
-            continue
-        side = 0 if over[0][place] else 1
-        advice = f"Raise max_{_SIDES[side]}_tokens, or set on_bad_line to skip" + (
-            " or truncate to head." if side == 0 else "."
-        )
-        raise DataError(
-            f"{group[place].where}: the {_SIDES[side]} must have at most {limits[side]} tokens, got "
-            f"{lengths[side][place]}. {advice}"
-        )
+        where, side = group[place].where, int(not over[0][place])
+        if on_bad_line == "error":
+            raise DataError(
+                f"{where}: the {_SIDES[side]} must have at most {limits[side]} tokens, got {lengths[side][place]}. "
+                f"Raise max_{_SIDES[side]}_tokens, or set on_bad_line to skip{'' if side else ' or truncate to head'}."
+            )
+        report.skip("too many tokens", where)
     return np.flatnonzero(~(over[0] | over[1]))
 
 
@@ -190,42 +172,27 @@ class MemoryMappedArray(RaggedArray):
             cast(mmap.mmap, array.base).madvise(mmap.MADV_DONTNEED)
 
 
-class _ArrayWriter:
-    """Write a one-dimensional `.npy` file piece by piece."""
-
-    def __init__(self, file: BinaryIO, dtype: type[np.generic]) -> None:
-        self._file, self._dtype, self.length = file, np.dtype(dtype), 0
-        self._write_header()
-
-    def extend(self, values: np.ndarray) -> None:
-        self._file.write(values.astype(self._dtype, copy=False).tobytes())
-        self.length += len(values)
-
-    def finish(self) -> None:
-        # NumPy leaves room in a header for the length to grow, so this one is as long as the first.
-        self._file.seek(0)
-        self._write_header()
-
-    def _write_header(self) -> None:
-        description = {"descr": npy.dtype_to_descr(self._dtype), "fortran_order": False, "shape": (self.length,)}
-        npy.write_array_header_1_0(self._file, description)
-
-
 class _RowsWriter:
-    """Write a `RaggedArray` piece by piece."""
+    """Write a `RaggedArray` piece by piece to two `.npy` files."""
 
     def __init__(self, path: Path, dtype: type[np.generic], files: contextlib.ExitStack) -> None:
-        file, offsets = (files.enter_context(name.open("wb", buffering=_BUFFER_BYTES)) for name in _paths(path))
-        self._values, self._offsets = _ArrayWriter(file, dtype), _ArrayWriter(offsets, np.int64)
-        self._offsets.extend(np.zeros(1, np.int64))
+        self._files = [files.enter_context(name.open("wb", buffering=_BUFFER_BYTES)) for name in _paths(path)]
+        self._types = np.dtype(dtype), np.dtype(np.int64)
+        self._lengths = [0, 1]
+        self.write_headers()
+        self._files[1].write(np.zeros(1, np.int64).tobytes())
 
     def extend(self, rows: RaggedArray) -> None:
-        self._offsets.extend(self._values.length + rows.offsets[1:])
-        self._values.extend(rows.values)
+        for place, array in enumerate((rows.values, self._lengths[0] + rows.offsets[1:])):
+            self._files[place].write(array.astype(self._types[place], copy=False).tobytes())
+            self._lengths[place] += len(array)
 
-    def finish(self) -> None:
-        self._values.finish()
-        self._offsets.finish()
+    def write_headers(self) -> None:
+        """Write the lengths; NumPy leaves room for them to grow, so that headers can be written again at the end."""
+        for file, dtype, length in zip(self._files, self._types, self._lengths, strict=True):
+            file.seek(0)
+            description = {"descr": npy.dtype_to_descr(dtype), "fortran_order": False, "shape": (length,)}
+            npy.write_array_header_1_0(file, description)
 
 
 def _paths(path: Path) -> tuple[Path, Path]:
@@ -244,41 +211,26 @@ def write_cache(
                 for writer, rows in zip(writers, sides, strict=True):
                     writer.extend(rows)
             for writer in writers:
-                writer.finish()
+                writer.write_headers()
         checksums = {path.name: checksum(path) for path in sorted(partial.iterdir())}
         manifest = json.dumps({"report": dataclasses.asdict(report), "checksums": checksums}, indent=1)
         write_with_checksum(partial / "manifest", ".json", lambda path: path.write_text(manifest, encoding="utf-8"))
 
 
-def open_cache(folder: Path) -> EncodedCorpus:
+def open_cache(folder: Path, verify: bool = True) -> EncodedCorpus:
     """Map a corpus of `write_cache` after verifying all checksums; a DataError says what is damaged."""
-    checksums = list(_manifest(folder)["checksums"].items())
-    for (name, _), is_good in zip(
-        checksums, map_parallel(lambda item: _is_good(folder, *item), checksums), strict=True
-    ):
-        if not is_good:
+    path = next(filter(is_intact, folder.glob("manifest-*.json")), None)
+    if path is None:
+        raise DataError("the manifest is not intact")
+    manifest = json.loads(path.read_bytes())
+    expected = manifest["checksums"]
+    found = map_parallel(lambda name: checksum(folder / name) if (folder / name).is_file() else "", list(expected))
+    for name, digest in zip(expected, found if verify else expected.values(), strict=True):
+        if digest != expected[name]:
             raise DataError(f"{name} does not match its checksum")
-    return _mapped_corpus(folder)
-
-
-def _manifest(folder: Path) -> dict[str, Any]:
-    for path in folder.glob("manifest-*.json"):
-        if is_intact(path):
-            manifest: dict[str, Any] = json.loads(path.read_bytes())
-            return manifest
-    raise DataError("the manifest is not intact")
-
-
-def _is_good(folder: Path, name: str, expected: str) -> bool:
-    return (folder / name).is_file() and checksum(folder / name) == expected
-
-
-def _mapped_corpus(folder: Path) -> EncodedCorpus:
-    manifest = _manifest(folder)
     source, target, *texts = (
         MemoryMappedArray(*(np.load(path, mmap_mode="r") for path in _paths(folder / side)))
         for side in _SIDES
-        if f"{side}.npy" in manifest["checksums"]
+        if f"{side}.npy" in expected
     )
-    report = CorpusReport(**manifest["report"])
-    return EncodedCorpus(source, target, (texts[0], texts[1]) if texts else None, report)
+    return EncodedCorpus(source, target, (texts[0], texts[1]) if texts else None, CorpusReport(**manifest["report"]))

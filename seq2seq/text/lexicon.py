@@ -33,12 +33,7 @@ class Lexicon:
     is_joint: bool
 
     def shortlist(self, source_ids: Sequence[int], size: int) -> np.ndarray:
-        """Select the target tokens that may translate a source, ascending: `size` for each of its tokens.
-
-        >>> lexicon = learn_lexicon([[4, 5, 3], [4, 3]], [[7, 8, 3], [7, 3]], 9, 9, is_joint=False)
-        >>> lexicon.shortlist([5, 3], size=1).tolist()
-        [3, 7, 8]
-        """
+        """Select the target tokens that may translate a source, ascending: `size` for each of its tokens."""
         source = np.asarray(source_ids)
         parts = [self.frequent, self.translations[source, :size].ravel()]
         ids = np.unique(np.concatenate([*parts, source] if self.is_joint else parts))

@@ -19,25 +19,14 @@ _LONGEST_CHARACTER = 4  # bytes of UTF-8
 
 
 class Problem(NamedTuple):
-    """The reason against a line.
-
-    Attributes:
-        reason: A few words, the same for every line with this problem; reports count them.
-        message: The sentence after `path:line: `.
-    """
+    """The reason against a line: a few words to count it by, and the sentence after `path:line: `."""
 
     reason: str
     message: str
 
 
 class Line(NamedTuple):
-    """One line of a file without its line break.
-
-    Attributes:
-        where: `path:number`, the first line being 1.
-        text: The text; the beginning of a line that is too long, and empty for any other problem.
-        problem: The reason against it, or None.
-    """
+    """One line of a file without its break, at `path:number`; empty with a problem, cut where it is too long."""
 
     where: str
     text: str
@@ -133,11 +122,7 @@ def _checked(where: str, raw: bytes, limit: int) -> Line:
 def read_lines(
     file: str | Path | BinaryIO, *, max_line_characters: int = MAX_LINE_CHARACTERS, name: str = "<stdin>"
 ) -> Iterator[str]:
-    """Yield the texts of a file or stream in order, blank ones too; a DataError names the first bad line.
-
-    >>> list(read_lines(io.BytesIO(b"a cat\\n\\na dog\\n")))
-    ['a cat', '', 'a dog']
-    """
+    r"""Yield the texts of a file or stream in order, blank ones too; a DataError names the first bad line."""
     if isinstance(file, str | Path):
         lines = scan_lines(file, max_line_characters)
     else:

@@ -32,10 +32,8 @@ _UNKNOWN_PENALTY = 10.0
 class Sampling:
     """How to draw a segmentation.
 
-    Attributes:
-        alpha: For a unigram model the smoothing of the distribution (near 0: every segmentation alike; large: always
-            the best one); for a BPE model the share of merges to drop.
-        nbest_size: Number of best segmentations that a unigram model draws from; -1: all. BPE ignores it.
+    For a unigram model `alpha` smooths the distribution over its `nbest_size` best segmentations (-1: over all) from
+    uniform, near 0, to the best one alone; for a BPE model it is the share of merges to drop.
     """
 
     alpha: float = 0.1

@@ -18,15 +18,9 @@ Token = TypeVar("Token")
 
 
 class SubwordVocabulary:
-    """Segment texts with a SentencePiece model; `END_ID` ends every row, so that no row is empty.
+    """Segment texts, or each of their words, with a SentencePiece model; `END_ID` ends every row of ids.
 
-    Args:
-        model: Bytes of a SentencePiece model with the ids PAD 0, UNKNOWN 1, START 2, END 3.
-        by_word: Segment each word of a text by itself, so that every word has a first piece of its own.
-        name: Name of the model in messages.
-
-    Raises:
-        TokenizerError: The bytes are no such model.
+    `model` has the ids PAD 0, UNKNOWN 1, START 2, END 3. `name` names it in messages.
     """
 
     def __init__(self, model: bytes, by_word: bool = False, name: str = "model") -> None:
@@ -40,11 +34,7 @@ class SubwordVocabulary:
         return Sampler(self._processor)
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Convert every text to ids.
-
-        Raises:
-            TokenizerError: A text holds half a surrogate pair.
-        """
+        """Convert every text to ids."""
         if self.by_word:
             return self.encode_words(texts)[0]
         _check_texts(texts)
@@ -65,11 +55,7 @@ class SubwordVocabulary:
         return [[*itertools.chain.from_iterable(row), END_ID] for row in rows], [starts[:-1] for starts in ends]
 
     def sample(self, texts: Sequence[str], sampling: Sampling, seeds: Sequence[int]) -> list[list[int]]:
-        """Convert every text to ids, with a segmentation drawn by the seed of the text, from 0 to 2**32 - 1.
-
-        Raises:
-            TokenizerError: A text holds half a surrogate pair, or the model knows a single segmentation of a text.
-        """
+        """Convert every text to ids, with a segmentation drawn by the seed of the text, from 0 to 2**32 - 1."""
         if self.by_word:
             raise ArgumentError("sampling", "None for words with a label each", sampling)
         _check_texts(texts)
@@ -79,20 +65,20 @@ class SubwordVocabulary:
 
     def tokenize(self, text: str) -> list[str]:
         """Name the piece of each id that `encode` makes of a text; a character without a piece names itself."""
-        if self.by_word:
-            words = [self._tokenize(word) or [word] for word in text.split()]
-            return [*itertools.chain.from_iterable(words), self._processor.id_to_piece(END_ID)]
-        return [*self._tokenize(text), self._processor.id_to_piece(END_ID)]
-
-    def _tokenize(self, text: str) -> list[str]:
         _check_texts([text])
-        return list(self._processor.encode(text, out_type=str))
+        if not self.by_word:
+            return list(self._processor.encode(text, out_type=str, add_eos=True))
+        words = [self._processor.encode(word, out_type=str) or [word] for word in text.split()]
+        return [*itertools.chain.from_iterable(words), self._processor.id_to_piece(END_ID)]
 
     def pieces(self, token_ids: Iterable[int]) -> list[str]:
         """Name the pieces of a row of ids, up to and with the first `END_ID`, without padding and start."""
-        row = _checked(token_ids, self.size)
+        return [self._processor.id_to_piece(i) for i in self._until_end(token_ids)]
+
+    def _until_end(self, token_ids: Iterable[int], index: int = 0) -> list[int]:
+        row = _checked(token_ids, self.size, index)
         end = row.index(END_ID) + 1 if END_ID in row else len(row)
-        return [self._processor.id_to_piece(i) for i in row[:end] if i not in (PAD_ID, START_ID)]
+        return [i for i in row[:end] if i not in (PAD_ID, START_ID)]
 
     def join(self, pieces: Sequence[str]) -> str:
         """Join pieces to a text, up to the first end; a piece outside the vocabulary is copied."""
@@ -102,16 +88,8 @@ class SubwordVocabulary:
         return self._processor.decode(list(inner)).replace(SPACE, " ").strip(" ")
 
     def decode(self, token_ids: Iterable[Iterable[int]]) -> list[str]:
-        """Convert rows of ids to texts, each up to its first `END_ID`; an unknown id reads `⁇`.
-
-        Raises:
-            TokenizerError: An id is outside the vocabulary.
-        """
-        rows = []
-        for index, ids in enumerate(token_ids):
-            row = _checked(ids, self.size, index)
-            end = row.index(END_ID) if END_ID in row else len(row)
-            rows.append([i for i in row[:end] if i not in (PAD_ID, START_ID)])
+        """Convert rows of ids to texts, each up to its first `END_ID`; an unknown id reads `⁇`."""
+        rows = [[i for i in self._until_end(ids, index) if i != END_ID] for index, ids in enumerate(token_ids)]
         # One by one: for a list SentencePiece starts threads, which takes longer than most lists.
         return [self._processor.decode(row).strip(" ") for row in rows]
 
@@ -120,12 +98,7 @@ class SubwordVocabulary:
 
 
 class LabelVocabulary:
-    """Number labels from `FIRST_LABEL_ID` on.
-
-    Args:
-        labels: In the order of their ids.
-        by_word: Whether each word of a source has a label, or the source as a whole.
-    """
+    """Number labels, of each word or of a source as a whole, from `FIRST_LABEL_ID` on."""
 
     def __init__(self, labels: Sequence[str], by_word: bool) -> None:
         self.labels = tuple(labels)
@@ -139,11 +112,7 @@ class LabelVocabulary:
         return json.dumps({"labels": self.labels, "by_word": self.by_word}, ensure_ascii=False).encode()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """Convert the labels of every text to ids.
-
-        Raises:
-            DataError: A label is unknown.
-        """
+        """Convert the labels of every text to ids; an unknown one is a DataError."""
         for text in texts:
             _raise_problem(label_problem(text if self.by_word else "", text, self.by_word, self.ids))
         return [[self.ids[label] for label in self.tokenize(text)] for text in texts]
@@ -272,14 +241,7 @@ class Tokenizer:
         return source_ids, target_ids
 
     def encode_with_label_positions(self, sources: Sequence[str]) -> tuple[list[list[int]], list[list[int]]]:
-        """Convert sources to ids, and give the positions of their labels.
-
-        Args:
-            sources: Source texts.
-
-        Returns:
-            Ids of every source; and where each word has a label the positions of the words' first pieces, else 0.
-        """
+        """Convert sources to ids, and return with them the positions of their labels: first pieces of words, or 0."""
         if self.source.by_word:
             return self.source.encode_words(sources)
         return self.source.encode(sources), [[0]] * len(sources)
@@ -345,11 +307,7 @@ def _checked(token_ids: Iterable[int], vocabulary_size: int, index: int = 0) -> 
 
 
 def joined_pieces(pieces: Sequence[str], size: int) -> tuple[str, ...]:
-    """Join each group of `size` neighbouring pieces, for models that join as many source steps.
-
-    >>> joined_pieces(["▁the", "▁cat", "s", "</s>"], 3)
-    ('▁the▁cats', '</s>')
-    """
+    """Join each group of `size` neighbouring pieces, for models that join as many source steps."""
     return tuple("".join(pieces[start : start + size]) for start in range(0, len(pieces), size))
 
 
@@ -359,11 +317,7 @@ def split_labels(target: str, by_word: bool) -> list[str]:
 
 
 def label_problem(source: str, target: str, by_word: bool, known: Container[str] | None) -> Problem | None:
-    """Say why a target cannot be the labels of a source, or None; with `known` None any label is good.
-
-    >>> label_problem("the cat", "noun", True, None).message
-    'the target must have a label for each of 2 words of its source, got 1. Check the words and labels.'
-    """
+    """Say why a target cannot be the labels of a source, or None; with `known` None any label is good."""
     labels, words = split_labels(target, by_word), len(source.split())
     if by_word and len(labels) != words:
         message = f"the target must have a label for each of {words} words of its source, got {len(labels)}"
@@ -381,17 +335,7 @@ def _raise_problem(problem: Problem | None) -> None:
 
 
 class Truncation(NamedTuple):
-    """Cut sources of too many tokens; the end token stays.
-
-    News begin with what matters, reports often end with it: hence the two ways.
-
-    Attributes:
-        policy: `none` cuts nothing, `head` keeps the beginning, `head_tail` half of the beginning and half of the end.
-        max_tokens: Maximal number of tokens, the end token included.
-
-    >>> [Truncation(policy, 5).cut(list("abcdefg.")) for policy in ("none", "head", "head_tail")]
-    [['a', 'b', 'c', 'd', 'e', 'f', 'g', '.'], ['a', 'b', 'c', 'd', '.'], ['a', 'b', 'f', 'g', '.']]
-    """
+    """Cut sources to `max_tokens`, the end token included: `head`, or `head_tail`, half of the beginning and of the end."""
 
     policy: str = "none"
     max_tokens: int = 0

@@ -48,28 +48,9 @@ def train_tokenizer(
     """Train SentencePiece on a corpus (Kudo and Richardson 2018); the same lines always give the same tokenizer.
 
     One thread does the work, because SentencePiece's sums, and with them its pieces, differ with the number of threads.
-
-    Args:
-        source_lines: Source texts, read once.
-        target_lines: Target texts, read once.
-        kind: `unigram` or `bpe` for subwords, `char`, or `word` for what spaces separate. SentencePiece's unigram makes
-            no piece of a whole word that is part of no other: for a corpus of few words `bpe` gives shorter rows.
-        vocabulary_size: Number of pieces, the four special ones included; `char` and `word` may have fewer.
-        target_vocabulary_size: The same for the target where `shared` is False; None: `vocabulary_size`.
-        shared: One vocabulary for both sides, or one for each.
-        character_coverage: Share of the characters of the corpus that get a piece of their own, 0.98 to 1.
-        byte_fallback: Spell any other character in bytes instead of as unknown (unigram and bpe).
-        user_symbols: Strings that are always one piece.
-        normalization: Unicode normalisation, one of `NORMALIZATIONS`.
-        max_training_lines: Lines to train one vocabulary on, drawn with `seed` where there are more; None: all.
-        seed: Decides which lines are drawn.
-
-    Raises:
-        TokenizerError: The corpus cannot give such a vocabulary; the message names the nearest size that it can.
-        ArgumentError: An argument is out of its range.
-
-    >>> train_tokenizer(["ab", "ba"], ["ab a"], kind="bpe", vocabulary_size=9)
-    Tokenizer(joint, 9 pieces)
+    Of more than `max_training_lines` lines for a vocabulary some are drawn with `seed`. SentencePiece's unigram makes no
+    piece of a whole word that is part of no other word: for a corpus of few words `bpe` gives shorter rows. An error
+    names the nearest vocabulary size that works.
     """
     if shared and target_vocabulary_size is not None:
         raise ArgumentError("target_vocabulary_size", "None where shared is True", target_vocabulary_size)
@@ -211,17 +192,7 @@ def _attempt(lines: Sequence[str], size: int, options: dict[str, Any]) -> tuple[
 
 
 def tokenizer_from_tokens(source_tokens: Sequence[str], target_tokens: Sequence[str], kind: str) -> Tokenizer:
-    """Build a tokenizer that numbers the given tokens from 4 on, with a vocabulary for each side.
-
-    Args:
-        source_tokens: Characters, or words without spaces; no special ones.
-        target_tokens: The same for the target.
-        kind: `char` or `word`.
-
-    >>> tokenizer = tokenizer_from_tokens(["the", "cat"], ["la", "kato"], "word")
-    >>> tokenizer.source.encode(["the cat sat"]), tokenizer.target.decode([[4, 5]])
-    ([[4, 5, 1, 3]], ['la kato'])
-    """
+    """Build a tokenizer that numbers the given characters or words from 4 on, with a vocabulary for each side."""
     require_choice("kind", kind, GIVEN_TOKENS_KINDS)
     sides = {"source_tokens": source_tokens, "target_tokens": target_tokens}
     return Tokenizer(*(SubwordVocabulary(_model(tokens, argument, kind)) for argument, tokens in sides.items()))

@@ -49,7 +49,7 @@ def tokenizers(corpus) -> dict[str, Tokenizer]:
 
 @pytest.fixture(scope="session")
 def fresh_python():
-    """Runs code in a fresh process with another hash seed, and gives what it prints."""
+    """Run code in a fresh process with another hash seed and return its output."""
 
     def run(code: str, hash_seed: int = 12345) -> str:
         environment = os.environ | {

@@ -18,7 +18,7 @@ GOOD = [("a cat", "un chat"), ("two dogs", "deux chiens"), ("a naïve 🙂", "un
 
 @pytest.fixture(params=["", ".gz"], ids=["plain", "gzip"])
 def write(tmp_path, request):
-    """Writes bytes to a file, packed or not, and gives its path."""
+    """Write bytes to a file, packed or not."""
 
     def _write(name: str, content: bytes):
         path = tmp_path / (name + request.param)
@@ -37,7 +37,7 @@ def jsonl(items) -> bytes:
 
 
 def arguments(write, form, pairs):
-    """What `read_pairs` needs to read these pairs in this format."""
+    """Write pairs in a format and return the arguments of `read_pairs`."""
     if form == "parallel":
         return (write("a.en", lines(s for s, _ in pairs)), write("a.fr", lines(t for _, t in pairs))), {}
     if form == "tsv":
@@ -135,11 +135,11 @@ BAD_JSON = {
     "blank line": (b"  \n", "the line must be text, got a blank one"),
     "not JSON": (b'{"source": \n', r"must be one JSON object, got no JSON \(.*\)"),
     "not JSON ": (b"{'source': 1}\n", r"must be one JSON object, got no JSON \(.*\)"),
-    "not a JSON object": (b'["a", "b"]\n', "must be one JSON object, got a list"),
-    "not a JSON object ": (b"null\n", "must be one JSON object, got null"),
+    "not a JSON object": (b'["a", "b"]\n', "must be one JSON object, got list"),
+    "not a JSON object ": (b"null\n", "must be one JSON object, got NoneType"),
     "missing key": (b'{"source":"a","x":1}\n', r"must have the key 'target', got source, x"),
     "missing key ": (b"{}\n", "must have the key 'source', got none"),
-    "not a string": (b'{"source":1,"target":""}\n', "'source' must be a string, got a number"),
+    "not a string": (b'{"source":1,"target":""}\n', "'source' must be a string, got int"),
     "blank target": (b'{"source":"a","target":""}\n', "the target must be text, got a blank one"),
     "NUL character": (b'{"source":"\\u0000","target":"b"}\n', "'source' must be text, got the character NUL"),
     "not UTF-8": (b'{"source":"\\ud800","target":"b"}\n', "'source' must be valid Unicode, got half a surr"),
@@ -149,7 +149,7 @@ BAD_JSON = {
 
 
 def check_bad(paths, options, reason, where, message, pairs_around):
-    """The bad line stops the reader with its place and reason, or is skipped and counted; all others come through."""
+    """Check that a bad line stops the reader with its place and reason, or is skipped and counted."""
     with pytest.raises(DataError, match=message) as caught:
         list(read_pairs(*paths, **options))
     assert str(caught.value).startswith(f"{where}: ")

@@ -45,7 +45,7 @@ def encode(tokenizer, tmp_path):
 
 @pytest.fixture
 def cached(encode, corpus, tmp_path):
-    """The folder of a corpus that has been encoded."""
+    """Encode a corpus and return its folder."""
     encode(as_pairs(corpus), keep_text=True)
     (folder,) = (tmp_path / "cache").iterdir()
     return folder

@@ -32,29 +32,26 @@ def inspect(
         output: the page, one HTML file that opens without a network; left out: inspect.html, and with --json none.
         json: print the numbers of the page as one JSON object, and nothing else.
         span: words of the sentence or of its translation: which units are on across them, and off outside?
-        around: at how many steps on either side of the span they must be off; left out: at all.
+        around: number of steps on either side of the span at which the units must be off; left out: all.
         corpus: lines of text; with --span: where else are these units on together?
         labels: labelled sentences, such as data/en-fr/number.tsv: which units tell the label?
     """
     for flag, value in (("--around", around), ("--corpus", corpus)):
         if value is not None and span is None:
-            raise ConfigError(f"{flag} must come with --span, but comes alone. Say which words to look at.")
+            raise ConfigError(f"{flag} must come with --span. Say which words to look at.")
     if around is not None and around < 0:
-        raise ConfigError(f"--around must be at least 0, but is {around} instead.")
+        raise ConfigError(f"--around must be 0 or more, got {around}.")
     from seq2seq.text.lines import read_lines
 
     lines = [] if corpus is None else list(read_lines(corpus))
     import_tensorflow()
-    from seq2seq.inspection.html import write_page
     from seq2seq.inspection.report import as_numbers, inspect_sentence
-    from seq2seq.inspection.sentence_page import sentence_parts
-    from seq2seq.inspection.unit_probes import held_out
-    from seq2seq.inspection.units import LabelledSentence, read_labelled_sentences
+    from seq2seq.inspection.sentence_page import write_sentence_page
+    from seq2seq.inspection.unit_probes import held_out, read_labelled_sentences
     from seq2seq.models.archive import load
 
-    labelled: list[LabelledSentence] = []
-    if labels is not None:
-        labelled = read_labelled_sentences(labels)
+    labelled = [] if labels is None else read_labelled_sentences(labels)
+    if labelled:
         try:
             held_out([sentence.label for sentence in labelled])
         except ValueError as error:
@@ -64,7 +61,7 @@ def inspect(
         print(note, file=sys.stderr)
     found = inspect_sentence(loaded, sentence, target, span, around, lines, labelled)
     if output is not None or not json:
-        page = write_page(output or PAGE, found.trace.source, sentence_parts(found))
+        page = write_sentence_page(output or PAGE, found, model)
     if json:
         print_json(as_numbers(found))
     else:

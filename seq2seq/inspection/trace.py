@@ -1,19 +1,17 @@
 """Every gate and state of a trained model, token by token, in arrays."""
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from keras import ops
 
-from seq2seq.inspection.recording import Intervention, Recording, Sentences, encode_sentences, record
-from seq2seq.layers import Recurrent
-from seq2seq.layers.cells import StepRecord
+from seq2seq.errors import ArgumentError
+from seq2seq.inspection.recorder import Intervention, Recorder, Recording, sentence_order
 from seq2seq.layers.copying import Copies
 from seq2seq.models.base import TextModel
-from seq2seq.text.dataset import pad
-from seq2seq.text.ids import PAD_ID, START_PIECE
+from seq2seq.text.ids import PAD_ID
 from seq2seq.text.tokenizer import joined_pieces
 
 BATCH_SENTENCES = 32
@@ -21,15 +19,15 @@ BATCH_SENTENCES = 32
 
 @dataclasses.dataclass(frozen=True)
 class LayerTrace:
-    """What one recurrent layer did in one sentence.
+    """Values of one recurrent layer in one sentence, in the order of the sentence.
 
     Attributes:
-        name: Where it stands: `encoder.forward_0`, `encoder.backward_0`, `decoder.recurrent_0`, ...
+        name: `encoder.forward_0`, `encoder.backward_0`, `decoder.recurrent_0`, ...
         cell: Name of its cell.
-        update_gate: Whether an update gate of one keeps the past (`keep`) or writes the candidate (`write`).
-        tokens: The piece that each step reads, in the order of the sentence, whichever way the layer reads.
-        values: Every gate and state by name, each `(steps, units)`; `state` is what the layer hands on.
-        reduction: How many pieces of the source a step of an encoder's layer reads joined.
+        update_gate: `keep` if an update gate of one keeps the past, `write` if it writes the candidate.
+        tokens: The piece that each step reads.
+        values: Every gate and state by its name in `equations.GATES`, each `(steps, units)`.
+        reduction: Number of source pieces that a step reads joined.
     """
 
     name: str
@@ -40,21 +38,13 @@ class LayerTrace:
     reduction: int = 1
 
     def field(self, name: str) -> np.ndarray:
-        """The gate or state of that name, `(steps, units)`.
-
-        Raises:
-            ValueError: The cell has none; the message names those that it has.
-        """
+        """Return a gate or a state by name, `(steps, units)`."""
         if name not in self.values:
-            raise ValueError(
-                f"The field must be one of {', '.join(self.values)} in a layer of cell {self.cell}, but is {name!r} "
-                "instead."
-            )
+            raise ArgumentError("field", f"one of {', '.join(self.values)} in a layer of cell {self.cell}", name)
         return self.values[name]
 
-    @property
-    def kept(self) -> np.ndarray | None:
-        """Share of its past that each unit keeps at each step, `(steps, units)`; None: the cell has no such gate."""
+    def share_kept(self) -> np.ndarray | None:
+        """Return the share of its past that each unit keeps, `(steps, units)`; None for a cell without such a gate."""
         if "forget_gate" in self.values:
             return self.values["forget_gate"]
         if "update" not in self.values:
@@ -64,14 +54,13 @@ class LayerTrace:
 
 @dataclasses.dataclass(frozen=True)
 class CopyTrace:
-    """How the target of one sentence was copied, for a decoder that copies.
+    """Copying of one target, by a decoder that copies.
 
     Attributes:
-        gate: g, the share of the next piece that is left to the vocabulary, `(target_steps,)`.
-        weights: Of the source pieces where one is copied, `(target_steps, source_steps)`.
-        copied: Share of each written piece's probability that is copied, `(target_steps,)`.
-        places: The place in the source that each written piece is copied from, the one of most weight where it stands
-            in several; -1 where it stands in none, `(target_steps,)`.
+        gate: Share of the next piece that is left to the vocabulary, `(target_steps,)`.
+        weights: Weight of each source piece where one is copied, `(target_steps, source_steps)`.
+        copied: Share of each written piece's probability that comes from copying, `(target_steps,)`.
+        places: Source step of most weight that holds the written piece; -1 if none does, `(target_steps,)`.
     """
 
     gate: np.ndarray
@@ -82,19 +71,19 @@ class CopyTrace:
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """What a model did with one source and one target.
+    """Values of a whole model for one source and one target.
 
     Attributes:
         source: The source text.
         target: The target text: the model's own translation where none was given.
-        source_tokens: Its pieces, the end token last.
-        target_tokens: The pieces that the decoder writes, the end token last.
+        source_tokens: Pieces of the source, the end token last.
+        target_tokens: Pieces that the decoder writes, the end token last.
         layers: The recurrent layers by name, the encoder's first. A step of a decoder's layer reads the piece before
             the one that it writes.
         attention: Weights, `(target_steps, memory_steps)`; None where the context is the same at every step.
         log_probs: Log-probability of each target token, `(target_steps,)`.
         copying: Gate and weights of a decoder that copies; None for another.
-        reduction: How many pieces of the source a step of the memory stands for.
+        reduction: Number of source pieces that a step of the memory reads joined.
     """
 
     source: str
@@ -109,144 +98,95 @@ class Trace:
 
     @property
     def memory_tokens(self) -> tuple[str, ...]:
-        """The pieces of the source that each step of the memory stands for, joined where these are several."""
+        """Pieces of the source that each step of the memory reads, joined where there are several."""
         return joined_pieces(self.source_tokens, self.reduction)
 
     def layer(self, name: str) -> LayerTrace:
-        """The layer of that name.
-
-        Raises:
-            ValueError: The model has none; the message names those that it has.
-        """
+        """Return a layer by name."""
         if name not in self.layers:
-            raise ValueError(f"The layer must be one of {', '.join(self.layers)}, but is {name!r} instead.")
+            raise ArgumentError("layer", f"one of {', '.join(self.layers)}", name)
         return self.layers[name]
 
     def table(self, layer: str, field: str = "state", units: Sequence[int] | None = None) -> str:
-        """One gate or state as text: a line a token, a column a unit.
-
-        Args:
-            layer: Name of the layer.
-            field: Name of the gate or state.
-            units: Which units; None: all.
-
-        Raises:
-            ValueError: There is no such layer, or no such field in it.
-        """
-        of_layer = self.layer(layer)
-        rows = of_layer.field(field)
-        chosen = range(rows.shape[1]) if units is None else units
-        width = max(len(token) for token in of_layer.tokens)
-        lines = [" " * width + "".join(f"{unit:>8}" for unit in chosen)]
-        for token, row in zip(of_layer.tokens, rows, strict=True):
-            lines.append(f"{token:<{width}}" + "".join(f"{row[unit]:>8.3f}" for unit in chosen))
+        """Format one gate or state of all or some units as text: a line a token, a column a unit."""
+        tokens, rows = self.layer(layer).tokens, self.layer(layer).field(field)
+        columns = range(rows.shape[1]) if units is None else units
+        width = max(len(token) for token in tokens)
+        lines = [" " * width + "".join(f"{unit:>8}" for unit in columns)]
+        for token, row in zip(tokens, rows, strict=True):
+            lines.append(f"{token:<{width}}" + "".join(f"{row[unit]:>8.3f}" for unit in columns))
         return "\n".join(lines)
 
 
-def trace(model: TextModel, source: str, target: str | None = None, held: Sequence[Intervention] = ()) -> Trace:
-    """Runs a trained model over one source and one target, and keeps every gate and state of every step.
-
-    Args:
-        model: The model. Whatever its cells run on, a twin on raw cells with the same weights is read.
-        source: The source text.
-        target: The target text; None: the model's own translation.
-        held: Units whose states are put to a value, to see what becomes of the rest and of `log_probs`.
-
-    Raises:
-        DataError: A text is blank.
-        ModelFileError: The model has no tokenizer.
-        ValueError: A unit to hold is not there.
-    """
-    return next(traces(model, [source], None if target is None else [target], held))
+def trace(
+    model: TextModel | Recorder,
+    source: str,
+    target: str | None = None,
+    interventions: Sequence[Intervention] = (),
+) -> Trace:
+    """Run a model over one source and one target (None: its own translation), and read every gate and state."""
+    return next(traces(model, [source], None if target is None else [target], interventions))
 
 
 def traces(
-    model: TextModel, sources: Sequence[str], targets: Sequence[str] | None = None, held: Sequence[Intervention] = ()
+    model: TextModel | Recorder,
+    sources: Sequence[str],
+    targets: Sequence[str] | None = None,
+    interventions: Sequence[Intervention] = (),
 ) -> Iterator[Trace]:
-    """`trace` for the sentences of a corpus, several at once; padding leaves no mark on what is kept.
-
-    Args:
-        model: The model.
-        sources: The source texts.
-        targets: The target texts, as many; None: the model's own translations.
-        held: As in `trace`.
-
-    Raises:
-        DataError: A text is blank, or there are not as many targets as sources.
-        ModelFileError: The model has no tokenizer.
-        ValueError: A unit to hold is not there.
-    """
-    raw = model.with_raw_cells()
+    """Trace the sentences of a corpus, several at once; padding changes no value."""
+    recorder = Recorder.of(model)
     for start in range(0, len(sources), BATCH_SENTENCES):
         part = slice(start, start + BATCH_SENTENCES)
-        sentences = encode_sentences(model, sources[part], None if targets is None else targets[part])
-        recording = record(raw, pad(sentences.source_ids), pad(sentences.target_ids), held)
-        yield from _unpacked(raw, sentences, recording)
+        some_targets = None if targets is None else targets[part]
+        yield from unpacked(recorder.record(sources[part], some_targets, interventions=interventions))
 
 
-def layer_reductions(model: TextModel) -> dict[str, int]:
-    """How many pieces a step of each recurrent layer reads joined, by its name."""
-    encoder = model.encoder
-    of_encoder = [*encoder.reductions, *encoder.reductions[: len(encoder.backward_layers)]]
-    of_decoder = [1] * (len(model.recurrent_layers) - len(of_encoder))
-    return dict(zip(model.recurrent_layers, [*of_encoder, *of_decoder], strict=True))
-
-
-def layer_tokens(
-    name: str, reduction: int, source_tokens: tuple[str, ...], target_tokens: tuple[str, ...]
-) -> tuple[str, ...]:
-    """The piece that each step of a layer reads: the encoder's the source, the decoder's what was written before."""
-    if name.startswith("encoder"):
-        return joined_pieces(source_tokens, reduction)
-    return (START_PIECE, *target_tokens[:-1])
-
-
-def by_tokens(layers: Mapping[str, Any], side: str) -> list[list[str]]:
-    """Names of the layers of a side, `encoder` or `decoder`, that read the same tokens: one list, without a pyramid."""
-    found: dict[tuple[str, ...], list[str]] = {}
-    for name, layer in layers.items():
-        if name.startswith(side):
-            found.setdefault(layer.tokens, []).append(name)
-    return list(found.values())
-
-
-def sentence_tokens(model: TextModel, sentences: Sentences, row: int) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The pieces of one source and of its target."""
-    tokenizer = model.require_tokenizer()
-    source_tokens = tuple(model.source_pieces(sentences.sources[row]))
-    return source_tokens, tuple(tokenizer.target.pieces(sentences.target_ids[row]))
-
-
-def _unpacked(model: TextModel, sentences: Sentences, recording: Recording) -> Iterator[Trace]:
-    values = {name: _values(layer, recording.steps[name]) for name, layer in model.recurrent_layers.items()}
-    reductions = layer_reductions(model)
+def unpacked(recording: Recording) -> Iterator[Trace]:
+    """Yield the trace of each sentence of a recording."""
+    model, sentences = recording.model, recording.sentences
+    recurrent_layers = model.recurrent_layers
+    values: dict[str, dict[str, np.ndarray]] = {}
+    for name, layer in recurrent_layers.items():
+        steps = [record.step for record in sentence_order(layer, recording.steps[name])]
+        values[name] = {
+            field: np.stack([_array(getattr(step, field)) for step in steps], axis=1) for field in steps[0]._fields
+        }
     attention = None if recording.attention is None else ops.convert_to_numpy(recording.attention)
     log_probs = ops.convert_to_numpy(ops.log_softmax(ops.cast(recording.logits, "float32"), axis=-1))
     for row, (source, target) in enumerate(zip(sentences.sources, sentences.targets, strict=True)):
-        source_tokens, target_tokens = sentence_tokens(model, sentences, row)
-        memory_tokens = joined_pieces(source_tokens, model.encoder.reduction)
+        source_tokens, target_tokens = sentences.source_tokens[row], sentences.target_tokens[row]
         layers = {}
-        for name, layer in model.recurrent_layers.items():
-            tokens = layer_tokens(name, reductions[name], source_tokens, target_tokens)
+        for name, layer in recurrent_layers.items():
+            tokens = recording.layer_tokens(name, row)
             fields = {field: array[row, : len(tokens)] for field, array in values[name].items()}
-            layers[name] = LayerTrace(name, layer.cell_name, layer.update_gate, tokens, fields, reductions[name])
+            reduction = recording.reductions[name]
+            layers[name] = LayerTrace(name, layer.cell_name, layer.update_gate, tokens, fields, reduction)
         source_ids, target_ids = np.array(sentences.source_ids[row]), np.array(sentences.target_ids[row])
         of_targets = log_probs[row, np.arange(len(target_ids)), target_ids]
         copying = None
         if recording.copies is not None:
             copies = Copies(*(ops.convert_to_numpy(part)[row] for part in recording.copies))
             copying = _copy_trace(copies, source_ids, target_ids, of_targets)
-        yield Trace(
-            source,
-            target,
-            source_tokens,
-            target_tokens,
-            layers,
-            None if attention is None else attention[row, : len(target_tokens), : len(memory_tokens)],
-            of_targets[target_ids != PAD_ID],
-            copying,
-            model.encoder.reduction,
+        found = Trace(
+            source=source,
+            target=target,
+            source_tokens=source_tokens,
+            target_tokens=target_tokens,
+            layers=layers,
+            attention=None,
+            log_probs=of_targets[target_ids != PAD_ID],
+            copying=copying,
+            reduction=model.encoder.reduction,
         )
+        if attention is not None:
+            weights = attention[row, : len(target_tokens), : len(found.memory_tokens)]
+            found = dataclasses.replace(found, attention=weights)
+        yield found
+
+
+def _array(tensor: Any) -> np.ndarray:
+    return ops.convert_to_numpy(ops.cast(tensor, "float32"))
 
 
 def _copy_trace(copies: Copies, source_ids: np.ndarray, target_ids: np.ndarray, log_probs: np.ndarray) -> CopyTrace:
@@ -256,13 +196,3 @@ def _copy_trace(copies: Copies, source_ids: np.ndarray, target_ids: np.ndarray, 
     copied = (1 - gate) * np.maximum(of_written, 0).sum(axis=1) / np.exp(log_probs)
     places = np.where(of_written.max(axis=1) < 0, -1, of_written.argmax(axis=1))
     return CopyTrace(gate, weights, copied, places)
-
-
-def _values(layer: Recurrent, records: list[StepRecord]) -> dict[str, np.ndarray]:
-    """Every field of a layer's steps, `(batch, steps, units)` each, in the order of the sentence."""
-    in_order = reversed(records) if layer.reverse else records
-    steps = [record.step for record in in_order]
-    return {
-        field: np.stack([ops.convert_to_numpy(ops.cast(getattr(step, field), "float32")) for step in steps], axis=1)
-        for field in steps[0]._fields
-    }

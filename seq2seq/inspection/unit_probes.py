@@ -1,18 +1,43 @@
-"""Which single units tell a labelled property of a sentence, and how far through the sentence they carry it."""
+"""Probes: single units that tell a labelled property of a sentence, and how far through the sentence they carry it."""
 
 import dataclasses
 import itertools
 from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
 from seq2seq.config.sections import LABEL_TASKS
-from seq2seq.errors import DataError
-from seq2seq.inspection.recording import placeholder_targets
+from seq2seq.errors import ArgumentError, DataError
+from seq2seq.inspection.recorder import Recorder
 from seq2seq.inspection.trace import Trace, traces
-from seq2seq.inspection.units import LabelledSentence, UnitThreshold, steps_between
+from seq2seq.inspection.units import WORD_START, UnitThreshold, placeholder_targets
 from seq2seq.models.base import TextModel
 from seq2seq.progress import track
+from seq2seq.text.lines import read_lines
+
+COLUMNS = "label, first word, last word, sentence, and for its translation again first word, last word, sentence"
+BEST_UNITS = 5
+
+
+class MarkedText(NamedTuple):
+    """A text with two marked words, by their numbers from 0 between spaces.
+
+    The first word shows a property; the last is where the property must still be known.
+    """
+
+    first: int
+    last: int
+    text: str
+
+
+class LabelledSentence(NamedTuple):
+    """A sentence with a property of it, such as `plural`, and perhaps its translation."""
+
+    label: str
+    source: MarkedText
+    target: MarkedText | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,12 +45,12 @@ class UnitProbe(UnitThreshold):
     """A unit as a classifier: on means that the sentence has the label, off that it has another one.
 
     Attributes:
-        label: What being on means.
+        label: The label that being on means.
         accuracy: Percent right of the held-out sentences.
         baseline: Percent right of them for always giving the answer that was the likelier in the training half.
         training_accuracy: Percent right of the training half, by which the unit's rule was chosen.
-        training_gain: By how many percent of the training half that is better than one answer for all, which ranks
-            units also where they tell different labels.
+        training_gain: Percent of the training half by which that is better than one answer for all; it ranks units
+            also where they tell different labels.
     """
 
     label: str
@@ -36,48 +61,106 @@ class UnitProbe(UnitThreshold):
 
 
 @dataclasses.dataclass(frozen=True)
-class Carried:
-    """How long units keep a property after the step that shows it, in the held-out sentences.
+class Persistence:
+    """Accuracy of units at each step after the one that shows a property, in the held-out sentences.
 
     Attributes:
         units: The units, `(units,)`.
-        sentences: How many sentences go on for 0, 1, ... steps, `(steps,)`.
+        sentences: Number of sentences that go on for 0, 1, ... steps, `(steps,)`.
         accuracy: Percent of these in which the rule of the unit is right at that step, `(steps, units)`.
         always_correct: Percent of all held-out sentences in which it is right at every step, `(units,)`.
-        training_throughout: The same percent of the training half: of units that are equally right there at the last
-            step, the one that carries the property is the better.
+        training_always_correct: The same percent of the training half, which ranks units that are equally right there
+            at the last step.
     """
 
     units: np.ndarray
     sentences: np.ndarray
     accuracy: np.ndarray
     always_correct: np.ndarray
-    training_throughout: np.ndarray
+    training_always_correct: np.ndarray
+
+
+@dataclasses.dataclass(frozen=True)
+class LabelUnits:
+    """The five units of one layer that tell the label of sentences best, best first, and their persistence."""
+
+    layer: str
+    probes: Sequence[UnitProbe]
+    persistence: Persistence
+
+
+def read_labelled_sentences(path: str | Path) -> list[LabelledSentence]:
+    """Read labelled sentences, such as `data/en-fr/number.tsv`: columns between tabs, without a header."""
+    sentences: list[LabelledSentence] = []
+    for number, line in enumerate(read_lines(path), 1):
+        sentences.append(_parse(line, f"{path}:{number}"))
+        if (sentences[-1].target is None) != (sentences[0].target is None):
+            raise DataError(f"{path}:{number}: every line must have a translation, or none. Add it, or leave it out.")
+    if not sentences:
+        raise DataError(f"{path}: must hold at least one labelled sentence, got an empty file. Check the path.")
+    return sentences
+
+
+def _parse(line: str, where: str) -> LabelledSentence:
+    label, *columns = line.split("\t")
+    if len(columns) not in (3, 6):
+        raise DataError(
+            f"{where}: must have 4 or 7 tab-separated columns ({COLUMNS}), got {len(columns) + 1}. "
+            "Check the line's tabs."
+        )
+    if not label.strip():
+        raise DataError(f"{where}: the label must be a word or more, got {label!r}. Write one.")
+    marked = []
+    for first, last, text in zip(columns[::3], columns[1::3], columns[2::3], strict=True):
+        words = len(text.split())
+        numbers = [int(number) if number.isascii() and number.isdigit() else -1 for number in (first, last)]
+        if not 0 <= numbers[0] <= numbers[1] < words:
+            raise DataError(
+                f"{where}: the numbers of two words must be 0 <= first <= last < {words} in a text of {words} words, "
+                f"got {first!r} and {last!r}. Count from 0 what is between spaces."
+            )
+        marked.append(MarkedText(numbers[0], numbers[1], text))
+    return LabelledSentence(label, *marked)
+
+
+def last_pieces(tokens: Sequence[str]) -> list[int]:
+    """Return the step of each word's last piece, with the comma after it, in a row of pieces with its end token.
+
+    >>> last_pieces(["▁the", "▁cat", "s", ",", "▁which", "</s>"])
+    [0, 3, 4]
+    """
+    ends = []
+    for step, token in enumerate(tokens[:-1]):
+        # Unknown words that follow each other are one piece, with starts of words inside it.
+        ends += [step if place else step - 1 for place, character in enumerate(token) if character == WORD_START]
+    return [*ends[1:], len(tokens) - 2]
+
+
+def steps_between(marked: MarkedText, tokens: Sequence[str]) -> tuple[int, int]:
+    """Return the steps of the last pieces of the first and the last marked word.
+
+    >>> steps_between(MarkedText(1, 2, "the cats slept"), ["▁the", "▁cat", "s", "▁slept", "</s>"])
+    (2, 3)
+    """
+    ends, words = last_pieces(tokens), len(marked.text.split())
+    if len(ends) != words:
+        raise DataError(
+            f"The tokenizer must find the {words} words of {marked.text!r}, got {len(ends)}: {' '.join(tokens)}. "
+            "Leave the sentence out, or write it without characters that become spaces."
+        )
+    return ends[marked.first], ends[marked.last]
 
 
 def values_across(
     traces: Iterable[Trace], layer_names: Sequence[str], sentences: Sequence[LabelledSentence], field: str = "state"
 ) -> dict[str, list[np.ndarray]]:
-    """What layers hold from the word that shows a sentence's property to the last at which it must be known.
+    """Read layers from the word that shows a sentence's property to the last at which it must be known.
 
     Layers of the encoder are read between the marked words of the source, layers of the decoder between those of the
-    target, each step when its piece has been read: at the last step, the decoder writes the word after the last.
+    target, each step when its piece has been read: at the last step, the decoder writes the word after the last. A
+    layer that reads backward has seen the rest of the sentence and not its beginning.
 
-    Args:
-        traces: One for each sentence, in their order, of its source and, for layers of the decoder, its target; read
-            once, and only what is asked for is kept.
-        layer_names: The layers. One that reads backward has seen the rest of the sentence and not its beginning: what
-            it knows at a step it knows from there.
-        sentences: The sentences.
-        field: Which gate or state to read.
-
-    Returns:
-        For each layer one array `(steps, units)` a sentence, whose last row is the state after the last word.
-
-    Raises:
-        ValueError: for traces of other sentences, or an unknown layer or field.
-        DataError: where a layer of the decoder is asked for and a sentence has no target, or where the tokenizer does
-            not find the words of a text.
+    Returns for each layer one array `(steps, units)` a sentence. Traces are read once, and only these arrays stay.
     """
     found: dict[str, list[np.ndarray]] = {name: [] for name in layer_names}
     for number, (trace, sentence) in enumerate(itertools.zip_longest(traces, sentences)):
@@ -86,15 +169,13 @@ def values_across(
             marked = sentence and (sentence.target if reads_target else sentence.source)
             if sentence and marked is None:
                 raise DataError(
-                    f"Sentence {number} must have a translation, whose words {name} reads, but has none. Add first "
-                    "word, last word and translation to its line, or name layers of the encoder."
+                    f"Sentence {number} must have a translation for {name}, got none. Add first word, last word and "
+                    "translation to its line, or name layers of the encoder."
                 )
             text = trace and (trace.target if reads_target else trace.source)
             if marked is None or text != marked.text:
-                raise ValueError(
-                    f"traces must be one for each sentence, in their order, but sentence {number} is "
-                    f"{marked and marked.text!r} and its trace that of {text!r} instead. Trace the same sentences."
-                )
+                wanted = f"one for each sentence, in their order, here of {marked and marked.text!r} ({number})"
+                raise ArgumentError("traces", wanted, text)
             first, last = steps_between(marked, trace.target_tokens if reads_target else trace.source_tokens)
             layer = trace.layer(name)
             # The decoder reads the start token first, and a layer of the encoder may read several tokens at a step.
@@ -104,21 +185,12 @@ def values_across(
 
 
 def held_out(labels: Sequence[str], seed: int = 0) -> np.ndarray:
-    """Half of the sentences of each label (rounded down), drawn by the seed: a mask `(sentences,)`.
-
-    >>> held_out(["plural", "plural", "singular", "singular", "singular"]).sum()
-    np.int64(2)
-
-    Raises:
-        ValueError: where there are fewer than two labels, or fewer than two sentences of one.
-    """
+    """Draw half of the sentences of each label (rounded down): a mask `(sentences,)`."""
     names, counts = np.unique(np.asarray(labels, dtype=str), return_counts=True)
     if len(names) < 2 or counts.min() < 2:
-        counted = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True)) or "none"
-        raise ValueError(
-            f"labels must be two or more, each of two sentences or more, but are {counted} instead. Add sentences, or "
-            "leave out the label."
-        )
+        counted = ", ".join(f"{name} {count}" for name, count in zip(names, counts, strict=True))
+        advice = "Add sentences, or leave out the label."
+        raise ArgumentError("labels", "two or more, each of two sentences or more", counted, advice)
     generator = np.random.default_rng(seed)
     is_held_out = np.zeros(len(labels), bool)
     for name in names:
@@ -128,36 +200,19 @@ def held_out(labels: Sequence[str], seed: int = 0) -> np.ndarray:
 
 
 def probe(values: np.ndarray, labels: Sequence[str], seed: int = 0) -> list[UnitProbe]:
-    """For each unit the threshold that tells a label best from the others, and how right it is on held-out sentences.
+    """Find for each unit the threshold that tells a label best from the others, the best units first.
 
-    A unit's rule is the best there is on one half of the sentences: of all thresholds between two of its values, and of
-    both sides. With more than two labels it is the best rule for one label against the rest, the label that the unit
-    adds most to over the likelier answer. Units are ordered by the training half, so that the best unit's held-out
-    accuracy was not chosen for being high.
-
-    Args:
-        values: Of each sentence at one step, `(sentences, units)`.
-        labels: One for each sentence.
-        seed: Draws the halves (`held_out`).
-
-    Returns:
-        The units, best first; a unit with one and the same value in the whole training half is left out.
-
-    Raises:
-        ValueError: for values that are not finite or not one row for each label, or too few labels.
-
-    >>> values = np.array([[0.1, 0.9], [0.2, 0.8], [0.3, -0.7], [0.1, -0.9]] * 5)
-    >>> best, *_ = probe(values, ["plural", "plural", "singular", "singular"] * 5)
-    >>> best.unit, best.sign, best.label, best.accuracy, best.baseline
-    (1, 1, 'plural', 100.0, 50.0)
+    `values` are `(sentences, units)`. A unit's rule is the best there is on one half of the sentences: of all
+    thresholds between two of its values, and of both sides. With more than two labels it is the best rule for one label
+    against the rest, the label that the unit adds most to over the likelier answer. Units are ordered by the training
+    half, so that the best unit's held-out accuracy was not chosen for being high. A unit with one and the same value in
+    the whole training half is left out.
     """
     values, given = np.asarray(values, "float64"), np.asarray(labels, dtype=str)
     if values.ndim != 2 or len(values) != len(given):
-        raise ValueError(
-            f"values must be ({len(given)}, units), a row for each label, but have the shape {values.shape} instead."
-        )
+        raise ArgumentError("values", f"({len(given)}, units), a row for each label", values.shape)
     if not np.isfinite(values).all():
-        raise ValueError("values must be finite, but some are not. The model's training went wrong.")
+        raise ArgumentError("values", "finite", "NaN or infinity", "The model's training went wrong.")
     is_held_out = held_out(labels, seed)
     names = np.unique(given)
     training, has_label = values[~is_held_out], given[~is_held_out, None] == names
@@ -179,57 +234,11 @@ def probe(values: np.ndarray, labels: Sequence[str], seed: int = 0) -> list[Unit
     return probes
 
 
-def persistence(
-    values: Sequence[np.ndarray], labels: Sequence[str], probes: Sequence[UnitProbe], seed: int = 0
-) -> Carried:
-    """Whether units tell the property all the way from the word that shows it to the last at which it must be known.
-
-    A unit's threshold is the one that `probe` found for the last step. A unit that is right with it at every step
-    before, too, carries the property; one that is right only at the end got it from elsewhere.
-
-    Args:
-        values: What `values_across` gives for the layer: `(steps, units)` for each sentence.
-        labels: One for each sentence: the ones that `probe` had.
-        probes: The units.
-        seed: The one that `probe` had, so that the same sentences are held out.
-
-    Raises:
-        ValueError: for no probes, or values that are not one array for each label.
-    """
-    if not probes or len(values) != len(labels):
-        raise ValueError(
-            f"There must be a probe, and values for each of {len(labels)} labels, but there are {len(probes)} probes "
-            f"and {len(values)} values instead."
-        )
-    is_held_out = held_out(labels, seed)
-    kept, kept_in_training = (
-        [
-            np.stack([rule.is_on(values[place]) == (labels[place] == rule.label) for rule in probes], axis=1)
-            for place in np.flatnonzero(half).tolist()
-        ]
-        for half in (is_held_out, ~is_held_out)
-    )
-    steps = range(max(len(is_right) for is_right in kept))
-    reaching = [np.array([is_right[step] for is_right in kept if len(is_right) > step]) for step in steps]
-    return Carried(
-        units=np.array([rule.unit for rule in probes]),
-        sentences=np.array([len(is_right) for is_right in reaching]),
-        accuracy=100 * np.array([is_right.mean(axis=0) for is_right in reaching]),
-        always_correct=100 * np.mean([is_right.all(axis=0) for is_right in kept], axis=0),
-        training_throughout=100 * np.mean([is_right.all(axis=0) for is_right in kept_in_training], axis=0),
-    )
-
-
 def _best_thresholds(values: np.ndarray, has_label: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The best threshold for each side, label and unit, and by how many sentences it is better than one answer for all.
+    """Find the best threshold for each side, label and unit, and its gain in sentences over one answer for all.
 
-    Args:
-        values: `(sentences, units)`.
-        has_label: `(sentences, labels)`.
-
-    Returns:
-        Thresholds and gains, both `(2 * labels, units)`: on above the threshold for each label, then on below it. The
-        gain of a unit that has one value only is minus infinity.
+    From values `(sentences, units)` and `(sentences, labels)`, both results are `(2 * labels, units)`: on above the
+    threshold for each label, then on below it. The gain of a unit that has one value only is minus infinity.
     """
     order = values.argsort(axis=0)
     ordered = np.take_along_axis(values, order, axis=0)
@@ -248,55 +257,63 @@ def _best_thresholds(values: np.ndarray, has_label: np.ndarray) -> tuple[np.ndar
     return np.array(thresholds), np.array(gains)
 
 
-BEST_UNITS = 5
+def persistence(
+    values: Sequence[np.ndarray], labels: Sequence[str], probes: Sequence[UnitProbe], seed: int = 0
+) -> Persistence:
+    """Measure whether units tell the property at every step, from `values_across` of their layer.
 
-
-@dataclasses.dataclass(frozen=True)
-class LabelUnits:
-    """The units of one layer that tell the label of sentences best.
-
-    Attributes:
-        layer: Name of the layer.
-        probes: The five best, best first; fewer where fewer units ever change. Of units that are equally right in the
-            training half, the one comes first that is right at every step of more of its sentences.
-        persistence: How long these keep it, in the order of `probes`.
+    Labels and seed are those that `probe` had. A unit that is right with the threshold of the last step at every step
+    before, too, carries the property; one that is right only at the end got it from elsewhere.
     """
+    if not probes or len(values) != len(labels):
+        counts = f"{len(probes)} probes and {len(values)} arrays"
+        raise ArgumentError(
+            "probes and values", f"a probe or more and an array for each of {len(labels)} labels", counts
+        )
+    is_held_out = held_out(labels, seed)
+    is_right = [
+        np.stack([rule.is_on(steps) == (label == rule.label) for rule in probes], axis=1)
+        for steps, label in zip(values, labels, strict=True)
+    ]
+    tested = [is_right[place] for place in np.flatnonzero(is_held_out)]
+    trained = [is_right[place] for place in np.flatnonzero(~is_held_out)]
+    reaching = [
+        np.array([steps[step] for steps in tested if len(steps) > step]) for step in range(max(map(len, tested)))
+    ]
+    return Persistence(
+        units=np.array([rule.unit for rule in probes]),
+        sentences=np.array([len(steps) for steps in reaching]),
+        accuracy=100 * np.array([steps.mean(axis=0) for steps in reaching]),
+        always_correct=100 * np.mean([steps.all(axis=0) for steps in tested], axis=0),
+        training_always_correct=100 * np.mean([steps.all(axis=0) for steps in trained], axis=0),
+    )
 
-    layer: str
-    probes: Sequence[UnitProbe]
-    persistence: Carried
 
+def label_units(model: TextModel | Recorder, sentences: Sequence[LabelledSentence]) -> list[LabelUnits]:
+    """Find in each layer the units whose state after the last marked word tells the label best, on held-out sentences.
 
-def label_units(model: TextModel, sentences: Sequence[LabelledSentence]) -> list[LabelUnits]:
-    """For each layer the units whose state after the last marked word tells the label best, on held-out sentences.
-
-    Args:
-        model: The model.
-        sentences: Labelled sentences. Where they have translations, the decoder is read while it reads these; where
-            they have none, only the encoder is.
-
-    Raises:
-        DataError: Where the tokenizer does not find the words of a sentence.
-        ValueError: For fewer than two labels, or fewer than two sentences of one.
+    Where the sentences have translations, the decoder is read while it reads these; otherwise only the encoder is.
     """
+    recorder = Recorder.of(model)
     sources, labels = [sentence.source.text for sentence in sentences], [sentence.label for sentence in sentences]
     texts = [sentence.target.text for sentence in sentences if sentence.target]
-    has_targets = len(texts) == len(sentences) and model.task not in LABEL_TASKS
-    targets = texts if has_targets else placeholder_targets(model, len(sentences))
-    names = [name for name in model.recurrent_layers if has_targets or name.startswith("encoder")]
-    progress = track(traces(model, sources, targets), len(sources), "sentence", "labels")
+    has_targets = len(texts) == len(sentences) and recorder.model.task not in LABEL_TASKS
+    targets = texts if has_targets else placeholder_targets(recorder.model, len(sentences))
+    names = [name for name in recorder.model.recurrent_layers if has_targets or name.startswith("encoder")]
+    progress = track(traces(recorder, sources, targets), len(sources), "sentence", "labels")
     values = values_across(progress, names, sentences)
     found = []
     for name in names:
         if probes := probe(np.stack([steps[-1] for steps in values[name]]), labels):
-            best = _best(values[name], labels, probes)
+            best = best_units(values[name], labels, probes)
             found.append(LabelUnits(name, best, persistence(values[name], labels, best)))
     return found
 
 
-def _best(values: Sequence[np.ndarray], labels: Sequence[str], probes: Sequence[UnitProbe]) -> list[UnitProbe]:
+def best_units(values: Sequence[np.ndarray], labels: Sequence[str], probes: Sequence[UnitProbe]) -> list[UnitProbe]:
+    """Choose the five best probes; of equally right ones the one that is right at every step of more sentences."""
     least = probes[:BEST_UNITS][-1].training_gain
     candidates = [unit for unit in probes if unit.training_gain >= least]
-    always_correct = persistence(values, labels, candidates).training_throughout
+    always_correct = persistence(values, labels, candidates).training_always_correct
     gains = np.array([unit.training_gain for unit in candidates])
     return [candidates[place] for place in np.lexsort((-always_correct, -gains))[:BEST_UNITS]]

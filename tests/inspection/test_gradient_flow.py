@@ -1,16 +1,17 @@
 """Gradients through time against autodiff on the kernels, and against moving one state at one step."""
 
 import functools
-import re
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 
+from seq2seq.errors import ArgumentError
 from seq2seq.inspection.bptt import split_weights
 from seq2seq.inspection.gradient_flow import LayerFlow, back_propagate_layer, gradient_flow
-from seq2seq.inspection.recording import encode_sentences, record
+from seq2seq.inspection.recorder import Recorder
+from seq2seq.inspection.trace import trace
 from seq2seq.layers.cells import CELLS
 from seq2seq.text.dataset import pad
 
@@ -58,7 +59,7 @@ def by_hand_in(model):
 
 
 @pytest.mark.parametrize("layer", ["encoder.forward_0", "encoder.backward_1", "decoder.recurrent_0"])
-def test_by_hand_and_by_the_kernels_the_weights_get_the_same_gradient(model, of_the_kernels, by_hand_in, layer):
+def test_weight_gradients_by_hand_are_those_of_the_kernels(model, of_the_kernels, by_hand_in, layer):
     """Two derivations that share nothing: NumPy step by step, and the kernels under the training loss."""
     by_hand, (_, gradients) = by_hand_in(layer), of_the_kernels
     cell = model.recurrent_layers[layer].cell
@@ -70,12 +71,11 @@ def test_by_hand_and_by_the_kernels_the_weights_get_the_same_gradient(model, of_
 
 
 @pytest.mark.parametrize("layer", ["encoder.forward_0", "encoder.backward_0", "decoder.recurrent_1"])
-def test_the_norm_is_what_moving_the_state_does_to_the_loss(model, whole_flow, by_hand_in, layer):
+def test_norm_is_the_slope_of_the_loss(model, whole_flow, by_hand_in, layer):
     """One state is moved a little along its gradient, at one step, in the middle of a run."""
     place = 2
-    raw = model.with_raw_cells()
-    recurrent = raw.recurrent_layers[layer]
-    sentences = encode_sentences(raw, [SOURCE], [TARGET])
+    recorder = Recorder(model)
+    recurrent = recorder.raw.recurrent_layers[layer]
     flow = whole_flow.layers[layer]
     in_reading_order = len(flow.tokens) - 1 - place if recurrent.reverse else place
     gradient = by_hand_in(layer).gradients_of_states[in_reading_order]
@@ -90,16 +90,13 @@ def test_the_norm_is_what_moving_the_state_does_to_the_loss(model, whole_flow, b
             return result._replace(state=result.state + move) if next(calls) == in_reading_order else result
 
         recurrent.cell.step = moved_step
-        target_ids = pad(sentences.target_ids)
-        logits = record(raw, pad(sentences.source_ids), target_ids).logits.numpy()[0].astype("float64")
-        log_probs = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
-        return -np.mean(log_probs[np.arange(len(target_ids[0])), target_ids[0]])
+        return -np.mean(trace(recorder, SOURCE, TARGET).log_probs.astype("float64"))
 
     slope = (loss_when_moved(0.02 * direction) - loss_when_moved(-0.02 * direction)) / 0.04
     assert flow.norms[place] == pytest.approx(slope, rel=0.02)
 
 
-def test_rates_are_what_the_written_out_recurrence_passes_on(model, whole_flow, by_hand_in):
+def test_rates_are_those_of_the_recurrence(model, whole_flow, by_hand_in):
     """|dL/dh_{t-1}| along the recurrence is all of it less what comes from outside."""
     flows = whole_flow.layers
     for layer in ("encoder.backward_0", "decoder.recurrent_0"):
@@ -127,7 +124,7 @@ def test_loss_and_norm_are_those_of_the_kernels(model, of_the_kernels, whole_flo
     assert list(flow.layers) == list(model.recurrent_layers)
 
 
-def test_a_recurrence_that_shrinks_or_grows_is_seen(make_random_model):
+def test_verdict_of_a_recurrence_that_shrinks_or_grows(make_random_model):
     """A plain network with U a multiple of one: near zero tanh changes nothing, so the rate is that multiple."""
     model = make_random_model("rnn")
     for factor, verdict in ((0.5, "vanishing"), (1.0, "steady"), (1.5, "exploding")):
@@ -145,7 +142,7 @@ def test_without_a_rate_the_verdict_is_unknown():
 
 
 @pytest.mark.parametrize("cell", ["gru", "lstm"])
-def test_a_target_of_nothing_but_its_end_has_norms_and_no_rate(make_random_model, monkeypatch, cell):
+def test_empty_target_has_norms_and_no_rate(make_random_model, monkeypatch, cell):
     model = make_random_model(cell)
     monkeypatch.setattr(model.tokenizer.target, "encode", lambda texts: [[3]])
     flow = gradient_flow(model, SOURCE, "la").layers["decoder.recurrent_0"]
@@ -156,7 +153,7 @@ def test_a_target_of_nothing_but_its_end_has_norms_and_no_rate(make_random_model
     assert flow.verdict == "unknown"
 
 
-def test_clipping_is_that_of_the_recipe_unless_told_otherwise(make_model):
+def test_clipping_is_that_of_the_recipe_by_default(make_model):
     model = make_model(training__clip_norm=0.25)
     flow = gradient_flow(model, SOURCE, TARGET)
     assert flow.clip_norm == 0.25
@@ -167,7 +164,6 @@ def test_clipping_is_that_of_the_recipe_unless_told_otherwise(make_model):
     assert gradient_flow(model, SOURCE, TARGET, clip_norm=0.0).clip_factor == 1.0
 
 
-def test_a_layer_that_is_not_there_is_refused(make_model):
-    message = "layer must be one of encoder.forward_0, encoder.backward_0, decoder.recurrent_0, but is 'x' instead."
-    with pytest.raises(ValueError, match=re.escape(message)):
+def test_unknown_layer(make_model):
+    with pytest.raises(ArgumentError, match=r"layer must be one of encoder.forward_0, .*, got 'x'"):
         back_propagate_layer(make_model(), "x", SOURCE, TARGET)

@@ -1,13 +1,27 @@
-"""Single units on traces with planted ones, against loops over every step and every threshold."""
+"""Single units on traces with planted ones, against loops over every step, every threshold and every span."""
 
 import itertools
 import math
+import random
 
 import numpy as np
 import pytest
 
-from seq2seq.inspection.trace import LayerTrace, Trace
-from seq2seq.inspection.units import UnitThreshold, half_lives, units_on
+from seq2seq.errors import ArgumentError, DataError
+from seq2seq.inspection.trace import LayerTrace, Trace, trace
+from seq2seq.inspection.units import (
+    MAX_MATCHES,
+    Match,
+    SpanUnits,
+    UnitThreshold,
+    find_span,
+    half_lives,
+    matches,
+    text_of,
+    units_across,
+    units_on,
+    with_matches,
+)
 
 
 def layer_of(cell="gru", update_gate="keep", **values):
@@ -136,8 +150,8 @@ def test_units_on_may_be_on_farther_away(around):
     assert (units_on(layer_of(state=state), 2, 4) == expected) == (around == 5)
 
 
-def test_units_on_wants_no_negative_number_of_steps():
-    with pytest.raises(ValueError, match=r"^around must be 0 or more steps, or None for all, but is -1 instead.$"):
+def test_around_is_not_negative():
+    with pytest.raises(ArgumentError, match="around must be 0 or more steps"):
         units_on(layer_of(state=np.zeros((4, 2))), 1, 2, around=-1)
 
 
@@ -154,25 +168,11 @@ def test_units_on_reads_a_gate():
 
 @pytest.mark.parametrize(("start", "stop"), [(-1, 2), (2, 2), (2, 1), (1, 5)])
 def test_a_span_is_one_of_the_sentence(start, stop):
-    message = (
-        "^start and stop must be 0 <= start < stop <= 4 in a sentence of 4 tokens, "
-        f"but are {start} and {stop} instead.$"
-    )
-    with pytest.raises(ValueError, match=message):
+    message = "start and stop must be 0 <= start < stop <= 4"
+    with pytest.raises(ArgumentError, match=message):
         units_on(layer_of(state=np.zeros((4, 2))), start, stop)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ArgumentError, match=message):
         half_lives(layer_of(update=np.ones((4, 2))), start, stop)
-
-
-def test_unknown_field_and_layer():
-    layer = layer_of(state=np.zeros((4, 2)), update=np.zeros((4, 2)))
-    message = "^The field must be one of state, update in a layer of cell gru, but is 'forget_gate' instead.$"
-    with pytest.raises(ValueError, match=message):
-        units_on(layer, 0, 1, field="forget_gate")
-    trace = Trace("", "", (), (), {layer.name: layer, "decoder.recurrent_0": layer}, None, np.zeros(0))
-    message = "^The layer must be one of encoder.forward_0, decoder.recurrent_0, but is 'encoder.forward_1' instead.$"
-    with pytest.raises(ValueError, match=message):
-        trace.layer("encoder.forward_1")
 
 
 def test_threshold_has_a_side():
@@ -180,3 +180,207 @@ def test_threshold_has_a_side():
     assert UnitThreshold(0, 1, 0.5).is_on(values).tolist() == [[True], [False]]
     assert UnitThreshold(1, -1, 0.5).is_on(values).tolist() == [[True], [False]]
     assert UnitThreshold(1, -1, -0.7).is_on(np.array([0.0, 0.6])).tolist() is True
+
+
+SOURCE = ("▁the", "▁cat", ",", "▁whi", "ch", "▁ate", ",", "▁art", "▁c", "art", "</s>")
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        (", which ate,", [(2, 7)]),
+        (" which  ate ", [(3, 6)]),
+        ("the", [(0, 1)]),
+        ("art", [(7, 8)]),  # Not that of "cart", where there is a whole word.
+        ("cart", [(8, 10)]),
+        ("hich", [(3, 5)]),  # A part of a word, where there is no whole one.
+        (",", [(2, 3), (6, 7)]),
+        ("dog", []),
+        ("</s>", []),
+        ("", []),
+        ("c.t", []),
+    ],
+)
+def test_where_a_text_stands(text, places):
+    assert find_span(SOURCE, text) == places
+
+
+def test_words_are_found_in_whatever_pieces_they_are():
+    draw = random.Random(0)
+    for _ in range(200):
+        words = ["".join(draw.choices("abc", k=draw.randint(1, 4))) for _ in range(draw.randint(1, 6))]
+        pieces, word_of = [], []
+        for number, word in enumerate(words):
+            cuts = sorted(draw.sample(range(1, len(word)), draw.randint(0, len(word) - 1)))
+            parts = [word[start:stop] for start, stop in zip([0, *cuts], [*cuts, len(word)], strict=True)]
+            parts[0] = "▁" + parts[0]
+            pieces += parts
+            word_of += [number] * len(parts)
+        start = draw.randrange(len(words))
+        stop = draw.randint(start + 1, len(words))
+        expected = [
+            (word_of.index(first), len(word_of) - word_of[::-1].index(first + stop - start - 1))
+            for first in range(len(words) - (stop - start) + 1)
+            if words[first : first + stop - start] == words[start:stop]
+        ]
+        found = find_span(["<s>", *pieces, "</s>"], " ".join(words[start:stop]))
+        # Places that overlap, as "a a" in "a a a", are counted once.
+        assert set(found) <= {(a + 1, b + 1) for a, b in expected}
+        assert (word_of.index(start) + 1 in {a for a, _ in found}) or len(expected) > 1
+
+
+def test_pieces_as_text():
+    assert text_of(["<s>", "▁the", "▁cat", ","]) == "the cat,"
+
+
+def random_layer(name, tokens, seed):
+    values = np.random.default_rng(seed).uniform(-1, 1, (len(tokens), 40)).astype("float32")
+    return LayerTrace(name, "rnn", "keep", tokens, {"state": values})
+
+
+@pytest.fixture
+def traced():
+    target = ("▁le", "▁chat", ",", "▁a", "</s>")
+    layers = {
+        "encoder.forward_0": random_layer("encoder.forward_0", SOURCE, 0),
+        "decoder.recurrent_0": random_layer("decoder.recurrent_0", ("<s>", *target[:-1]), 1),
+    }
+    return Trace("the cat, which ate, art cart", "le chat, a", SOURCE, target, layers, None, np.zeros(5))
+
+
+@pytest.mark.parametrize("around", [None, 1])
+def test_a_span_is_looked_for_in_the_layers_that_read_it(traced, around):
+    (source,) = units_across(traced, "cat", around)
+    (target,) = units_across(traced, "chat", around)
+    assert (source.layer, source.start, source.stop) == ("encoder.forward_0", 1, 2)
+    assert (target.layer, target.start, target.stop) == ("decoder.recurrent_0", 2, 3)
+    assert source.units == units_on(traced.layers["encoder.forward_0"], 1, 2, around=around) != []
+    assert source.units != units_across(traced, "cat", 0)[0].units
+
+
+def test_a_span_must_be_in_the_sentence(traced):
+    with pytest.raises(DataError, match=r"must be a part of 'the cat, .*' or of 'le chat, a', got 'dog'"):
+        units_across(traced, "dog")
+
+
+def test_a_span_must_stand_once(traced):
+    with pytest.raises(DataError, match="must be in the sentence once, got ',', which is 2 times"):
+        units_across(traced, ",")
+
+
+def on_together(values, units):
+    """Spans as long as can be in which all of the units are on, step by step."""
+    is_on = [all(unit.sign * row[unit.unit] > unit.threshold for unit in units) for row in values]
+    starts = [step for step in range(len(is_on)) if is_on[step] and (step == 0 or not is_on[step - 1])]
+    return [
+        (start, next((step for step in range(start, len(is_on)) if not is_on[step]), len(is_on))) for start in starts
+    ]
+
+
+@pytest.mark.parametrize(("name", "sentences"), [("encoder.backward_1", 8), ("decoder.recurrent_1", 3)])
+def test_matches_are_those_of_each_sentence_alone(make_random_model, toy_pairs, name, sentences):
+    model = make_random_model("rnn")
+    corpus = [source for source, _ in toy_pairs[:sentences]]
+    layer_traces = [trace(model, source).layers[name] for source in corpus]
+    span = SpanUnits(name, 1, 2, units_on(layer_traces[0], 1, 2))
+    assert len(span.units) >= 3
+    silent = SpanUnits("encoder.forward_0", 1, 2, [])
+    found, nothing = with_matches(model, [span, silent], [corpus[0], "", *corpus[1:]])
+    expected = [
+        (line, *place)
+        for line, layer_trace in zip([1, *range(3, 99)], layer_traces, strict=False)
+        for place in on_together(layer_trace.values["state"], span.units[:3])
+    ]
+    expected.sort(key=lambda place: place[1] - place[2])
+    assert (nothing.match_count, list(nothing.matches), found.match_count) == (0, [], len(expected))
+    assert len(expected) >= 1
+    assert [(match.line, match.start, match.stop) for match in found.matches] == expected[:MAX_MATCHES]
+    assert found.matches[0].tokens == layer_traces[found.matches[0].line - 1 - (found.matches[0].line > 1)].tokens
+
+
+def test_without_units_there_is_nothing_to_match(make_random_model, traced):
+    (span,) = units_across(traced, "cat")
+    empty = SpanUnits(span.layer, span.start, span.stop, [])
+    assert with_matches(make_random_model("rnn"), [empty], ["the cat"]) == [empty]
+
+
+NAME = "encoder.forward_0"
+
+
+def trace_of(state, **values):
+    state = np.asarray(state, "float32")
+    tokens = (*(f"▁w{step}" for step in range(len(state) - 1)), "</s>")
+    layer = LayerTrace(NAME, "gru", "keep", tokens, {"state": state, **values})
+    return Trace("", "", tokens, (), {NAME: layer}, None, np.zeros(0))
+
+
+def all_matches(states, units, at_least):
+    """Tries every span, keeps those that no other one of the same sentence holds."""
+    found = []
+    for line, state in enumerate(states, 1):
+        spans = {}
+        for start in range(len(state)):
+            for stop in range(start + 1, len(state) + 1):
+                agreeing = tuple(
+                    unit.unit
+                    for unit in units
+                    if all(unit.sign * state[step][unit.unit] > unit.threshold for step in range(start, stop))
+                )
+                if len(agreeing) >= at_least:
+                    spans[start, stop] = agreeing
+        for (start, stop), agreeing in spans.items():
+            if not any(a <= start and stop <= b and (a, b) != (start, stop) for a, b in spans):
+                found.append(Match(line, start, stop, trace_of(state).layers[NAME].tokens, agreeing))
+    return found
+
+
+@pytest.mark.parametrize("at_least", [None, 1, 2, 3])
+@pytest.mark.parametrize("seed", range(4))
+def test_matches_are_all_the_spans_that_are_as_long_as_can_be(seed, at_least):
+    generator = np.random.default_rng(seed)
+    states = [generator.normal(0.4, 1, (steps, 6)).astype("float32") for steps in generator.integers(1, 14, 25)]
+    units = [UnitThreshold(5, 1, -0.4), UnitThreshold(0, -1, -0.9), UnitThreshold(2, 1, 0.1)]
+    found = matches((trace_of(state) for state in states), NAME, units, at_least)
+    expected = all_matches(states, units, at_least or 3)
+    assert len(found) == len(expected) > 10
+    ranked = [(match.stop - match.start, len(match.units)) for match in found]
+    assert ranked == sorted(ranked, reverse=True)
+    assert found == sorted(expected, key=lambda m: (m.start - m.stop, -len(m.units), m.line, m.start))
+
+
+def test_matches_finds_planted_spans():
+    generator = np.random.default_rng(9)
+    states = [generator.uniform(-0.3, 0.3, (9, 4)) for _ in range(3)]
+    states[0][2:6, 1], states[0][2:6, 3] = 0.9, -0.8
+    states[2][4:9, 1], states[2][4:9, 3] = 0.8, -0.9
+    units = units_on(trace_of(states[0]).layers[NAME], 2, 6)[:2]
+    assert [unit.unit for unit in units] == [1, 3]
+    found = matches(map(trace_of, states), NAME, units)
+    tokens = trace_of(states[0]).layers[NAME].tokens
+    assert found == [Match(3, 4, 9, tokens, (1, 3)), Match(1, 2, 6, tokens, (1, 3))]
+
+
+def test_matches_of_a_gate():
+    trace = trace_of(np.zeros((4, 1)), update=np.array([[0.9], [0.1], [0.9], [0.8]]))
+    found = matches([trace], NAME, [UnitThreshold(0, 1, 0.5)], field="update")
+    assert [(match.start, match.stop) for match in found] == [(2, 4), (0, 1)]
+
+
+UNIT = UnitThreshold(1, 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"units": []}, "units must be one or more, each once"),
+        ({"units": [UNIT, UNIT]}, "units must be one or more, each once"),
+        ({"at_least": 0}, "at_least must be from 1 to the 1 units given"),
+        ({"at_least": 2}, "at_least must be from 1 to the 1 units given"),
+        ({"units": [UNIT, UnitThreshold(2, 1, 0.5)]}, "units must be from 0 to 1 in encoder.forward_0"),
+        ({"layer_name": "decoder"}, "layer must be one of"),
+        ({"field": "reset"}, "field must be one of state"),
+    ],
+)
+def test_arguments_of_matches(arguments, message):
+    with pytest.raises(ArgumentError, match=message):
+        matches(**{"traces": [trace_of(np.zeros((3, 2)))], "layer_name": NAME, "units": [UNIT], **arguments})

@@ -1,14 +1,113 @@
-"""Probes of single units, against every rule there is, on planted units and on noise."""
+"""Probes of single units, against every rule there is, on planted units and on noise, and their labelled sentences."""
 
 import itertools
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from seq2seq.errors import DataError
-from seq2seq.inspection.trace import LayerTrace, Trace
-from seq2seq.inspection.unit_probes import UnitProbe, held_out, persistence, probe, values_across
-from seq2seq.inspection.units import LabelledSentence, MarkedText
+from seq2seq.errors import ArgumentError, DataError
+from seq2seq.inspection.trace import LayerTrace, Trace, traces
+from seq2seq.inspection.unit_probes import (
+    BEST_UNITS,
+    LabelledSentence,
+    MarkedText,
+    UnitProbe,
+    best_units,
+    held_out,
+    label_units,
+    last_pieces,
+    persistence,
+    probe,
+    read_labelled_sentences,
+    steps_between,
+    values_across,
+)
+from seq2seq.text.tokenizer_training import train_tokenizer
+
+NUMBER = Path(__file__).parents[2] / "data" / "en-fr" / "number.tsv"
+
+
+def test_shipped_file():
+    sentences = read_labelled_sentences(NUMBER)
+    assert len(sentences) == 1000
+    lines = NUMBER.read_text(encoding="utf-8").splitlines()
+    for line, (label, source, target) in zip(lines, sentences, strict=True):
+        assert line == "\t".join(map(str, (label, *source, *target)))
+
+
+def test_a_file_without_translations(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_bytes(b"plural\t1\t1\tthe cats sleep\r\nsingular\t1\t5\tthe cat that ate the fish sleeps\n")
+    assert read_labelled_sentences(path) == [
+        LabelledSentence("plural", MarkedText(1, 1, "the cats sleep")),
+        LabelledSentence("singular", MarkedText(1, 5, "the cat that ate the fish sleeps"), None),
+    ]
+
+
+GOOD = "plural\t1\t1\tthe cats sleep\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "a.tsv: must hold at least one labelled sentence"),
+        ("plural\t1\tx\n", r"a.tsv:1: must have 4 or 7 tab-separated columns .*, got 3"),
+        (GOOD + "\n", "a.tsv:2: must have 4 or 7 tab-separated columns"),
+        (GOOD + " \t1\t1\ta b c\n", "a.tsv:2: the label must be a word or more"),
+        (GOOD + "plural\t1\t1\ta b c\t0\t0\td e\n", "a.tsv:2: every line must have a translation, or none"),
+        *(
+            (f"plural\t{first}\t{last}\ta b c\n", f"a.tsv:1: .* 0 <= first <= last < 3 .*, got '{first}' and '{last}'")
+            for first, last in [("2", "1"), ("-1", "1"), ("0", "3"), ("0", "x"), ("", "1"), ("0", "1.0"), ("²", "2")]
+        ),
+        ("plural\t1\t1\ta b c\t0\t2\td e\n", "a.tsv:1: .* 0 <= first <= last < 2"),
+    ],
+)
+def test_a_bad_line_is_named(tmp_path, text, message):
+    path = tmp_path / "a.tsv"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(DataError, match=message):
+        read_labelled_sentences(path)
+
+
+def test_a_file_that_is_no_text(tmp_path):
+    path = tmp_path / "a.tsv"
+    path.write_bytes(GOOD.encode() + b"plural\t1\t1\t\xff b c\n")
+    with pytest.raises(DataError, match=r"a.tsv:2: must be UTF-8"):
+        read_labelled_sentences(path)
+    with pytest.raises(DataError, match="does not exist"):
+        read_labelled_sentences(tmp_path / "b.tsv")
+
+
+@pytest.fixture(scope="module")
+def shipped():
+    return [sentence.source for sentence in read_labelled_sentences(NUMBER)[:300]]
+
+
+@pytest.mark.parametrize(("kind", "size"), [("unigram", 150), ("bpe", 200), ("char", 100), ("word", 300)])
+def test_last_pieces_spell_the_words_up_to_them(shipped, kind, size):
+    texts = [sentence.text for sentence in shipped]
+    tokenizer = train_tokenizer(texts, texts, kind=kind, vocabulary_size=size)
+    for sentence in [*shipped[:40], MarkedText(1, 2, "the ☃☃ and, the,cat ☃ ☃ dog")]:
+        pieces = tokenizer.source.tokenize(sentence.text)
+        words = sentence.text.split()
+        ends = last_pieces(pieces)
+        assert len(ends) == len(words)
+        for number, end in enumerate(ends):
+            read = "".join(pieces[: end + 1]).replace("▁", " ").split()
+            assert read[: number + 1] == words[: number + 1]
+            # More words only where the tokenizer made one unknown piece of several.
+            assert len(read) == number + 1 or "▁" in pieces[end][1:]
+        assert steps_between(sentence, pieces) == (ends[sentence.first], ends[sentence.last])
+
+
+def test_last_pieces_of_words_in_one_unknown_piece():
+    assert last_pieces(["▁the", "▁x▁yy▁z", "s", "▁is", "</s>"]) == [0, 1, 1, 2, 3]
+
+
+def test_words_must_be_those_of_the_tokenizer():
+    with pytest.raises(DataError, match="must find the 2 words of 'a \u00b4b', got 3: ▁a ▁ ▁b </s>"):
+        steps_between(MarkedText(0, 1, "a \u00b4b"), ["▁a", "▁", "▁b", "</s>"])
 
 
 def draw_labels(generator, counts):
@@ -43,7 +142,7 @@ def best_gain(values, labels):
     "counts", [{"plural": 20, "singular": 20}, {"plural": 9, "singular": 31}, {"a": 12, "b": 7, "c": 20}]
 )
 @pytest.mark.parametrize("decimals", [1, 7])
-def test_each_unit_has_its_best_rule(counts, decimals):
+def test_probe_finds_the_best_rule(counts, decimals):
     generator = np.random.default_rng(3)
     labels = np.array(draw_labels(generator, counts))
     values = generator.normal(size=(len(labels), 12)).round(decimals).astype("float32")
@@ -108,24 +207,20 @@ def test_noise_is_no_better_than_chance_where_it_is_held_out():
 @pytest.mark.parametrize(
     ("values", "labels", "message"),
     [
-        (
-            np.zeros((3, 2)),
-            ["a", "b"],
-            r"^values must be \(2, units\), a row for each label, but have the shape \(3, 2",
-        ),
-        (np.zeros(2), ["a", "b"], r"^values must be \(2, units\), a row for each label, but have the shape \(2,\) ins"),
-        (np.full((4, 1), np.nan), ["a", "b"] * 2, r"^values must be finite, but some are not. The model's training we"),
-        (np.zeros((2, 1)), ["a", "a"], r"^labels must be two or more, each of two sentences or more, but are a 2 inst"),
-        (np.zeros((3, 1)), ["a", "b", "a"], r"but are a 2, b 1 instead. Add sentences, or leave out the label.$"),
-        (np.zeros((0, 1)), [], r"but are none instead."),
+        (np.zeros((3, 2)), ["a", "b"], r"values must be \(2, units\)"),
+        (np.zeros(2), ["a", "b"], r"values must be \(2, units\)"),
+        (np.full((4, 1), np.nan), ["a", "b"] * 2, "values must be finite"),
+        (np.zeros((2, 1)), ["a", "a"], "labels must be two or more, each of two sentences or more, got 'a 2'"),
+        (np.zeros((3, 1)), ["a", "b", "a"], "got 'a 2, b 1'"),
+        (np.zeros((0, 1)), [], "labels must be two or more"),
     ],
 )
-def test_messages_of_probe(values, labels, message):
-    with pytest.raises(ValueError, match=message):
+def test_arguments_of_probe(values, labels, message):
+    with pytest.raises(ArgumentError, match=message):
         probe(values, labels)
 
 
-def test_carried_counts_every_step():
+def test_persistence_counts_every_step():
     generator = np.random.default_rng(7)
     labels = draw_labels(generator, {"a": 15, "b": 16})
     values = [generator.normal(size=(steps, 3)) for steps in generator.integers(1, 7, 31)]
@@ -146,7 +241,7 @@ def test_carried_counts_every_step():
             for half in (kept, training)
         )
         assert result.always_correct[column] == pytest.approx(100 * always / len(kept))
-        assert result.training_throughout[column] == pytest.approx(100 * always_in_training / len(training))
+        assert result.training_always_correct[column] == pytest.approx(100 * always_in_training / len(training))
         for step, count in enumerate(result.sentences):
             reaching = [place for place in kept if len(values[place]) > step]
             right = sum(
@@ -157,7 +252,7 @@ def test_carried_counts_every_step():
             assert result.accuracy[step, column] == pytest.approx(100 * right / count)
 
 
-def test_carried_tells_a_unit_that_holds_from_one_that_is_told_at_the_end():
+def test_persistence_tells_memory_from_late_news():
     generator = np.random.default_rng(8)
     labels = ["plural", "singular"] * 40
     values = [generator.uniform(-0.1, 0.1, (5, 2)) for _ in labels]
@@ -173,9 +268,8 @@ def test_carried_tells_a_unit_that_holds_from_one_that_is_told_at_the_end():
 
 
 @pytest.mark.parametrize(("count", "rules"), [(2, []), (1, [UnitProbe(0, 1, 0, "a", 0, 0, 0, 0)])])
-def test_messages_of_carried(count, rules):
-    message = f"for each of 2 labels, but there are {len(rules)} probes and {count} values instead.$"
-    with pytest.raises(ValueError, match=message):
+def test_arguments_of_persistence(count, rules):
+    with pytest.raises(ArgumentError, match="probes and values must be"):
         persistence([np.zeros((2, 1))] * count, ["a", "b"], rules)
 
 
@@ -230,24 +324,17 @@ def test_values_across_reads_the_field_that_is_asked_for():
     assert [found[name][0][:, 0].tolist() for name in NAMES] == [[103], [104]]
 
 
-@pytest.mark.parametrize(
-    ("number", "traces", "message"),
-    [
-        (1, [SENTENCES[0]], "sentence 1 is 'Elisabeth sleeps' and its trace that of None instead"),
-        (3, [*SENTENCES, SENTENCES[0]], "sentence 3 is None and its trace that of 'the cats, which slept, were full'"),
-        (0, SENTENCES[::-1], "sentence 0 is 'the cats, which slept, were full' and its trace that of 'two dogs bark"),
-    ],
-)
-def test_traces_must_be_those_of_the_sentences(number, traces, message):
-    traced = [trace_of(sentence.source.text, sentence.target.text) for sentence in traces]
-    with pytest.raises(ValueError, match=f"^traces must be one for each sentence, in their order, but {message}"):
-        values_across(traced, NAMES, SENTENCES)
+@pytest.mark.parametrize("traced", [SENTENCES[:1], [*SENTENCES, SENTENCES[0]], SENTENCES[::-1]])
+def test_traces_must_be_those_of_the_sentences(traced):
+    traces = [trace_of(sentence.source.text, sentence.target.text) for sentence in traced]
+    with pytest.raises(ArgumentError, match="traces must be one for each sentence"):
+        values_across(traces, NAMES, SENTENCES)
 
 
 def test_targets_must_be_those_of_the_sentences():
     trace = trace_of("Elisabeth sleeps", "Elisabeth ronfle")
     assert len(values_across([trace], NAMES[:1], SENTENCES[1:2])[NAMES[0]]) == 1
-    with pytest.raises(ValueError, match="but sentence 0 is 'Elisabeth dort' and its trace that of 'Elisabeth ronfle'"):
+    with pytest.raises(ArgumentError, match=r"'Elisabeth dort' \(0\), got 'Elisabeth ronfle'"):
         values_across([trace], NAMES, SENTENCES[1:2])
 
 
@@ -255,17 +342,69 @@ def test_a_layer_of_the_decoder_needs_translations():
     trace = trace_of("Elisabeth sleeps", "Elisabeth dort")
     without = [SENTENCES[1]._replace(target=None)]
     assert len(values_across([trace], NAMES[:1], without)[NAMES[0]]) == 1
-    message = (
-        "^Sentence 0 must have a translation, whose words decoder.recurrent_0 reads, but has none. Add first word, "
-        "last word and translation to its line, or name layers of the encoder.$"
-    )
-    with pytest.raises(DataError, match=message):
+    with pytest.raises(DataError, match=r"Sentence 0 must have a translation for decoder.recurrent_0"):
         values_across([trace], NAMES, without)
 
 
-def test_unknown_layer_and_field():
-    trace = trace_of("Elisabeth sleeps", "Elisabeth dort")
-    with pytest.raises(ValueError, match=r"^The layer must be one of encoder.forward_0, decoder.recurrent_0, but is"):
-        values_across([trace], ["encoder.forward_1"], SENTENCES[1:2])
-    with pytest.raises(ValueError, match=r"^The field must be one of state in a layer of cell gru, but is 'reset'"):
-        values_across([trace], NAMES, SENTENCES[1:2], field="reset")
+NUM_SENTENCES = 12
+
+
+def labelled(pairs, with_targets):
+    """A label that means nothing, from the second word to the last but one of the source, and all along the target."""
+    return [
+        LabelledSentence(
+            "no" if number % 3 else "yes",
+            MarkedText(1, len(source.split()) - 2, source),
+            MarkedText(0, len(target.split()) - 1, target) if with_targets else None,
+        )
+        for number, (source, target) in enumerate(pairs)
+    ]
+
+
+@pytest.mark.parametrize("with_targets", [True, False])
+def test_each_layer_that_can_be_read_has_its_units(make_random_model, toy_pairs, with_targets):
+    model = make_random_model("lstm")
+    sentences = labelled(toy_pairs[:NUM_SENTENCES], with_targets)
+    found = label_units(model, sentences)
+    names = [name for name in model.recurrent_layers if with_targets or name.startswith("encoder")]
+    assert [of_layer.layer for of_layer in found] == names
+    labels = [sentence.label for sentence in sentences]
+    own = list(traces(model, *zip(*toy_pairs[:NUM_SENTENCES], strict=True)))
+    for of_layer in found:
+        values = []
+        for traced, sentence in zip(own, sentences, strict=True):
+            # A word is a piece; the decoder has read its first word at its second step.
+            reads_target = of_layer.layer.startswith("decoder")
+            marked = sentence.target if reads_target else sentence.source
+            state = traced.layers[of_layer.layer].values["state"]
+            values.append(state[marked.first + reads_target : marked.last + reads_target + 1])
+        probes = probe(np.stack([steps[-1] for steps in values]), labels)
+        always_correct = dict(zip(probes, persistence(values, labels, probes).training_always_correct, strict=True))
+        expected = sorted(probes, key=lambda unit: (-unit.training_gain, -always_correct[unit]))[:BEST_UNITS]
+        assert list(of_layer.probes) == expected
+        np.testing.assert_array_equal(
+            of_layer.persistence.always_correct, persistence(values, labels, of_layer.probes).always_correct
+        )
+
+
+def test_one_label_tells_nothing(make_random_model, toy_pairs):
+    sentences = [sentence._replace(label="no") for sentence in labelled(toy_pairs[:3], True)]
+    with pytest.raises(ArgumentError, match="labels must be two or more"):
+        label_units(make_random_model("rnn"), sentences)
+
+
+def test_of_equal_units_the_persistent_one_is_best():
+    labels = ["yn"[place % 2] for place in range(200)]
+    generator = np.random.default_rng(2)
+    planted = [generator.uniform(-1, 1, (4, BEST_UNITS + 3)) for _ in labels]
+    for state, label in zip(planted, labels, strict=True):
+        sign = 1 if label == "y" else -1
+        state[-1, :-1] = sign
+        # The one before the last is right at all steps; the last one at all but the last.
+        state[:, -2] = sign
+        state[:-1, -1] = sign
+    best = best_units(planted, labels, probe(np.stack([state[-1] for state in planted]), labels))
+    assert best[0].unit == BEST_UNITS + 1
+    assert persistence(planted, labels, best).always_correct[0] == 100
+    assert BEST_UNITS + 2 not in [unit.unit for unit in best]
+    assert len(best) == BEST_UNITS

@@ -3,13 +3,11 @@
 import dataclasses
 import time
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
-
-import cyclopts
+from typing import Any, Literal
 
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import aligned, print_json
-from seq2seq.config.flags import AS_SAVED, DEFAULT_RECIPE, SearchOptions, Switch, Texts, command_app, with_setting_flags
+from seq2seq.config.flags import DEFAULT_RECIPE, Switch, Texts, command_app, with_search_flags, with_setting_flags
 from seq2seq.config.recipe import merge
 from seq2seq.errors import ConfigError
 
@@ -46,6 +44,7 @@ def _train(
 
 
 @benchmark.command(name="decode")
+@with_search_flags
 def _decode(
     model: str,
     /,
@@ -54,7 +53,7 @@ def _decode(
     rounds: int = 3,
     latency_sentences: int = 100,
     json: Switch = False,
-    search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
+    search: dict[str, Any],
 ) -> None:
     """Time translations, greedy and with a beam, in batches and one by one: sentences and tokens per second, latency.
 
@@ -64,9 +63,8 @@ def _decode(
         rounds: number of times that all lines are translated and timed.
         latency_sentences: number of lines that are timed one by one.
         json: print one JSON object, and no table.
-        search: how to search; by default the beam has 5 hypotheses.
     """
-    options = {"beam_size": 5} | search.given()
+    options = {"beam_size": 5} | search
     _check_at_least("--rounds", 1, rounds)
     _check_at_least("--latency-sentences", 1, latency_sentences)
     _check_at_least("--beam-size", 2, options["beam_size"], "Greedy search is timed anyway.")

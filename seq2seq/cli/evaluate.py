@@ -3,13 +3,11 @@
 import logging
 import pathlib
 from collections.abc import Sequence
-from typing import Annotated, Any, Literal
-
-import cyclopts
+from typing import Any, Literal
 
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import aligned, print_json, score_lines, shown
-from seq2seq.config.flags import AS_SAVED, SearchOptions, Switch
+from seq2seq.config.flags import Switch, with_search_flags
 from seq2seq.config.sections import LABEL_TASKS
 from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
@@ -20,6 +18,7 @@ LOG = logging.getLogger(__name__)
 LEVEL = 0.05
 
 
+@with_search_flags
 def evaluate(
     model: str,
     /,
@@ -35,7 +34,7 @@ def evaluate(
     agreement: str | None = None,
     output: str | None = None,
     json: Switch = False,
-    search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
+    search: dict[str, Any],
 ) -> None:
     """Translate, summarize or label a test set and score what comes out.
 
@@ -65,13 +64,12 @@ def evaluate(
         agreement: items of an agreement test; gives the share of right verb forms by number of distracting nouns.
         output: file for the model's outputs, which --against reads.
         json: print one JSON object, and nothing else.
-        search: how to search, for both models where --against is one; left out: as each was trained to.
     """
     if (lowercase_tokenized is None) != (language is None):
         raise ConfigError("--lowercase-tokenized and --language must be given together, but one is missing. Give both.")
     if against is not None and pathlib.Path(against).resolve() == pathlib.Path(model).resolve():
         raise ConfigError(f"--against must be another system than the model, but is {against} too. Name another.")
-    options = search.given()
+    options = search
     if "n_best" in options:
         raise ConfigError("--n-best must be left out, since the best output of each line is scored. Leave it out.")
     refuse_same_file(output, *(path for path in (model, source, target, against, lowercase_tokenized) if path))

@@ -2,15 +2,14 @@
 
 import itertools
 import pathlib
-from typing import Annotated, Any, Literal
-
-import cyclopts
+from typing import Any, Literal
 
 from seq2seq.cli.quiet import import_tensorflow
-from seq2seq.config.flags import AS_SAVED, SearchOptions, Switch
+from seq2seq.config.flags import Switch, with_search_flags
 from seq2seq.errors import ArgumentError, ConfigError, Seq2SeqError
 
 
+@with_search_flags
 def export(
     model: str,
     /,
@@ -23,7 +22,7 @@ def export(
     attention: Switch = False,
     source_steps: int = 64,
     whole_search: Switch = False,
-    search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
+    search: dict[str, Any],
 ) -> None:
     """Export a model to another runtime, and check with real sentences that it translates as before.
 
@@ -40,7 +39,6 @@ def export(
         attention: of a SavedModel: translations come with the attention to each source token.
         source_steps: of litert: most tokens of a source, its end included.
         whole_search: of onnx: also write translate.onnx, the search in one graph, from ids to ids and scores.
-        search: settings of the search; left out: those of the model.
     """
     for name, value in (("most", most), ("source_steps", source_steps)):
         if value < 1:
@@ -59,7 +57,7 @@ def export(
         "strings": not ids,
         "source_steps": source_steps,
         "whole_search": whole_search,
-    } | search.given()
+    } | search
     parity = export_model(loaded, folder, format, _sentences(loaded, sentences, most), **options)
     print(parity)
     size = sum(file.stat().st_size for file in (folder, *folder.rglob("*")) if file.is_file())

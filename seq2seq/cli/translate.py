@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import cyclopts
 
 from seq2seq.cli.quiet import import_tensorflow
-from seq2seq.config.flags import AS_SAVED, SearchOptions, Switch
+from seq2seq.config.flags import Switch, with_search_flags
 from seq2seq.errors import ConfigError
 from seq2seq.serving.line_stream import WINDOW_LINES, Format, LineStream, on_one_line
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from seq2seq.serving.line_stream import Answer
 
 
+@with_search_flags
 def translate(
     model: str,
     file: str = "-",
@@ -31,7 +32,7 @@ def translate(
     ensemble: Annotated[tuple[str, ...], cyclopts.Parameter(negative=(), consume_multiple=True)] = (),
     window: int = WINDOW_LINES,
     max_line_characters: int | None = None,
-    search: Annotated[SearchOptions, cyclopts.Parameter(name="*")] = AS_SAVED,
+    search: dict[str, Any],
 ) -> None:
     """Translate each line of a file, or of standard input, in order; every line of input has its answer.
 
@@ -59,7 +60,6 @@ def translate(
             target vocabulary.
         window: lines read and searched together, at most, from which batches of similar length are made.
         max_line_characters: of a longer line the beginning is translated; left out: 10,000.
-        search: how to search.
     """
     if (tokens or attention) and format == "text":
         name = "--tokens" if tokens else "--attention"
@@ -69,7 +69,7 @@ def translate(
     from seq2seq.serving.line_stream import answer_stream
 
     translator, first_model = _translator(model, ensemble)
-    options = search.given()
+    options = search
     count = translator.decoding.replaced(**options).n_best
     written = (
         functools.partial(_json_lines, first_model if tokens or attention else None, attention)

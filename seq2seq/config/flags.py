@@ -1,22 +1,22 @@
-"""`--section.key value`: every setting of a run as a flag of the command line, with its help."""
+"""`--section.key value`: every setting of a run as a flag of the command line, with its help.
 
-import dataclasses
-import functools
+Flags and help are cyclopts' work. Of the libraries compared (jsonargparse, tyro, pydantic-settings) it names the
+nearest right flag for a wrong one, answers in a quarter of a second, leaves the words of all other messages to its
+caller, and is well kept.
+"""
+
 import inspect
-import typing
-from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any
 
 import cyclopts
 
-from seq2seq.config.base import bare, takes_numbers
-from seq2seq.config.recipe import Setting, known_settings, merge
-from seq2seq.config.sections import Config, DecodingConfig
+from seq2seq.config.recipe import Setting, Texts, known_settings, merge
+from seq2seq.config.sections import Config
 from seq2seq.errors import ConfigError
 
 DEFAULT_RECIPE = "data/en-fr/recipe.yaml"
 
-Texts = dict[str, str | list[str] | None]
 Switch = Annotated[bool, cyclopts.Parameter(negative=())]
 """A flag that is given or left out: there is no `--no-` form of it."""
 
@@ -35,12 +35,11 @@ def load_config(recipe: str | None, overrides: Sequence[str] = ()) -> Config:
     Raises:
         ConfigError: a setting is unknown, has a bad value or contradicts another; the message says where.
 
-    Examples:
-        >>> load_config(None, ["--training.epochs", "3"]).training.epochs
-        3
-        >>> load_config(None, ["--training.epoch", "3"])
-        Traceback (most recent call last):
-        seq2seq.errors.ConfigError: Unknown option: --training.epoch. Did you mean --training.epochs?
+    >>> load_config(None, ["--training.epochs", "3"]).training.epochs
+    3
+    >>> load_config(None, ["--training.epoch", "3"])
+    Traceback (most recent call last):
+    seq2seq.errors.ConfigError: Unknown option: --training.epoch. Did you mean --training.epochs?
     """
 
     def settings(*, flags: Texts) -> Config:
@@ -53,18 +52,7 @@ def load_config(recipe: str | None, overrides: Sequence[str] = ()) -> Config:
 
 
 def parse_train_arguments(arguments: Sequence[str]) -> tuple[Config, bool]:
-    """Read the command line of training, and answer `--help`.
-
-    Args:
-        arguments: `[RECIPE.yaml] [--resume] [--section.key value ...]`, without the program's name.
-
-    Returns:
-        The whole run, and whether to go on where an earlier run of this name stopped.
-
-    Raises:
-        ConfigError: the recipe or a flag is wrong.
-        SystemExit: help was printed.
-    """
+    """Read the command line of training: the whole run, and whether to resume it; `--help` exits."""
     app = command_app(
         name="train.py", usage="Usage: python train.py [RECIPE.yaml] [--resume] [--section.key value ...]"
     )
@@ -76,19 +64,9 @@ def parse_train_arguments(arguments: Sequence[str]) -> tuple[Config, bool]:
 
 
 def training_command(run: Callable[[Config, bool], Any]) -> Callable[..., Any]:
-    """The command line of training, for cyclopts: it reads a run and hands it on.
+    """Make the command line of training, which calls `run` with the whole run and whether to resume it."""
 
-    Args:
-        run: is called with the whole run, and whether to resume it; what it returns, the command returns.
-    """
-
-    def command(
-        recipe: str = DEFAULT_RECIPE,
-        /,
-        *,
-        resume: Switch = False,
-        flags: Texts,
-    ) -> Any:
+    def command(recipe: str = DEFAULT_RECIPE, /, *, resume: Switch = False, flags: Texts) -> Any:
         """Train a model on pairs of texts; the recipe says how, and flags change what the recipe says.
 
         Args:
@@ -101,7 +79,7 @@ def training_command(run: Callable[[Config, bool], Any]) -> Callable[..., Any]:
 
 
 def command_app(name: str, usage: str | None = None, help_flags: Sequence[str] = ("--help", "-h")) -> cyclopts.App:
-    """A cyclopts application that leaves errors and values to its caller."""
+    """Create a cyclopts application that leaves errors and values to its caller."""
     return cyclopts.App(
         name=name,
         usage=usage,
@@ -115,76 +93,76 @@ def command_app(name: str, usage: str | None = None, help_flags: Sequence[str] =
 
 
 def call(app: cyclopts.App, arguments: Sequence[str]) -> Any:
-    """Call what a command line names, and give what it returns; None where help was asked for.
-
-    Raises:
-        ConfigError: the command line is wrong.
-    """
+    """Call the command that a command line names; None where help was asked for, ConfigError where it is wrong."""
+    if "-" in arguments and "--" not in arguments:
+        # Lone hyphens mean standard input; at the end cyclopts does not take them for flags.
+        rest = [argument for argument in arguments if argument != "-"]
+        arguments = [*rest, "--", *["-"] * (len(arguments) - len(rest))]
     try:
-        return app(_hyphens_last(arguments))
+        return app(list(arguments))
     except cyclopts.CycloptsError as error:
         raise ConfigError(str(error)) from None
 
 
-def _hyphens_last(arguments: Sequence[str]) -> list[str]:
-    """The same with lone hyphens, which stand for standard input, where Cyclopts does not take them for flags."""
-    if "-" not in arguments or "--" in arguments:
-        return list(arguments)
-    rest = [argument for argument in arguments if argument != "-"]
-    return [*rest, "--", *["-"] * (len(arguments) - len(rest))]
-
-
 def with_setting_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """A command whose parameter `flags` is given the texts of all setting flags, by the settings' names.
+    """Give a command a flag for every setting; its parameter `flags` gets the texts of those given, by full names.
 
-    Cyclopts reads a function's signature, so this writes one: a keyword parameter a setting, with its help, kept as
-    text. What a text means is decided where recipes are read too, so that both give the same words for one mistake.
+    Flags stay text, so that flags and recipes mean the same and give the same message for a mistake.
     """
-    own = [parameter for name, parameter in inspect.signature(command).parameters.items() if name != "flags"]
-    settings = {setting.key.replace(".", "__"): setting for setting in known_settings().values()}
+    groups = {setting.section: cyclopts.Group.create_ordered(setting.section or setting.key) for setting in _all()}
+
+    def flag(setting: Setting) -> Any:
+        takes_several = setting.is_list or setting.has_weights
+        choices = [f"One of: {', '.join(setting.choices)}."] if setting.choices else []
+        parameter = cyclopts.Parameter(
+            name=f"--{setting.key}",
+            help=" ".join([setting.help, *choices, f"(default: {_shown(setting.default)})"]),
+            metavar=_METAVARS.get(setting.kind, "NAME") + "..." * takes_several,
+            group=groups[setting.section],
+            consume_multiple=takes_several,
+            negative=(),
+            show_default=False,
+        )
+        return Annotated[list[str] | None if takes_several else str | None, parameter]
+
+    return _with_flags(command, "flags", {setting.key: flag(setting) for setting in _all()})
+
+
+def with_search_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command a flag for every setting of `decoding`; its parameter `search` gets the values of those given."""
+
+    def flag(setting: Setting) -> Any:
+        # A list of words and a switch: `--banned-phrases cat "red dog"`, `--sample`.
+        parameter = cyclopts.Parameter(help=setting.help, negative=(), consume_multiple=True, show_default=False)
+        return Annotated[setting.type | None, parameter]
+
+    settings = (setting for setting in _all() if setting.section == "decoding")
+    return _with_flags(
+        command, "search", {setting.key.removeprefix("decoding."): flag(setting) for setting in settings}
+    )
+
+
+def _with_flags(command: Callable[..., Any], parameter: str, flags: dict[str, Any]) -> Callable[..., Any]:
+    """Write the signature that cyclopts reads: a keyword parameter for each flag, in place of one dictionary."""
+    own = [own for own in inspect.signature(command).parameters.values() if own.name != parameter]
+    keys = {key.replace(".", "__"): key for key in flags}
 
     def run(*arguments: Any, **options: Any) -> Any:
-        texts = {settings[name].key: options.pop(name) for name in settings if options.get(name) is not None}
-        return command(*arguments, **options, flags=texts)
+        given = {key: options.pop(name) for name, key in keys.items() if options.get(name) is not None}
+        return command(*arguments, **options, **{parameter: given})
 
-    run.__doc__ = command.__doc__
-    parameters = [*own, *(_flag(name, setting) for name, setting in settings.items())]
-    run.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    kind = inspect.Parameter.KEYWORD_ONLY
+    added = [inspect.Parameter(name, kind, default=None, annotation=flags[key]) for name, key in keys.items()]
+    run.__signature__ = inspect.Signature([*own, *added])  # type: ignore[attr-defined]
     return run
 
 
-@functools.cache
-def _group(section: str) -> cyclopts.Group:
-    return cyclopts.Group.create_ordered(section)
-
-
-def _flag(name: str, setting: Setting) -> inspect.Parameter:
-    kind, _ = bare(setting.kind)
-    is_tuple = typing.get_origin(kind) is tuple
-    is_list = is_tuple or takes_numbers(setting.kind)
-    item = typing.get_args(kind)[0] if is_tuple else kind
-    parameter = cyclopts.Parameter(
-        name=f"--{setting.key}",
-        help=" ".join([setting.help, *_choices(item), f"(default: {_shown(setting.default)})"]),
-        metavar=_METAVARS.get(item, "NAME") + "..." * is_list,
-        group=_group(setting.section or setting.key),
-        consume_multiple=is_list,
-        negative=(),
-        show_default=False,
-    )
-    return inspect.Parameter(
-        name,
-        inspect.Parameter.KEYWORD_ONLY,
-        default=None,
-        annotation=Annotated[list[str] | None if is_list else str | None, parameter],
-    )
+def _all() -> Iterable[Setting]:
+    return known_settings().values()
 
 
 _METAVARS = {int: "INTEGER", float: "NUMBER", str: "TEXT", bool: "true|false"}
-
-
-def _choices(item: Any) -> list[str]:
-    return [f"One of: {', '.join(typing.get_args(item))}."] if typing.get_origin(item) is Literal else []
 
 
 def _shown(value: Any) -> str:
@@ -193,35 +171,3 @@ def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return str(value) if value != "" else "none"
-
-
-def _given(self: Any) -> dict[str, Any]:
-    """The options that somebody gave: what the model's own are replaced with."""
-    return {name: value for name, value in vars(self).items() if value is not None}
-
-
-def _field(name: str) -> tuple[str, Any, Any]:
-    setting = known_settings()[DecodingConfig.key(name)]
-    kind, _ = bare(setting.kind)
-    # A list of words and a switch: `--banned-phrases cat "red dog"`, `--sample`.
-    parameter = cyclopts.Parameter(help=setting.help, negative=(), consume_multiple=True, show_default=False)
-    return name, Annotated[kind | None, parameter], None
-
-
-if TYPE_CHECKING:
-
-    class SearchOptions:
-        """The search of the model, changed."""
-
-        def given(self) -> dict[str, Any]: ...
-
-else:
-    SearchOptions = dataclasses.make_dataclass(
-        "SearchOptions",
-        [_field(field.name) for field in dataclasses.fields(DecodingConfig)],
-        # Cyclopts takes what seems to be of the standard library, as generated classes do, for one plain value.
-        namespace={"given": _given, "__doc__": "The search of the model, changed.", "__module__": __name__},
-        frozen=True,
-    )
-
-AS_SAVED = SearchOptions()

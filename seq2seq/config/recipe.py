@@ -4,176 +4,186 @@ A recipe is read as YAML nodes and not as YAML values, for two reasons: a node k
 the setting's type says, so that the language `no` is not false and `1e-3` is a number.
 """
 
+import ast
 import dataclasses
 import functools
+import itertools
 import pathlib
+import typing
 from collections.abc import Iterator, Mapping
+from types import NoneType
 from typing import Any
 
-import docstring_parser
 import yaml
 
-from seq2seq.config.base import Section, bare, hints, read_text, takes_numbers, unknown_setting
+from seq2seq.config import sections
+from seq2seq.config.base import inner_sections, setting_names, unknown_setting
 from seq2seq.config.sections import Config
 from seq2seq.errors import ConfigError
+
+Texts = dict[str, str | list[str]]
+"""Texts of flags by the full names of settings."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One setting as flags and help pages need it; its help is the words under it in its dataclass."""
+    """One setting as flags and help pages need it: `kind` is the type of one value, without null and without list."""
 
     key: str
-    kind: Any
+    type: Any
     default: Any
     help: str
 
     @property
     def section(self) -> str:
-        """The full name of the section that it stands in."""
+        """The full name of the section that holds it."""
         return self.key.rpartition(".")[0]
+
+    @property
+    def kind(self) -> Any:
+        """The type of one value, without null and without list."""
+        return typing.get_args(self.type)[0] if self.is_list or self.is_optional or self.has_weights else self.type
+
+    @property
+    def is_optional(self) -> bool:
+        """Whether the setting may be null."""
+        return NoneType in typing.get_args(self.type)
+
+    @property
+    def is_list(self) -> bool:
+        """Whether the setting is a list of values."""
+        return typing.get_origin(self.type) is tuple
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether the setting may be several names with a weight each."""
+        return any(typing.get_origin(kind) is dict for kind in typing.get_args(self.type))
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The words that a value must be one of, or nothing."""
+        return typing.get_args(self.kind) if typing.get_origin(self.kind) is typing.Literal else ()
+
+    def read(self, text: str | list[str]) -> str | list[str] | None:
+        """Turn the text of a flag into what a recipe would hold."""
+        return None if text == "null" and self.is_optional else text
 
 
 @functools.cache
 def known_settings() -> dict[str, Setting]:
-    """Every setting of a run by its full name, in the order of the sections."""
-    return {setting.key: setting for setting in _settings(Config())}
+    """Return every setting of a run by its full name, in the order of the sections."""
+    return {setting.key: setting for setting in _settings(Config, "", _helps())}
+
+
+def _settings(section: type, prefix: str, helps: dict[tuple[str, str], str]) -> Iterator[Setting]:
+    hints, inner = typing.get_type_hints(section), inner_sections(section)
+    for field in dataclasses.fields(section):
+        key = f"{prefix}{field.name}"
+        if field.name in inner:
+            yield from _settings(inner[field.name], f"{key}.", helps)
+        else:
+            yield Setting(key, hints[field.name], field.default, helps[section.__name__, field.name])
+
+
+def _helps() -> dict[tuple[str, str], str]:
+    """Read the text under every setting; pydantic can, but parses the file once for every section."""
+    tree = ast.parse(pathlib.Path(sections.__file__).read_text(encoding="utf-8"))
+    return {
+        (section.name, setting.target.id): " ".join(text.value.value.split())
+        for section in tree.body
+        if isinstance(section, ast.ClassDef)
+        for setting, text in itertools.pairwise(section.body)
+        if isinstance(setting, ast.AnnAssign) and isinstance(text, ast.Expr)
+        if isinstance(setting.target, ast.Name)
+        and isinstance(text.value, ast.Constant)
+        and isinstance(text.value.value, str)
+    }
 
 
 def known_sections() -> set[str]:
-    """The full names of all sections, `model` and `model.encoder` alike."""
-    return {setting.section for setting in known_settings().values()}
+    """Return the full names of all sections, `model` and `model.encoder` alike."""
+    return set(setting_names(Config)) - known_settings().keys()
 
 
-def _settings(section: Section) -> list[Setting]:
-    entries = docstring_parser.parse_from_object(type(section)).params
-    helps = {entry.arg_name: " ".join((entry.description or "").split()) for entry in entries}
-    found = []
-    for name, kind in hints(type(section)).items():
-        value = getattr(section, name)
-        if isinstance(value, Section):
-            found += _settings(value)
-        else:
-            found.append(Setting(section.key(name), kind, value, helps[name]))
-    return found
-
-
-@dataclasses.dataclass(frozen=True)
-class Given:
-    """A setting as somebody wrote it: its value, and where that was (`recipe.yaml:12`, or nothing for a flag)."""
-
-    value: Any
-    where: str = ""
-
-
-def merge(recipe: str | pathlib.Path | None, flags: Mapping[str, str | list[str] | None]) -> Config:
-    """The run that a recipe and the texts of flags describe together.
+def merge(recipe: str | pathlib.Path | None, flags: Mapping[str, str | list[str]]) -> Config:
+    """Build the run that a recipe and the texts of flags describe together.
 
     Raises:
         ConfigError: a setting is unknown, has a bad value or contradicts another; the message says in which line.
     """
-    given = {} if recipe is None else read_recipe(pathlib.Path(recipe))
-    for key, text in flags.items():
-        kind = kind_of(key)
-        given[key] = Given(read_text(None if text == "null" and bare(kind)[1] else text, kind, key))
+    values: dict[str, Any] = {}
+    places: dict[str, str] = {}
     if recipe is not None:
+        values, places = read_recipe(pathlib.Path(recipe))
         folder = pathlib.Path(recipe).parent
-        given.setdefault("data.folder", Given(folder.as_posix()))
-        given.setdefault("run.name", Given(folder.resolve().name or "run"))
+        for key, value in (("data.folder", folder.as_posix()), ("run.name", folder.resolve().name or "run")):
+            if key not in places:
+                _put(values, key, value)
+    for key, text in flags.items():
+        if key not in known_settings():
+            raise unknown_setting(key, setting_names(Config))
+        _put(values, key, known_settings()[key].read(text))
+        places.pop(key, None)
     try:
-        return Config.from_dict(nested({key: setting.value for key, setting in given.items()}))
+        config = Config.from_dict(values)
     except ConfigError as error:
-        where = given[error.key].where if error.key in given else ""
-        raise located(error, where) from None
+        raise located(error, places) from None
+    object.__setattr__(config, "places", places)
+    return config
 
 
-def read_recipe(path: pathlib.Path) -> dict[str, Given]:
-    """Every setting that a recipe gives, by its full name, with its line."""
+def located(error: ConfigError, places: Mapping[str, str]) -> ConfigError:
+    """Put the line of the setting in front of an error."""
+    where = places.get(error.key or "")
+    return ConfigError(f"{where}: {error}", error.key) if where else error
+
+
+def read_recipe(path: pathlib.Path) -> tuple[dict[str, Any], dict[str, str]]:
+    """Read the texts of a recipe, section by section, and the line of every key: `recipe.yaml:12`."""
     try:
         root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
     except OSError as error:
         raise ConfigError(f"{path}: the recipe cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: the recipe must be UTF-8 text, but byte {error.start} is not.") from None
-    except yaml.MarkedYAMLError as error:
-        line = f":{error.problem_mark.line + 1}" if error.problem_mark else ""
-        raise ConfigError(f"{path}{line}: the recipe must be YAML, but {error.problem}.") from None
     except yaml.YAMLError as error:
-        raise ConfigError(f"{path}: the recipe must be YAML, but {error}.") from None
-    given: dict[str, Given] = {}
-    for key, where, node in leaves(root, path, ""):
-        if key in given:
-            raise ConfigError(f"{where}: {key} is given twice, first at {given[key].where}. Keep one.", key)
-        try:
-            given[key] = Given(read_text(node_text(node, key), kind_of(key), key), where)
-        except ConfigError as error:
-            raise located(error, where) from None
-    return given
+        mark, problem = getattr(error, "problem_mark", None), getattr(error, "problem", None) or error
+        line = f":{mark.line + 1}" if mark else ""
+        raise ConfigError(f"{path}{line}: the recipe must be YAML, but {problem}.") from None
+    places: dict[str, str] = {}
+    try:
+        values = {} if root is None else _read_node(root, "", path, places)
+    except RecursionError:
+        raise ConfigError(f"{path}: the recipe must not contain itself.") from None
+    if values is None or isinstance(values, dict):
+        return values or {}, places
+    raise ConfigError(f"{path}:1: a recipe must be sections of settings, got {values!r}.")
 
 
-def leaves(node: yaml.Node | None, path: pathlib.Path, prefix: str) -> Iterator[tuple[str, str, yaml.Node]]:
-    """The settings under a node of a recipe, which are what is not itself a section: full name, place and value."""
-    if node is None or (isinstance(node, yaml.ScalarNode) and not node.value):
-        return
-    where = f"{path}:{node.start_mark.line + 1}"
+def _read_node(node: yaml.Node, key: str, path: pathlib.Path, places: dict[str, str]) -> Any:
+    if isinstance(node, yaml.SequenceNode):
+        return [_read_node(item, key, path, places) for item in node.value]
     if not isinstance(node, yaml.MappingNode):
-        what = f"{prefix} is a section: it" if prefix else "A recipe"
-        raise ConfigError(f"{where}: {what} must hold settings, but is {shown(node)} instead.", prefix or None)
+        return None if node.tag == "tag:yaml.org,2002:null" else node.value
+    values: dict[str, Any] = {}
     for name, value in node.value:
-        key = f"{prefix}.{name.value}" if prefix else str(name.value)
-        where = f"{path}:{name.start_mark.line + 1}"
-        if key in known_sections():
-            yield from leaves(value, path, key)
-        elif key in known_settings():
-            yield key, where, value
-        else:
-            raise located(unknown_setting(key, [*known_settings(), *known_sections()]), where)
+        inner, where = f"{key}.{name.value}".lstrip("."), f"{path}:{name.start_mark.line + 1}"
+        if inner in places:
+            raise ConfigError(f"{where}: {inner} is given twice, first at {places[inner]}. Keep one.", inner)
+        places[inner] = where
+        values[str(name.value)] = _read_node(value, inner, path, places)
+    # An empty section keeps its defaults.
+    return {name: value for name, value in values.items() if value is not None or not _is_section(key, name)}
 
 
-def node_text(node: yaml.Node, key: str) -> str | list[str] | None:
-    """What a recipe says of one setting, as text, so that the setting's type may say what it means.
-
-    Names with a number each are written as a flag writes them, `name=number`.
-    """
-    if isinstance(node, yaml.ScalarNode):
-        return None if node.tag == "tag:yaml.org,2002:null" else str(node.value)
-    if isinstance(node, yaml.SequenceNode) and all(isinstance(item, yaml.ScalarNode) for item in node.value):
-        return [str(item.value) for item in node.value]
-    if isinstance(node, yaml.MappingNode) and takes_numbers(kind_of(key)):
-        if all(isinstance(number, yaml.ScalarNode) for _, number in node.value):
-            return [f"{name.value}={number.value}" for name, number in node.value]
-        raise ConfigError(
-            f"{key} must be a name, or names with a number each, but holds a list or a section instead.", key
-        )
-    raise ConfigError(f"{key} must be one value or a list of values, but is {shown(node)} instead.", key)
+def _is_section(key: str, name: str) -> bool:
+    return f"{key}.{name}".lstrip(".") in known_sections()
 
 
-def shown(node: yaml.Node) -> str:
-    """A node of a recipe in a few words."""
-    if isinstance(node, yaml.ScalarNode):
-        return repr(node.value)
-    return "a list" if isinstance(node, yaml.SequenceNode) else "a section"
-
-
-def kind_of(key: str) -> Any:
-    """The type of a setting, or a `ConfigError` that names the nearest setting there is."""
-    settings = known_settings()
-    if key not in settings:
-        raise unknown_setting(key, settings)
-    return settings[key].kind
-
-
-def located(error: ConfigError, where: str) -> ConfigError:
-    """The same error with the place in front."""
-    return ConfigError(f"{where}: {error}", error.key) if where else error
-
-
-def nested(flat: dict[str, Any]) -> dict[str, Any]:
-    """A dictionary of full names as sections within sections."""
-    tree: dict[str, Any] = {}
-    for key, value in flat.items():
-        *sections, name = key.split(".")
-        branch = tree
-        for section in sections:
-            branch = branch.setdefault(section, {})
-        branch[name] = value
-    return tree
+def _put(values: dict[str, Any], key: str, value: Any) -> None:
+    *sections_of_key, name = key.split(".")
+    for section in sections_of_key:
+        values = values.setdefault(section, {})
+        if not isinstance(values, dict):
+            return  # No section at all, which validation reports.
+    values[name] = value

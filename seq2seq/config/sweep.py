@@ -3,13 +3,12 @@
 import dataclasses
 import itertools
 import pathlib
-import typing
 import urllib.parse
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from seq2seq.config.base import bare, must_be, read_text
-from seq2seq.config.recipe import kind_of, merge, read_recipe
+from seq2seq.config.base import bad_setting, unknown_setting
+from seq2seq.config.recipe import known_settings, merge
 from seq2seq.config.sections import Config, RunConfig
 from seq2seq.errors import ConfigError
 
@@ -26,13 +25,7 @@ class Axis:
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """One run of a comparison.
-
-    Attributes:
-        name: What it differs in: `cell=lstm, context=last`.
-        settings: The same by the axes' names: `{"cell": "lstm", "context": "last"}`.
-        config: The run, whole.
-    """
+    """One run of a comparison, named by its differences: `cell=lstm, context=last`."""
 
     name: str
     settings: dict[str, str]
@@ -41,13 +34,7 @@ class Variant:
 
 @dataclasses.dataclass(frozen=True)
 class Comparison:
-    """Runs to be compared.
-
-    Attributes:
-        name: What the comparison is called.
-        folder: Where the folders of its runs are.
-        variants: The runs, those of the first axis' first value first.
-    """
+    """Runs to be compared, in the order of the values of the first axis, and the folder of their folders."""
 
     name: str
     folder: pathlib.Path
@@ -57,10 +44,10 @@ class Comparison:
 def plan_comparison(
     recipe: str | pathlib.Path | None,
     vary: Sequence[str],
-    flags: Mapping[str, str | list[str] | None],
+    flags: Mapping[str, str | list[str]],
     name: str | None = None,
 ) -> Comparison:
-    """The runs of a recipe with every combination of the varied settings, all of them checked.
+    """Plan the runs of a recipe with every combination of the varied settings, and check each of them.
 
     Args:
         recipe: A YAML file of sections and settings; None takes the defaults.
@@ -70,72 +57,61 @@ def plan_comparison(
         name: Name of the comparison; None: `compare-` and the run's own.
 
     Raises:
-        ConfigError: An axis is not written like that, a setting is unknown, varied twice or given by a flag too, a
-            value comes twice, or one of the runs has a bad value or a contradiction.
+        ConfigError: An axis is not written like that, a setting is unknown, varied twice or given by a flag too, two
+            runs are the same, or one of the runs has a bad value or a contradiction.
 
-    Examples:
-        >>> comparison = plan_comparison(
-        ...     None, ["model.encoder.units,model.decoder.units=64,128", "training.ema=0,0.9"],
-        ...     {"model.encoder.bidirectional": "false"},
-        ... )
-        >>> [variant.name for variant in comparison.variants]
-        ['units=64, ema=0', 'units=64, ema=0.9', 'units=128, ema=0', 'units=128, ema=0.9']
-        >>> comparison.variants[2].config.run.path.as_posix()
-        'checkpoints/compare-run/units=128,ema=0'
+    >>> comparison = plan_comparison(
+    ...     None, ["model.encoder.units,model.decoder.units=64,128", "training.ema=0,0.9"],
+    ...     {"model.encoder.bidirectional": "false"},
+    ... )
+    >>> [variant.name for variant in comparison.variants]
+    ['units=64, ema=0', 'units=64, ema=0.9', 'units=128, ema=0', 'units=128, ema=0.9']
+    >>> comparison.variants[2].config.run.path.as_posix()
+    'checkpoints/compare-run/units=128,ema=0'
     """
     axes = [read_axis(text) for text in vary]
     if not axes:
-        raise ConfigError(
-            "compare needs at least one --vary KEY=VALUE,VALUE, such as --vary model.context=last,attention, but none "
-            "is given. Say which setting the runs differ in."
-        )
+        raise ConfigError("compare needs --vary KEY=VALUE,VALUE, such as --vary model.context=last,attention.")
     _check_keys([key for axis in axes for key in axis.keys], flags)
     if name is not None:
         _check_name(name)
-    if recipe is not None:
-        # Its own mistakes are told as such, not as those of a variant.
-        read_recipe(pathlib.Path(recipe))
     names = short_names([axis.keys for axis in axes])
-    variants = []
+    variants: list[Variant] = []
     for values in itertools.product(*(axis.values for axis in axes)):
-        settings = dict(zip(names, values, strict=True))
         varied = {key: _text(key, value) for axis, value in zip(axes, values, strict=True) for key in axis.keys}
-        variants.append(_variant(recipe, settings, flags, varied, name))
-    first = variants[0].config.run
-    folder = pathlib.Path(first.folder)
+        variant = _variant(recipe, dict(zip(names, values, strict=True)), flags, varied, name)
+        for other in variants:
+            if _without_name(other.config) == _without_name(variant.config):
+                raise ConfigError(f"--vary must give different runs, got {other.name} and {variant.name}. Keep one.")
+        variants.append(variant)
+    folder = pathlib.Path(variants[0].config.run.folder)
     return Comparison(folder.name, folder, tuple(variants))
 
 
-def read_axis(text: str) -> Axis:
-    """One axis as the command line gives it.
+def _without_name(config: Config) -> Config:
+    return dataclasses.replace(config, run=dataclasses.replace(config.run, name="run"))
 
-    Examples:
-        >>> read_axis("model.encoder.units,model.decoder.units=64,128")
-        Axis(keys=('model.encoder.units', 'model.decoder.units'), values=('64', '128'))
+
+def read_axis(text: str) -> Axis:
+    """Read one axis of the command line.
+
+    >>> read_axis("model.encoder.units,model.decoder.units=64,128")
+    Axis(keys=('model.encoder.units', 'model.decoder.units'), values=('64', '128'))
     """
     left, _, right = text.partition("=")
-    keys = tuple(key.strip() for key in left.split(","))
-    values = tuple(value.strip() for value in right.split(","))
+    keys, values = (tuple(part.strip() for part in side.split(",")) for side in (left, right))
     if not all(keys) or not all(values):
-        raise must_be("--vary", "KEY=VALUE,VALUE, such as model.context=last,attention", text)
-    meanings = [tuple(read_text(_text(key, value), kind_of(key), key) for key in keys) for value in values]
-    for place, meaning in enumerate(meanings):
-        if meaning in meanings[:place]:
-            raise ConfigError(
-                f"--vary {text}: every value must be given once, but {values[place]} comes twice instead. Keep one.",
-                keys[0],
-            )
+        raise bad_setting("--vary", "KEY=VALUE,VALUE, such as model.context=last,attention", text)
     return Axis(keys, values)
 
 
 def short_names(axes: Sequence[Sequence[str]]) -> list[str]:
-    """A name for each axis: the last parts of its settings' names, as few as tell the axes apart.
+    """Name each axis by the last parts of its settings' names, as few as tell the axes apart.
 
-    Examples:
-        >>> short_names([["model.encoder.cell", "model.decoder.cell"], ["model.context"]])
-        ['cell', 'context']
-        >>> short_names([["model.encoder.units"], ["model.decoder.units"]])
-        ['encoder.units', 'decoder.units']
+    >>> short_names([["model.encoder.cell", "model.decoder.cell"], ["model.context"]])
+    ['cell', 'context']
+    >>> short_names([["model.encoder.units"], ["model.decoder.units"]])
+    ['encoder.units', 'decoder.units']
     """
     parts, names = 0, [""] * (len(axes) + 1)
     while len(set(names)) < len(names):
@@ -147,41 +123,52 @@ def short_names(axes: Sequence[Sequence[str]]) -> list[str]:
 
 def _check_keys(keys: Sequence[str], flags: Mapping[str, Any]) -> None:
     for place, key in enumerate(keys):
+        if key not in known_settings():
+            raise unknown_setting(key, known_settings())
         if key in NAMED_BY_THE_COMPARISON:
             raise ConfigError(f"{key} cannot be varied: a comparison names its runs. Choose its name with --name.", key)
         if key in keys[:place]:
-            raise ConfigError(f"{key} must be varied once, but is varied twice instead. Keep one.", key)
+            raise ConfigError(f"{key} must be varied once, got two axes. Keep one.", key)
         if key in flags:
-            raise ConfigError(f"{key} must be varied or set, but --{key} is given too. Keep one of the two.", key)
+            raise ConfigError(f"{key} must be varied or set, got --{key} too. Keep one of the two.", key)
 
 
 def _check_name(name: str) -> None:
     try:
-        RunConfig(name=name)
-    except ConfigError:
-        raise must_be("--name", "a folder's name, without slashes", name) from None
+        RunConfig().replaced(name=name)
+    except ConfigError as error:
+        raise ConfigError(f"--{error}") from None
 
 
 def _text(key: str, value: str) -> str | list[str]:
-    """What a value says of one setting, as a flag would: the words of a list one by one."""
-    return value.split("+") if typing.get_origin(bare(kind_of(key))[0]) is tuple else value
+    """Split a value as a flag would, into the words of a list."""
+    setting = known_settings()[key]
+    return value.split("+") if setting.is_list else value
 
 
 def _variant(
     recipe: str | pathlib.Path | None,
     settings: dict[str, str],
-    flags: Mapping[str, str | list[str] | None],
+    flags: Mapping[str, str | list[str]],
     varied: Mapping[str, str | list[str]],
     comparison_name: str | None,
 ) -> Variant:
     name = ", ".join(f"{axis}={value}" for axis, value in settings.items())
     try:
-        config = merge(recipe, {**flags, **varied})
+        run = merge(recipe, {**flags, **varied}).run
     except ConfigError as error:
-        if error.key in flags:
+        if str(error) == _mistake(recipe, flags):
             raise
         raise ConfigError(f"variant {name}: {error}", error.key) from None
-    folder = pathlib.Path(config.run.folder) / (comparison_name or f"compare-{config.run.name}")
-    run_name = urllib.parse.quote(name.replace(", ", ","), safe="=+,")
-    run = config.run.replaced(name=run_name, folder=folder.as_posix())
-    return Variant(name, settings, dataclasses.replace(config, run=run))
+    folder = pathlib.Path(run.folder) / (comparison_name or f"compare-{run.name}")
+    own = {"run.name": urllib.parse.quote(name.replace(", ", ","), safe="=+,"), "run.folder": folder.as_posix()}
+    return Variant(name, settings, merge(recipe, {**flags, **varied, **own}))
+
+
+def _mistake(recipe: str | pathlib.Path | None, flags: Mapping[str, str | list[str]]) -> str:
+    """Find the mistake of the recipe and the flags themselves, which is no variant's."""
+    try:
+        merge(recipe, flags)
+    except ConfigError as error:
+        return str(error)
+    return ""

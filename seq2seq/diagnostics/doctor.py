@@ -9,6 +9,7 @@ from seq2seq.config.sections import Config
 from seq2seq.diagnostics import machine
 from seq2seq.diagnostics.corpus_audit import Finding, Readers, audit_texts, audit_tokens, judged
 from seq2seq.errors import ConfigError, Seq2SeqError
+from seq2seq.models.build import check_recipe
 from seq2seq.text.corpus import CorpusReport
 from seq2seq.text.ids import FIRST_LABEL_ID
 from seq2seq.text.tokenizer import Tokenizer
@@ -31,6 +32,7 @@ def diagnose(config: Config, timed: bool) -> Iterator[Finding]:
     """
     # Must be set before TensorFlow runs its first operation.
     workers = choose_workers(config.training.workers)
+    check_recipe(config)
     yield machine.folder_finding(config.run.path, _refusal(config))
     diagnosis = _Diagnosis(config, timed, workers)
     try:

@@ -17,6 +17,7 @@ from seq2seq.diagnostics.machine import peak_memory
 from seq2seq.diagnostics.plain_keras import PlainKerasProcess, check_plain_keras
 from seq2seq.diagnostics.results import PlainKerasSpeed, TrainingBenchmark
 from seq2seq.errors import ConfigError
+from seq2seq.models.build import check_recipe
 from seq2seq.models.losses import token_cross_entropy
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.batching import Batch, Batches
@@ -268,6 +269,7 @@ def benchmark_training(config: Config, steps: int, against_keras: bool = False) 
 def _create_trainer(config: Config) -> Trainer:
     # Must be set before TensorFlow runs its first operation.
     workers = choose_workers(config.training.workers)
+    check_recipe(config)
     corpus = Corpus(config)
     start = read_start(config)
     tokenizer = start.require_tokenizer() if start else create_tokenizer(config, corpus)

@@ -1,123 +1,123 @@
-"""From a run's configuration to layers: the one place where both are known."""
+"""From a run's settings to a model: settings are named as the arguments that they become."""
 
+import contextlib
+import re
+from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import Any
 
-from seq2seq.config.sections import Config
-from seq2seq.layers import Decoder, Encoder, create_context
+import keras
+
+from seq2seq.config.recipe import known_settings, located
+from seq2seq.config.sections import Config, Section
+from seq2seq.errors import ConfigError
+from seq2seq.layers import Decoder, Encoder
+from seq2seq.layers.context import create_context
 from seq2seq.models.labelers import SequenceClassifier, SequenceTagger
+from seq2seq.models.search_graph import check_decoding
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.ids import FIRST_LABEL_ID
+from seq2seq.text.subword_sampling import Sampling
 from seq2seq.text.tokenizer import Tokenizer
+
+SETTING_OF_ARGUMENT = {
+    "tie_output": "model.tie_embeddings",
+    "tokenizer": "tokenizer.shared",
+    "reduction": "model.encoder",
+    "kind": "model.encoder.front_end",
+    "alpha": "training.sampling_alpha",
+    "nbest_size": "training.sampling_nbest",
+}
+"""Settings with another name than the argument that they become."""
 
 
 def build_model(config: Config, tokenizer: Tokenizer, dtype: str = "float32") -> Any:
-    """An untrained model as the recipe describes it.
+    """Build the untrained model of a recipe; its vocabulary sizes are the tokenizer's."""
+    settings, options = config.model, dict[str, Any](dtype=dtype)
+    with _recipe_errors(config, "model.encoder", "model"):
+        shared = _picked(settings, "dropout", "implementation")
+        encoder = Encoder(**vars(settings.encoder), **shared, **options, name="encoder")
+    context = None
+    if config.task != "tag":
+        with _recipe_errors(config, "model.attention", "model"):
+            attention = vars(settings.attention) if settings.context == "attention" else {}
+            bidirectional = settings.encoder.bidirectional
+            context = create_context(settings.context, bidirectional, **attention, **options, name="context")
+    options |= _picked(settings, "embedding_dropout", "context_dropout", "source_word_dropout", "label_smoothing")
+    options |= {"tokenizer": tokenizer, "recipe": config.to_dict()}
+    with _recipe_errors(config, "model", "model.decoder", "model.attention", "model.encoder"):
+        if config.gives_labels:
+            return _build_labeler(config, tokenizer, encoder, context, options)
+        return _build_seq2seq(config, tokenizer, encoder, context, options)
 
-    Args:
-        config: The run.
-        tokenizer: Its vocabulary sizes become the model's; the model keeps it.
-        dtype: Keras dtype policy: `float32`, `mixed_bfloat16`, ...
 
-    Returns:
-        The model that the recipe's task asks for, with all its weights.
-    """
-    common: dict[str, Any] = {
-        "embedding_dropout": config.model.embedding_dropout,
-        "context_dropout": config.model.context_dropout,
-        "source_word_dropout": config.model.source_word_dropout,
-        "label_smoothing": config.model.label_smoothing,
-        "tokenizer": tokenizer,
-        "recipe": config.to_dict(),
-        "dtype": dtype,
-    }
-    if not config.gives_labels:
-        return _build_seq2seq(config, tokenizer, common)
-    common |= {
-        "vocabulary_size": tokenizer.source.size,
-        "num_labels": tokenizer.target.size - FIRST_LABEL_ID,
-        "embedding_size": config.model.embedding_size,
-        "readout_dropout": config.model.readout_dropout,
-    }
-    encoder = _encoder(config, dtype)
+def _build_labeler(
+    config: Config, tokenizer: Tokenizer, encoder: Encoder, context: Any, options: dict[str, Any]
+) -> Any:
+    options |= _picked(config.model, "embedding_size", "readout_dropout")
+    sizes = {"vocabulary_size": tokenizer.source.size, "num_labels": tokenizer.target.size - FIRST_LABEL_ID}
     if config.task == "tag":
-        return SequenceTagger(encoder, name="tagger", **common)
-    return SequenceClassifier(encoder, _context(config, dtype), name="classifier", **common)
+        return SequenceTagger(encoder, name="tagger", **sizes, **options)
+    return SequenceClassifier(encoder, context, name="classifier", **sizes, **options)
 
 
-def _encoder(config: Config, dtype: str) -> Encoder:
-    encoder = config.model.encoder
-    return Encoder(
-        encoder.units,
-        num_layers=encoder.num_layers,
-        cell=encoder.cell,
-        update_gate=encoder.update_gate,
-        bidirectional=encoder.bidirectional,
-        residual=encoder.residual,
-        dropout=config.model.dropout,
-        front_end=encoder.front_end,
-        stride=encoder.stride,
-        kernel_size=encoder.kernel_size,
-        subsample=encoder.subsample,
-        implementation=config.model.implementation,
-        dtype=dtype,
-        name="encoder",
+def _build_seq2seq(
+    config: Config, tokenizer: Tokenizer, encoder: Encoder, context: Any, options: dict[str, Any]
+) -> Seq2Seq:
+    settings = config.model
+    names = ("embedding_size", "context_inputs", "readout_size", "copy", "embedding_dropout", "dropout")
+    decoder = Decoder(
+        tokenizer.target.size,
+        context=context,
+        tie_output=settings.tie_embeddings in ("output", "all"),
+        copy_window=1 if settings.copy == "none" else encoder.reduction,
+        **vars(settings.decoder),
+        **_picked(settings, *names, "readout_dropout", "implementation"),
+        dtype=options["dtype"],
+        name="decoder",
     )
-
-
-def _context(config: Config, dtype: str) -> Any:
-    options = _attention_options(config)
-    return create_context(
-        config.model.context, config.model.encoder.bidirectional, dtype=dtype, name="context", **options
-    )
-
-
-def _build_seq2seq(config: Config, tokenizer: Tokenizer, common: dict[str, Any]) -> Seq2Seq:
-    decoder, dtype = config.model.decoder, common["dtype"]
     return Seq2Seq(
-        encoder=_encoder(config, dtype),
-        decoder=Decoder(
-            tokenizer.target.size,
-            config.model.embedding_size,
-            decoder.units,
-            context=_context(config, dtype),
-            num_layers=decoder.num_layers,
-            cell=decoder.cell,
-            update_gate=decoder.update_gate,
-            context_inputs=config.model.context_inputs,
-            attention_position=decoder.attention_position,
-            input_feeding=decoder.input_feeding,
-            residual=decoder.residual,
-            readout_size=config.model.readout_size,
-            tie_output=config.model.tie_embeddings in ("output", "all"),
-            embedding_dropout=config.model.embedding_dropout,
-            dropout=config.model.dropout,
-            readout_dropout=config.model.readout_dropout,
-            copy=config.model.copy,
-            copy_window=1 if config.model.copy == "none" else config.model.encoder.reduction,
-            implementation=config.model.implementation,
-            dtype=dtype,
-            name="decoder",
-        ),
-        source_vocabulary_size=(
-            None if config.model.tie_embeddings in ("source_target", "all") else tokenizer.source.size
-        ),
-        target_word_dropout=config.model.target_word_dropout,
-        coverage_loss=config.model.coverage_loss,
-        force_copy=config.model.force_copy,
+        encoder,
+        decoder,
+        None if settings.tie_embeddings in ("source_target", "all") else tokenizer.source.size,
         decoding=config.decoding,
+        **_picked(settings, "target_word_dropout", "coverage_loss", "force_copy"),
+        **options,
         name="seq2seq",
-        **common,
     )
 
 
-def _attention_options(config: Config) -> dict[str, Any]:
-    if config.model.context != "attention":
-        return {}
-    attention = config.model.attention
-    return {
-        "score": attention.score,
-        "units": attention.units,
-        "num_heads": attention.num_heads,
-        "window": attention.window,
-        "coverage": attention.coverage,
-    }
+def check_recipe(config: Config) -> None:
+    """Raise a ConfigError, with its line, where settings exclude each other: plan model, search and sampling."""
+    with _recipe_errors(config, "decoding"):
+        check_decoding(config.decoding)
+    with _recipe_errors(config):
+        if config.training.sampling_alpha > 0:
+            Sampling(config.training.sampling_alpha, config.training.sampling_nbest)
+    vocabulary = SimpleNamespace(size=2 * FIRST_LABEL_ID)
+    planned: Any = SimpleNamespace(source=vocabulary, target=vocabulary, is_joint=config.tokenizer.shared)
+    # Here weights have shapes and no values.
+    with keras.StatelessScope(initialize_variables=False):
+        build_model(config, planned)
+
+
+def _picked(section: Section, *names: str) -> dict[str, Any]:
+    return {name: getattr(section, name) for name in names}
+
+
+@contextlib.contextmanager
+def _recipe_errors(config: Config, *sections: str) -> Iterator[None]:
+    """Name the setting and its line where an argument is refused; it is searched in the sections in their order."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        message = str(error)
+        argument = getattr(error, "argument", re.split(r"\W", message)[0])
+        keys = [f"{section}.{argument}" for section in sections]
+        key = next((key for key in keys if key in known_settings()), SETTING_OF_ARGUMENT.get(argument))
+        if key is None:
+            raise
+        message = message.replace(argument, key, 1) if key in keys else f"{key}: {message}"
+        raise located(ConfigError(message, key), config.places) from None

@@ -11,6 +11,7 @@ from seq2seq.files import write_whole
 from seq2seq.metrics.agreement import AgreementItem
 from seq2seq.models.archive import load
 from seq2seq.models.base import TextModel
+from seq2seq.models.build import check_recipe
 from seq2seq.training.data import Corpus, Texts, create_batches, create_tokenizer
 from seq2seq.training.evaluation import by_source_length, evaluate, evaluate_agreement
 from seq2seq.training.fine_tuning import init_from, read_start
@@ -58,6 +59,7 @@ def train(config: Config, resume: bool = False) -> TrainingResult:
     """
     # TensorFlow can be told only before anything of it runs, a check of an earlier run included.
     workers = choose_workers(config.training.workers)
+    check_recipe(config)
     folder = config.run.path
     check_folder(config, resume)
     # Whatever can be wrong with the files is found now, before hours of training and before an old run is removed.

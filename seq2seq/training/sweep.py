@@ -16,11 +16,13 @@ from seq2seq.config.sections import Config
 from seq2seq.config.sweep import Comparison, Variant
 from seq2seq.errors import ConfigError, Seq2SeqError
 from seq2seq.files import write_whole
+from seq2seq.models.build import check_recipe
 from seq2seq.progress import labelled
 from seq2seq.training.checkpoints import Checkpoints
 from seq2seq.training.data import Corpus
 from seq2seq.training.run import SCORES, train
 from seq2seq.training.run_folder import recipe_changes
+from seq2seq.training.step import choose_workers
 
 LOG = logging.getLogger(__name__)
 
@@ -48,8 +50,10 @@ def compare(comparison: Comparison) -> Iterator[dict[str, Any]]:
         KeyboardInterrupt: Ctrl-C; what was done is saved, and the same comparison goes on from there.
     """
     variants = comparison.variants
+    # Must be set before a check runs TensorFlow.
+    choose_workers(variants[0].config.training.workers)
     for variant in variants:
-        _check(variant.config)
+        _check(variant)
     rows = [_row(variant) for variant in variants]
     results = {"name": comparison.name, "axes": list(variants[0].settings), "variants": rows}
     yield _written(results, comparison.folder)
@@ -59,7 +63,12 @@ def compare(comparison: Comparison) -> Iterator[dict[str, Any]]:
             yield _written(results, comparison.folder)
 
 
-def _check(config: Config) -> None:
+def _check(variant: Variant) -> None:
+    config = variant.config
+    try:
+        check_recipe(config)
+    except ConfigError as error:
+        raise ConfigError(f"variant {variant.name}: {error}", error.key) from None
     if changes := recipe_changes(config):
         raise ConfigError(
             f"{config.run.path}: a comparison must go on with the recipe it began with, but {'; '.join(changes)}. "

@@ -99,10 +99,10 @@ def test_a_run_that_fails_is_in_the_table_and_in_the_status(recipe, comparisons,
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        ([], "compare needs at least one --vary KEY=VALUE,VALUE"),
+        ([], "compare needs --vary KEY=VALUE,VALUE"),
         (["--vary", "model.contxt=last,mean"], "model.contxt is not a setting. Did you mean model.context?"),
         (["--vary", "model.context=last,mean", "--model.context", "sum"],
-         "model.context must be varied or set, but --model.context is given too."),
+         "model.context must be varied or set, got --model.context too."),
         (["--vary", "model.context=last", "mean"], "mean"),
         (["--vary", "run.seed=0,1", "--name", "a/b"], "--name must be a folder's name"),
         (["--vary", "run.seed=0,1", "--resume"], "Unknown option: --resume"),

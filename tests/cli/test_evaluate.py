@@ -202,7 +202,7 @@ def test_options_reach_the_search(files, model):
         (["--agreement", "nowhere"], 1, "nowhere"),
         (["--agreement", "test.en"], 1, "test.en:1: "),
         (["--n-best", "2"], 2, "--n-best must be left out, since the best output of each line is scored."),
-        (["--beam-size", "0"], 2, "decoding.beam_size must be at least 1, but is 0 instead."),
+        (["--beam-size", "0"], 2, "beam_size must be greater than 0, got 0."),
     ],
 )
 def test_mistakes(files, capsys, more, status, words):

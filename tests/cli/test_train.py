@@ -60,4 +60,4 @@ class TestBothWays:
     def test_usage_errors(self, command, runs, capsys):
         assert command([str(ROOT / "data/scan/recipe.yaml"), "--training.epochs", "0"]) == 2
         assert runs == []
-        assert capsys.readouterr() == ("", "error: training.epochs must be at least 1, but is 0 instead.\n")
+        assert capsys.readouterr() == ("", "error: training.epochs must be greater than 0, got '0'.\n")

@@ -8,7 +8,7 @@ import pytest
 from seq2seq.config.flags import load_config
 from tests.benchmarks.first_words import first_words_scores
 
-DATA = pathlib.Path(__file__).parent.parent / "data"
+DATA = pathlib.Path(__file__).parents[2] / "data"
 RECIPES = sorted(DATA.glob("*/recipe.yaml"))
 
 

@@ -122,9 +122,9 @@ def _context_flops(rows: _Rows, context: Context, memory_units: int, query_units
         # The sinusoids are constants: only the gradient of the query goes back through their product.
         return _flops(rows.targets, score.kernel) + 4 * rows.places * score.units + weighted_sum
     if context.score == "multi_head":
-        keys_and_values = _flops(rows.memory, context.key_kernel, context.value_kernel)
-        queries_and_outputs = _flops(rows.targets, context.query_kernel, context.output_kernel)
-        return keys_and_values + queries_and_outputs + _flops(rows.places, 2 * context.output_kernel.shape[0])
+        keys_and_values = _flops(rows.memory, score.key_kernel, score.value_kernel)
+        queries_and_outputs = _flops(rows.targets, score.query_kernel, score.output_kernel)
+        return keys_and_values + queries_and_outputs + _flops(rows.places, 2 * score.output_kernel.shape[0])
     found = _flops(rows.places, query_units) + weighted_sum
     if context.score in ("general", "local"):
         found += _flops(rows.memory, score.kernel)

@@ -1,7 +1,7 @@
 """Copying: a share of each next token's probability goes to the tokens of the source, by attention.
 
-What is copied needs to be in the vocabulary piece by piece only: a name that no training text had can be written as
-its pieces stand in the source. All numbers here are float32, whatever the model computes in.
+A copied word needs to be in the vocabulary piece by piece only: a name that no training text had can be written in the
+pieces of the source. All numbers here are float32, whatever type the model computes in.
 """
 
 from typing import Any, NamedTuple
@@ -10,22 +10,30 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from seq2seq.errors import require_integer
 from seq2seq.layers.attention import GeneralScore
 from seq2seq.layers.masking import LARGE_NEGATIVE, ExplicitMaskLayer, in_windows, masked_softmax
 
 COPY = ("none", "reuse", "separate")
 
 LEAST_MASS = 1e-30
-"""The least that a source token's weight counts for, so that its logarithm and the gradient of that are finite."""
+"""Smallest weight of a source token, so that its logarithm and the gradient of the logarithm are finite."""
 
 GENERATING = 5.0
-"""Bias of a gate that leaves all but 0.7 % to the vocabulary, and can still learn: what a trained model starts from."""
+"""Bias of a gate that leaves all but 0.7 % to the vocabulary, and can still learn: a trained model starts from it."""
 
 
 class CopySource(NamedTuple):
-    """What can be copied of sentences: `token_ids`, `(batch, source_steps)`, the `mask` of the memory, `(batch,
-    memory_steps)`, and the `keys` of a copy attention of its own, or None. Where a step of the memory stands for a
-    window of tokens, the keys and the mask of these, `(batch, memory_steps, window, ...)`; else None."""
+    """Source sentences prepared for copying.
+
+    Attributes:
+        token_ids: `(batch, source_steps)`.
+        mask: Mask of the memory, `(batch, memory_steps)`.
+        keys: Keys of a separate copy attention, or None.
+        token_keys: Where a step of the memory stands for a window of tokens, their keys, `(batch, memory_steps, window,
+            units)`, or None.
+        token_mask: Mask of the tokens in windows, `(batch, memory_steps, window)`, or None.
+    """
 
     token_ids: Any
     mask: Any
@@ -35,8 +43,8 @@ class CopySource(NamedTuple):
 
 
 class Copies(NamedTuple):
-    """How steps copy: `gate`, the logit of g, the share of the vocabulary, `(rows, steps)`, and `weights` of the source
-    tokens, which add up to 1, `(rows, steps, source_steps)`."""
+    """Gate logits `(rows, steps)` of the vocabulary's share, and weights of the source tokens that sum to 1,
+    `(rows, steps, source_steps)`."""
 
     gate: Any
     weights: Any
@@ -44,46 +52,23 @@ class Copies(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="seq2seq")
 class Copying(ExplicitMaskLayer):
-    """The gate between vocabulary and source, and which source token is copied (See et al. 2017, arXiv 1704.04368).
+    """The gate between vocabulary and source, and the weights of the copied tokens (See et al. 2017, arXiv 1704.04368).
 
         g = sigma(w [s_t ; c_t ; x_t] + b)
         p(token) = g p_vocabulary(token) + (1 - g) sum of alpha_s over the places s with source_s = token
 
-    with s_t the decoder's output, c_t the context and x_t the embedded input. It begins at g = 1/2 for all. Where a
-    step of the memory stands for a window of tokens, its weight is shared out among them, by how well s_t fits the
-    embedding e_i of each:
+    with s_t the decoder's output, c_t the context and x_t the embedded input; training starts at g = 1/2. alpha is the
+    context's attention, or an attention of its own where `separate`, which compares s_t with the memory by a general
+    score. Where a step of the memory stands for a `window` of tokens, its weight is divided among them by how well s_t
+    fits the embedding e_i of each:
 
         alpha_i = alpha_window softmax over the window of (e_i W s_t)
-
-    Args:
-        separate: Whether alpha is an attention of its own, which compares s_t with the memory by a general score;
-            otherwise it is that of the context.
-        window: Source tokens that a step of the memory stands for.
-
-    Call arguments:
-        inputs: s_t, c_t where there is one, and x_t, each `(rows, steps, units)`.
-        weights: Of the context's attention, `(rows, steps, memory_steps)`; unused where `separate`.
-        source: What can be copied; unused but for `separate` or windows. Rows may be a whole multiple of its batch.
-
-    Returns:
-        `Copies`.
-
-    Raises:
-        ValueError: `window` is not a positive whole number.
-
-    >>> import numpy as np
-    >>> copying = Copying()
-    >>> copying.build([(None, None, 2)], (None, None, 3))
-    >>> copies = copying([np.ones((1, 4, 2), "float32")], np.full((1, 4, 5), 0.2, "float32"))
-    >>> copies.gate.shape.as_list(), copies.weights.shape.as_list()
-    ([1, 4], [1, 4, 5])
     """
 
     def __init__(self, separate: bool = False, window: int = 1, **kwargs: Any) -> None:
         # Keras would round the weights to the type that the model computes in.
         super().__init__(autocast=False, **kwargs)
-        if not isinstance(window, int) or window < 1:
-            raise ValueError(f"window must be a positive whole number, but is {window!r} instead.")
+        require_integer("window", window)
         self.separate = separate
         self.window = window
         self.window_score = GeneralScore(dtype=self.dtype_policy, name="window_score") if window > 1 else None
@@ -99,44 +84,38 @@ class Copying(ExplicitMaskLayer):
             self.window_score.build(inputs_shapes[0], inputs_shapes[-1])
 
     def source(self, token_ids: Any, embedded: Any, token_mask: Any, memory: Any, mask: Any) -> CopySource:
-        """What can be copied, once a sentence.
-
-        Args:
-            token_ids: `(batch, source_steps)`.
-            embedded: Their embeddings, `(batch, source_steps, units)`.
-            token_mask: `(batch, source_steps)`, True keeps.
-            memory: `(batch, memory_steps, memory_units)`.
-            mask: Its mask.
-        """
+        """Prepare sentences: token ids, their embeddings and mask, the memory and its mask."""
+        keys = None if self.score is None else self.score.keys(memory)
         if self.window_score is None:
-            return CopySource(token_ids, mask, self.keys(memory))
+            return CopySource(token_ids, mask, keys)
         token_keys = in_windows(self.window_score.keys(embedded), self.window)
-        return CopySource(token_ids, mask, self.keys(memory), token_keys, in_windows(token_mask, self.window))
-
-    def keys(self, memory: Any) -> Any:
-        """What is compared with the decoder's output, once a sentence; None where attention is the context's."""
-        return None if self.score is None else self.score.keys(memory)
+        return CopySource(token_ids, mask, keys, token_keys, in_windows(token_mask, self.window))
 
     def call(self, inputs: Any, weights: Any = None, source: Any = None) -> Copies:
+        """Compute gate and weights from s_t, c_t where there is one, and x_t, each `(rows, steps, units)`.
+
+        `weights` are the attention of the context, `(rows, steps, memory_steps)`, unused where `separate`; `source` is
+        needed where `separate` and for windows. Rows may be a whole multiple of its batch.
+        """
         joined = ops.cast(ops.concatenate(inputs, axis=-1), "float32")
         gate = ops.matmul(joined, ops.cast(self.kernel, "float32")) + ops.cast(self.bias, "float32")
         if self.score is not None:
             query = self._by_sentence(inputs[0], source.mask)
             weights = masked_softmax(self.score(query, keys=source.keys), source.mask[:, None, :])
             weights = ops.reshape(weights, (*ops.shape(inputs[0])[:2], ops.shape(source.mask)[1]))
-        # The weights of a local window do not add up to one.
+        # The weights of a local window do not sum to one.
         weights /= ops.maximum(ops.sum(weights, axis=-1, keepdims=True), LEAST_MASS)
         if self.window_score is not None:
-            weights = self._shared_out(weights, inputs[0], source)
+            weights = self._divide(weights, inputs[0], source)
         return Copies(ops.squeeze(gate, -1), weights)
 
     def _by_sentence(self, sequence: Any, mask: Any) -> Any:
-        """`(rows, steps, units)` as `(batch, rows of a sentence * steps, units)`."""
+        """Reshape `(rows, steps, units)` to `(batch, rows of a sentence * steps, units)`."""
         batch, (rows, steps) = ops.shape(mask)[0], ops.shape(sequence)[:2]
         return ops.reshape(sequence, (batch, rows * steps // batch, sequence.shape[-1]))
 
-    def _shared_out(self, weights: Any, query: Any, source: CopySource) -> Any:
-        """The weights of windows, `(rows, steps, memory_steps)`, as those of tokens, `(rows, steps, source_steps)`."""
+    def _divide(self, weights: Any, query: Any, source: CopySource) -> Any:
+        """Divide the weights of windows, `(rows, steps, memory_steps)`, among tokens, `(rows, steps, source_steps)`."""
         rows, steps, windows = ops.shape(weights)
         by_sentence = ops.cast(self._by_sentence(query, source.mask), "float32")
         scores = ops.einsum("bqu,bnwu->bqnw", by_sentence, ops.cast(source.token_keys, "float32"))
@@ -145,24 +124,15 @@ class Copying(ExplicitMaskLayer):
         return ops.reshape(shares, (rows, steps, windows * self.window))[..., : ops.shape(source.token_ids)[1]]
 
     def begin_generating(self) -> None:
-        """Sets the gate so that nearly nothing is copied: a model that did not copy goes on from what it knows."""
+        """Set the gate so that nearly nothing is copied, for a trained model that starts to learn to copy."""
         self.kernel.assign(ops.zeros_like(self.kernel))
         self.bias.assign(ops.full_like(self.bias, GENERATING))
 
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"separate": self.separate, "window": self.window}
-
 
 def mixture(logits: Any, copies: Copies, source_ids: Any) -> Any:
-    """Log-probabilities of all tokens.
+    """Mix the vocabulary's logits `(rows, steps, vocabulary_size)` with copies of `source_ids` `(batch, source_steps)`.
 
-    Args:
-        logits: Of the vocabulary, `(rows, steps, vocabulary_size)`.
-        copies: From `Copying`.
-        source_ids: `(batch, source_steps)`; rows may be a whole multiple of the batch.
-
-    Returns:
-        `(rows, steps, vocabulary_size)`, float32, normalised.
+    Returns normalised float32 log-probabilities of all tokens; rows may be a whole multiple of the batch.
 
     >>> copies = Copies(tf.constant([[0.0]]), tf.constant([[[0.5, 0.25, 0.25]]]))
     >>> tf.exp(mixture(tf.zeros([1, 1, 4]), copies, tf.constant([[3, 1, 3]]))).numpy().tolist()
@@ -175,20 +145,25 @@ def mixture(logits: Any, copies: Copies, source_ids: Any) -> Any:
     of_rows = tf.repeat(tf.cast(source_ids, tf.int32), rows // tf.shape(source_ids)[0], axis=0)[:, None, :]
     first_places = tf.reshape(tf.range(rows * steps) * vocabulary_size, [rows, steps, 1])
     places = first_places + of_rows
-    # Only tokens of the source change: for them the shares of all their places are added up, and no other token pays
-    # for a logarithm.
+    # Only the tokens of the source change: the shares of all places of a token are added up, and no other token costs
+    # a logarithm.
     masses = tf.gather(tf.math.unsorted_segment_sum(copies.weights, places, tf.size(generated)), places)
     copied = tf.math.log_sigmoid(-copies.gate)[..., None] + tf.math.log(tf.maximum(masses, LEAST_MASS))
     mixed = logaddexp(tf.gather(generated, places), tf.where(masses > 0, copied, LARGE_NEGATIVE))
-    # A token that stands in several places is written as often, with the same number.
+    # A token in several places is written several times, with the same number.
     return tf.reshape(
         tf.tensor_scatter_nd_update(generated, tf.reshape(places, [-1, 1]), tf.reshape(mixed, [-1])), shape
     )
 
 
 class LabelShares(NamedTuple):
-    """Of each right token, `(batch, steps)`: `log_generated`, the logarithm of the vocabulary's share, and
-    `log_copied`, that of all that is copied of the token; and whether it stands in the source."""
+    """Parts of the probability of each right token, `(batch, steps)` each.
+
+    Attributes:
+        log_generated: Logarithm of the vocabulary's share.
+        log_copied: Logarithm of all that is copied of the token.
+        is_in_source: Whether the token is in the source.
+    """
 
     log_generated: Any
     log_copied: Any
@@ -196,13 +171,7 @@ class LabelShares(NamedTuple):
 
 
 def label_shares(copies: Copies, source_ids: Any, labels: Any) -> LabelShares:
-    """What the mixture of each right token is made of, without any other token's.
-
-    Args:
-        copies: From `Copying`, `(batch, steps)`.
-        source_ids: `(batch, source_steps)`.
-        labels: Right tokens, `(batch, steps)`.
-    """
+    """Compute the parts of the mixture for each right token `(batch, steps)` only."""
     labels, source_ids = tf.cast(labels, tf.int32), tf.cast(source_ids, tf.int32)
     is_label = tf.equal(labels[:, :, None], source_ids[:, None, :])
     masses = tf.reduce_sum(tf.where(is_label, copies.weights, 0.0), axis=-1)
@@ -214,6 +183,6 @@ def label_shares(copies: Copies, source_ids: Any, labels: Any) -> LabelShares:
 
 
 def logaddexp(first: Any, second: Any) -> Any:
-    """log(exp(first) + exp(second)), of finite numbers."""
+    """Compute log(exp(first) + exp(second)) of finite numbers."""
     highest = tf.maximum(first, second)
     return highest + tf.math.log1p(tf.exp(-tf.abs(first - second)))

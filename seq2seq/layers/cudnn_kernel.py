@@ -1,6 +1,6 @@
 """A whole sequence through a recurrent layer in one call of cuDNN.
 
-TensorFlow proper is used here because Keras has no public cuDNN call for layers that are not its own.
+This is TensorFlow proper because Keras has no public cuDNN call for layers other than its own.
 """
 
 from typing import Any
@@ -8,7 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 BLOCK_ORDER = {"rnn_tanh": (0,), "lstm": (0, 1, 2, 3), "gru": (1, 0, 2)}
-"""Where cuDNN's blocks stand in Keras' layout: a GRU is [r | z | n] there and [z | r | n] here."""
+"""Places of cuDNN's blocks in Keras' layout: cuDNN packs a GRU as [r | z | n], Keras as [z | r | n]."""
 
 
 def run(
@@ -19,22 +19,10 @@ def run(
     weights: tuple[Any, Any, Any],
     reverse: bool,
 ) -> tuple[Any, list[Any]]:
-    """One direction of one layer; padded steps come out as zeros.
-
-    Args:
-        mode: cuDNN's name of the cell: `rnn_tanh`, `lstm` or `gru`.
-        inputs: `(batch, steps, features)`.
-        mask: `(batch, steps)`, True keeps; valid steps come first. None: all are valid.
-        initial_states: `(batch, units)` each, as many as the cell has.
-        weights: kernel, recurrent kernel and bias, in the layout of the Keras layer.
-        reverse: Whether to read each row from its last valid step to its first.
-
-    Returns:
-        States at every step `(batch, steps, units)` and the final states `(batch, units)`.
-    """
+    """Run one direction of one layer as `cpu_kernel.run` does; padded steps come out as zeros."""
     shape = tf.shape(inputs)
     lengths = tf.fill([shape[0]], shape[1]) if mask is None else tf.reduce_sum(tf.cast(mask, tf.int32), 1)
-    # cuDNN refuses empty rows: they run for one step, whose states are then put back.
+    # cuDNN refuses empty rows: they run for one step, whose states are then replaced by the initial ones.
     at_least_one = tf.maximum(lengths, 1)
     if reverse:
         inputs = tf.reverse_sequence(inputs, at_least_one, seq_axis=1)
@@ -58,19 +46,10 @@ def run(
 
 
 def pack(mode: str, kernel: Any, recurrent_kernel: Any, bias: Any) -> Any:
-    """All weights of a layer as the one flat vector that cuDNN reads.
+    """Pack the weights of a layer into the flat vector that cuDNN reads.
 
-    cuDNN multiplies from the left, so each block is transposed, and it adds two biases to every block; where the
-    cell has one, the second is zero.
-
-    Args:
-        mode: cuDNN's name of the cell.
-        kernel: `(features, blocks * units)`.
-        recurrent_kernel: `(units, blocks * units)`.
-        bias: `(2, blocks * units)` or `(blocks * units,)`.
-
-    Returns:
-        `(blocks * units * (features + units + 2),)`.
+    cuDNN multiplies from the left, so each block is transposed, and it adds two biases to every block; where the cell
+    has one, the second is zero.
     """
     order = BLOCK_ORDER[mode]
     biases = [bias[0], bias[1]] if len(bias.shape) == 2 else [bias, tf.zeros_like(bias)]

@@ -1,16 +1,17 @@
-"""The decoder: embeds what has been written, reads the context, and scores every next token.
+"""The decoder: embeds the previous tokens, reads the context, and scores every next token.
 
-`step` is the only recurrence: search and export call it. Where nothing of a step's result enters the next step but
-the recurrent state, all steps of a known target run through each layer in one call, the way cuDNN wants it; that is
-an optimisation of `step`, and both go through the same code.
+`step` is the only recurrence: search and export call it. Where a step needs no more than the previous recurrent state,
+all steps of a known target run through each layer in one call, as cuDNN needs it; both ways share their code.
 """
 
+import inspect
 from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
 from keras import ops
 
+from seq2seq.errors import ArgumentError, require_choice, require_integer
 from seq2seq.layers.context import AttentionContext, Context, PreparedContext
 from seq2seq.layers.copying import COPY, Copies, Copying, mixture
 from seq2seq.layers.dropout import SharedDropout, create_embedding
@@ -18,19 +19,22 @@ from seq2seq.layers.masking import ExplicitMaskLayer
 from seq2seq.layers.recurrent import Recurrent
 from seq2seq.layers.scan import scan
 
+CONTEXT_INPUTS = ("state", "input", "readout")
+ATTENTION_POSITIONS = ("after", "between")
+
 
 @keras.saving.register_keras_serializable(package="seq2seq")
-class OutputProjection(keras.Layer):
+class OutputProjection(ExplicitMaskLayer):
     """logits = E tanh(W [s ; C] + b) + c, with an output matrix E of its own or that of the embedding.
 
-    The hidden layer is the attentional vector of Luong et al. 2015. Sharing E with the embedding (Press and Wolf 2017,
-    arXiv 1608.05859) saves the largest matrix of the model, and asks for a hidden layer as wide as the embedding.
-    `features` and `logits` are apart, so that a loss can take the vocabulary in pieces.
+    The hidden layer is the attentional vector of Luong et al. 2015. A tied E, that of the embedding (Press and Wolf
+    2017, arXiv 1608.05859), saves the largest matrix of the model and needs a hidden layer as wide as the embedding.
+    `features` and `logits` are separate, so that a loss can process the vocabulary in pieces.
 
     Args:
         vocabulary_size: Number of tokens.
         units: Size of the hidden layer.
-        tied: Whether E is given to `logits` by the caller instead of being a weight of this layer.
+        tied: Whether the caller passes E to `logits`; otherwise it is a weight of this layer.
 
     Call arguments:
         inputs: `(batch, steps, features)`.
@@ -58,12 +62,12 @@ class OutputProjection(keras.Layer):
             self.output_embeddings = self.add_weight(name="output_embeddings", shape=(self.vocabulary_size, self.units))
 
     def features(self, inputs: Any) -> Any:
-        """The hidden layer, `(batch, steps, units)`."""
+        """Compute the hidden layer, `(batch, steps, units)`."""
         kernel, bias = (ops.cast(weight, self.compute_dtype) for weight in (self.kernel, self.bias))
         return ops.tanh(ops.matmul(inputs, kernel) + bias)
 
     def logits(self, features: Any, output_embeddings: Any = None) -> Any:
-        """Scores of all tokens for hidden vectors `(..., units)`."""
+        """Compute the logits of all tokens for hidden vectors `(..., units)`."""
         embeddings = self.output_embeddings if output_embeddings is None else output_embeddings
         embeddings, bias = (ops.cast(weight, features.dtype) for weight in (embeddings, self.output_bias))
         return ops.matmul(features, ops.transpose(embeddings)) + bias
@@ -71,21 +75,15 @@ class OutputProjection(keras.Layer):
     def call(self, inputs: Any, output_embeddings: Any = None) -> Any:
         return self.logits(self.features(inputs), output_embeddings)
 
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "vocabulary_size": self.vocabulary_size,
-            "units": self.units,
-            "tied": self.tied,
-        }
-
-
-FEEDS = ("state", "input", "readout")
-ATTEND = ("after", "between")
-
 
 class DecoderState(NamedTuple):
-    """What one step hands to the next: the state of each layer, with input feeding the last readout vector, and with
-    coverage the attention that source places have had, `(rows, source_steps)`."""
+    """State that one step passes to the next.
+
+    Attributes:
+        layers: States of each layer.
+        fed: With input feeding, the last readout vector.
+        coverage: With coverage, the attention that source places have had, `(rows, source_steps)`.
+    """
 
     layers: tuple[list[Any], ...]
     fed: tuple[Any, ...] = ()
@@ -93,9 +91,14 @@ class DecoderState(NamedTuple):
 
 
 class DecoderOutput(NamedTuple):
-    """Result of one step: logits `(rows, vocabulary_size)`, the next state, attention weights `(rows, source_steps)`,
-    or None where the context has none, and where the decoder copies how it did, with one step. Its logits are
-    log-probabilities then."""
+    """Result of one step.
+
+    Attributes:
+        logits: `(rows, vocabulary_size)`; log-probabilities where the decoder copies.
+        state: State for the next step.
+        attention_weights: `(rows, source_steps)`, or None without attention.
+        copies: Gate and weights of a decoder that copies.
+    """
 
     logits: Any
     state: DecoderState
@@ -104,8 +107,13 @@ class DecoderOutput(NamedTuple):
 
 
 class TeacherForcedOutputs(NamedTuple):
-    """All steps of a known target: readout vectors `(batch, target_steps, readout_size)`, how the steps copy, or None,
-    and attention weights `(batch, target_steps, source_steps)`, where there are any and they were asked for."""
+    """All steps of a known target.
+
+    Attributes:
+        features: Readout vectors, `(batch, target_steps, readout_size)`.
+        copies: Gates and weights of a decoder that copies.
+        attention_weights: `(batch, target_steps, source_steps)`, where there are any and they were requested.
+    """
 
     features: Any
     copies: Copies | None
@@ -116,13 +124,13 @@ class TeacherForcedOutputs(NamedTuple):
 class Decoder(ExplicitMaskLayer):
     """Recurrent decoder over a context.
 
-    Where C enters is any subset of `context_inputs`: `state` (the first state of each layer is tanh(W summary + b), the
+    C enters at any subset of `context_inputs`: `state` (the first state of each layer is tanh(W summary + b), the
     bridge), `input` (joined to the embedding at every step) and `readout` (joined to the output before the logits).
-    With attention, the query is the output of the last layer (`attention_position="after"`, Luong et al. 2015) or of the first
-    layer, and then the next layer reads [s_t ; c_t] (`attention_position="between"`); both keep all target steps in one kernel
-    call. `input` with attention is the order of Bahdanau et al. 2015: the previous state of the last layer asks, and
-    c_t enters the same step; that and `input_feeding` (the last readout vector joins the next input, Luong et al.
-    2015) run step by step.
+    With attention, the query is the output of the last layer (`attention_position="after"`, Luong et al. 2015) or of
+    the first layer, and then the next layer reads [s_t ; c_t] (`attention_position="between"`); both keep all target
+    steps in one kernel call. `input` with attention is the order of Bahdanau et al. 2015: the previous state of the
+    last layer is the query, and c_t enters the same step; that and `input_feeding` (the last readout vector joins the
+    next input, Luong et al. 2015) run step by step.
 
     Args:
         vocabulary_size: Number of target tokens.
@@ -130,7 +138,7 @@ class Decoder(ExplicitMaskLayer):
         units: Size of the state of each layer.
         context: A context layer; None: `AttentionContext("dot")`.
         num_layers: Number of recurrent layers.
-        cell: Name of the cell, one of `cells.CELLS`.
+        cell: Name of the cell: `rnn`, `lstm`, `gru`, `gru_reset_before` or `gru_simplified`.
         context_inputs: Where C enters: any of `state`, `input`, `readout`.
         attention_position: `after` the last layer or `between` the first layer and the second.
         input_feeding: Whether the last readout vector joins the next input.
@@ -139,13 +147,13 @@ class Decoder(ExplicitMaskLayer):
         tie_output: Whether the output matrix is the embedding matrix.
         embedding_dropout, dropout, readout_dropout: Shares dropped in training: of the embeddings and of each
             layer's outputs (the same units at every step), and of the readout vector.
-        copy: What tokens are copied from the source by: `none`, `reuse` (the weights of the context's attention) or
-            `separate` (an attention of its own); see `Copying`. Source and target then share one vocabulary.
+        copy: Attention that copies tokens from the source: `none`, `reuse` (that of the context) or `separate` (one of
+            its own). Source and target then share one vocabulary (See et al. 2017, arXiv 1704.04368).
         copy_window: Source tokens that a step of the memory stands for, for a decoder that copies.
         implementation, update_gate: As in `Recurrent`.
 
     Call arguments:
-        token_ids: What has been written, `(batch, target_steps)`: the target shifted right by a start token.
+        token_ids: Previous tokens, `(batch, target_steps)`: the target shifted right by a start token.
         memory: `(batch, source_steps, memory_units)`.
         memory_mask: `(batch, source_steps)`, True keeps. None: all are valid.
         source_ids: Tokens of the source, `(batch, source_steps)`, for a decoder that copies.
@@ -156,7 +164,7 @@ class Decoder(ExplicitMaskLayer):
         decoder copies.
 
     Raises:
-        ValueError: Choices that are unknown or contradict each other.
+        ArgumentError: Arguments that are unknown or contradict each other.
 
     >>> import numpy as np
     >>> decoder = Decoder(vocabulary_size=9, embedding_size=4, units=8)
@@ -207,26 +215,55 @@ class Decoder(ExplicitMaskLayer):
         self.copy_window = copy_window
         self.implementation = implementation
         self.update_gate = update_gate
-        self._check_choices()
-        policy = {"dtype": self.dtype_policy}
-        self.embedding = create_embedding(vocabulary_size, embedding_size, "embedding", self.variable_dtype)
-        self.embedding_dropout_layer = SharedDropout(embedding_dropout, name="embedding_dropout", **policy)
-        self.dropout_layers = [SharedDropout(dropout, name=f"dropout_{index}", **policy) for index in range(num_layers)]
-        self.readout_dropout_layer = keras.layers.Dropout(readout_dropout, name="readout_dropout", **policy)
-        self.recurrent_layers = [
-            Recurrent(
-                units,
-                cell,
-                implementation=implementation,
-                update_gate=update_gate,
-                name=f"recurrent_{index}",
-                **policy,
-            )
-            for index in range(num_layers)
-        ]
+        self._check_arguments()
+        self._create_layers()
+
+    def _check_arguments(self) -> None:
+        require_integer("num_layers", self.num_layers)
+        require_choice("attention_position", self.attention_position, ATTENTION_POSITIONS)
+        require_choice("copy", self.copy, COPY)
+        inputs, is_attention, is_between = (
+            self.context_inputs,
+            self.context.is_attention,
+            self.attention_position == "between",
+        )
+        rules = (
+            (not inputs, "context_inputs", f"some of {', '.join(CONTEXT_INPUTS)}"),
+            (set(inputs) - set(CONTEXT_INPUTS), "context_inputs", f"some of {', '.join(CONTEXT_INPUTS)}"),
+            (is_between and self.num_layers < 2, "attention_position", "'after' with a single layer"),
+            (is_between and not is_attention, "attention_position", "'after' without attention"),
+            (is_between and "input" in inputs, "context_inputs", "without 'input' where attention is 'between' layers"),
+            (
+                is_attention and inputs == ("state",) and not is_between,
+                "context_inputs",
+                "with 'input' or 'readout' for attention, which is never read otherwise",
+            ),
+            (self.copy == "none" and self.copy_window != 1, "copy_window", "1 for a decoder that does not copy"),
+            (self.copy == "reuse" and not is_attention, "copy", "'none' or 'separate' without attention"),
+            (
+                self.tie_output and self.readout_size != self.embedding_size,
+                "readout_size",
+                f"embedding_size ({self.embedding_size}) with a tied output",
+            ),
+        )
+        for is_broken, argument, requirement in rules:
+            if is_broken:
+                raise ArgumentError(argument, requirement, getattr(self, argument))
+
+    def _create_layers(self) -> None:
+        policy: dict[str, Any] = {"dtype": self.dtype_policy}
+        layers = range(self.num_layers)
+        self.embedding = create_embedding(self.vocabulary_size, self.embedding_size, "embedding", self.variable_dtype)
+        self.embedding_dropout_layer = SharedDropout(self.embedding_dropout, name="embedding_dropout", **policy)
+        self.dropout_layers = [SharedDropout(self.dropout, name=f"dropout_{index}", **policy) for index in layers]
+        self.readout_dropout_layer = keras.layers.Dropout(self.readout_dropout, name="readout_dropout", **policy)
+        choices = (self.units, self.cell, False, self.implementation, self.update_gate)
+        self.recurrent_layers = [Recurrent(*choices, name=f"recurrent_{index}", **policy) for index in layers]
         self.bridges = self._create_bridges()
         self.readout = self._create_readout()
-        self.copying = None if copy == "none" else Copying(copy == "separate", copy_window, name="copying", **policy)
+        self.copying = None
+        if self.copy != "none":
+            self.copying = Copying(self.copy == "separate", self.copy_window, name="copying", **policy)
 
     def _create_bridges(self) -> list[keras.Layer]:
         return [
@@ -241,74 +278,25 @@ class Decoder(ExplicitMaskLayer):
             self.vocabulary_size, self.readout_size, tied=self.tie_output, name="readout", dtype=self.dtype_policy
         )
 
-    def _check_choices(self) -> None:
-        if not isinstance(self.num_layers, int) or self.num_layers < 1:
-            raise ValueError(f"num_layers must be a positive whole number, but is {self.num_layers!r} instead.")
-        unknown = [feed for feed in self.context_inputs if feed not in FEEDS]
-        if unknown or not self.context_inputs:
-            raise ValueError(
-                f"context_inputs must hold some of {', '.join(FEEDS)}, but is {self.context_inputs!r} instead."
-            )
-        if self.attention_position not in ATTEND:
-            raise ValueError(
-                f"attention_position must be one of {', '.join(ATTEND)}, but is {self.attention_position!r} instead."
-            )
-        if self.attention_position == "between" and self.num_layers < 2:
-            raise ValueError(
-                f"attention_position='between' needs at least two layers, but num_layers is {self.num_layers} instead."
-            )
-        if self.attention_position == "between" and not self.context.is_attention:
-            raise ValueError(
-                "attention_position='between' needs an attention context. Use attention_position='after', or attention."
-            )
-        if self.attention_position == "between" and "input" in self.context_inputs:
-            raise ValueError(
-                "attention_position='between' and feeds with 'input' both say when attention reads. Choose one."
-            )
-        if self.context.is_attention and self.context_inputs == ("state",) and self.attention_position == "after":
-            raise ValueError(
-                "context_inputs must hold 'input' or 'readout' with attention, but is ('state',) instead: c_t is never read."
-            )
-        if self.copy not in COPY:
-            raise ValueError(f"copy must be one of {', '.join(COPY)}, but is {self.copy!r} instead.")
-        if self.copy == "none" and self.copy_window != 1:
-            raise ValueError(
-                f"copy_window must be 1 for a decoder that does not copy, but is {self.copy_window!r} instead."
-            )
-        if self.copy == "reuse" and not self.context.is_attention:
-            raise ValueError("copy='reuse' needs an attention context. Use copy='separate', or attention.")
-        if self.tie_output and self.readout_size != self.embedding_size:
-            raise ValueError(
-                f"readout_size must equal embedding_size ({self.embedding_size}) with tie_output, but is "
-                f"{self.readout_size} instead."
-            )
-
     @property
     def attends_before_recurrence(self) -> bool:
-        """Whether the previous state asks and c_t enters the same step (Bahdanau's order)."""
+        """Whether the query is the previous state, and c_t enters the same step (Bahdanau's order)."""
         return self.context.is_attention and "input" in self.context_inputs
 
     @property
     def is_sequential(self) -> bool:
-        """Whether a step needs more of the one before than the recurrent state, so that steps cannot run together."""
+        """Whether a step needs more of the step before than the recurrent state, so that steps cannot run together."""
         return self.attends_before_recurrence or self.input_feeding
 
     @property
     def uses_context_per_step(self) -> bool:
-        """Whether a step knows C: not where only the first state is made from it."""
+        """Whether C enters each step, and not only the first state."""
         return self.attention_position == "between" or self.context_inputs != ("state",)
 
-    def build(
-        self,
-        token_ids_shape: Any,
-        memory_shape: Any,
-        memory_mask_shape: Any = None,
-        source_ids_shape: Any = None,
-        source_mask_shape: Any = None,
-    ) -> None:
+    def build(self, token_ids_shape: Any, memory_shape: Any, **_other_shapes: Any) -> None:
         memory_units = memory_shape[-1]
         self.embedding.build(token_ids_shape)
-        # A context that comes from a file is built already.
+        # A context that comes from a file is already built.
         if not self.context.built:
             self.context.build((None, None, memory_units), (None, None, self.units))
         context_units = self.context.context_units(memory_units)
@@ -331,58 +319,45 @@ class Decoder(ExplicitMaskLayer):
     def prepare(
         self, memory: Any, memory_mask: Any = None, source_ids: Any = None, source_mask: Any = None
     ) -> PreparedContext:
-        """What `start` and `step` need of a source, once a sentence.
-
-        Args:
-            memory, memory_mask, source_ids, source_mask: As in the call.
-
-        Raises:
-            ValueError: The decoder copies, and there are no `source_ids`, or no `source_mask` where it needs one.
-        """
+        """Prepare a source for `start` and `step`, once a sentence; arguments as in the call."""
         mask = ops.ones(ops.shape(memory)[:2], "bool") if memory_mask is None else memory_mask
         prepared = self.context.prepare(memory, mask)
         if self.copying is None:
             return prepared
         if source_ids is None:
-            raise ValueError("source_ids must be given to a decoder that copies, but are None instead.")
+            raise ArgumentError("source_ids", "given to a decoder that copies", None)
         if source_mask is None and self.copy_window > 1:
-            raise ValueError(
-                "source_mask must be given to a decoder that copies from windows of tokens, but is None instead."
-            )
+            raise ArgumentError("source_mask", "given to a decoder that copies from windows of tokens", None)
         embedded = self._embedded(source_ids) if self.copy_window > 1 else None
         return prepared._replace(source=self.copying.source(source_ids, embedded, source_mask, memory, mask))
 
     def start(self, prepared: PreparedContext) -> DecoderState:
-        """The state before the first token: from the bridge, or zeros where `context_inputs` has no `state`."""
+        """Create the state before the first token: from the bridge, or zeros without `state` in `context_inputs`."""
         batch = ops.shape(prepared.summary)[0]
-        made = iter([bridge(prepared.summary) for bridge in self.bridges])
-        states = tuple([next(made, zeros) for zeros in layer.initial_state(batch)] for layer in self.recurrent_layers)
+        bridged = iter([bridge(prepared.summary) for bridge in self.bridges])
+        states = tuple(
+            [next(bridged, zeros) for zeros in layer.initial_state(batch)] for layer in self.recurrent_layers
+        )
         fed = (ops.zeros((batch, self.readout_size), dtype=self.compute_dtype),) if self.input_feeding else ()
         coverage = (ops.zeros(ops.shape(prepared.mask), dtype="float32"),) if self.context.coverage else ()
         return DecoderState(states, fed, coverage)
 
     def step(self, token_ids: Any, state: DecoderState, context: PreparedContext) -> DecoderOutput:
-        """One step of writing.
+        """Take one step from the last token of each row, `(rows,)`.
 
-        Args:
-            token_ids: The last token of each row, `(rows,)`.
-            state: From `start` or the step before.
-            context: From `prepare`; rows may be a whole multiple of its batch, the beams of a sentence next to each
-                other.
-
-        Returns:
-            Logits of the next token, the next state, the attention weights and, where the decoder copies, how.
+        `context` comes from `prepare`; rows may be a whole multiple of its batch (the beams of a sentence are
+        neighbours).
         """
-        readouts, state = self._advance(self._embedded(token_ids[:, None]), state, context)
-        logits = self.scores(readouts, None if context.source is None else context.source.token_ids)[:, 0]
-        weights = None if readouts.attention_weights is None else readouts.attention_weights[:, 0]
-        copies = None if readouts.copies is None else Copies(*(part[:, 0] for part in readouts.copies))
+        outputs, state = self._advance(self._embedded(token_ids[:, None]), state, context)
+        logits = self.scores(outputs, None if context.source is None else context.source.token_ids)[:, 0]
+        weights = None if outputs.attention_weights is None else outputs.attention_weights[:, 0]
+        copies = None if outputs.copies is None else Copies(*(part[:, 0] for part in outputs.copies))
         return DecoderOutput(logits, state, weights, copies)
 
     def read(
         self, prepared: PreparedContext, query: Any, coverage: tuple[Any, ...]
     ) -> tuple[Any, Any, tuple[Any, ...]]:
-        """C and its weights for queries that follow one another, and the state's coverage after the last."""
+        """Return C and its weights for consecutive queries, and the coverage after the last."""
         if not coverage:
             return *self.context.read(prepared, query), ()
         context, weights, covered = self.context.read_in_turn(prepared, query, coverage[0])
@@ -391,44 +366,25 @@ class Decoder(ExplicitMaskLayer):
     def decode_teacher_forced(
         self, token_ids: Any, prepared: PreparedContext, training: bool | None = None, attention: bool = False
     ) -> TeacherForcedOutputs:
-        """All steps of a known target up to the output product, and how they copy.
-
-        Args:
-            token_ids: As in the call.
-            prepared: From `prepare`.
-            training: Whether dropout acts.
-            attention: Whether attention weights are wanted, for which the decoder must have attention.
-        """
+        """Run all steps of a known target up to the output product; `attention` requests weights of the attention."""
         embedded = self.embedding_dropout_layer(self._embedded(token_ids), training=training)
         state = self.start(prepared)
         # One mask for all steps, also when the steps run one by one.
         ones = ops.ones((ops.shape(embedded)[0], 1, self.units), dtype=self.compute_dtype)
         dropout_masks = [layer(ones, training=training) for layer in self.dropout_layers]
         if self.is_sequential:
-
-            def one_step(embedded: Any, state: DecoderState) -> tuple[list[Any], DecoderState]:
-                readouts, state = self._advance(embedded[:, None], state, prepared, dropout_masks)
-                parts = [readouts.features, *(readouts.copies or ()), *[readouts.attention_weights] * attention]
-                return [part[:, 0] for part in parts], state
-
-            of_weights = tf.TensorSpec([None, None])
-            specs = [tf.TensorSpec([None, self.readout_size], self.compute_dtype), *[of_weights] * attention]
-            if self.copying is not None:
-                specs[1:1] = Copies(tf.TensorSpec([None]), of_weights)
-            (features, *parts), _ = scan(one_step, state, embedded, specs)
-            copies = None if self.copying is None else Copies(*parts[:2])
-            readouts = TeacherForcedOutputs(features, copies, parts[-1] if attention else None)
+            outputs = self._advance_in_turn(embedded, state, prepared, dropout_masks, attention)
         else:
-            readouts, _ = self._advance(embedded, state, prepared, dropout_masks, training)
-        return readouts._replace(features=self.readout_dropout_layer(readouts.features, training=training))
+            outputs, _ = self._advance(embedded, state, prepared, dropout_masks, training)
+        return outputs._replace(features=self.readout_dropout_layer(outputs.features, training=training))
 
-    def scores(self, readouts: TeacherForcedOutputs, source_ids: Any = None) -> Any:
-        """Logits of all tokens at all steps, or their log-probabilities where the decoder copies from `source_ids`."""
-        logits = self.logits(readouts.features)
-        return logits if readouts.copies is None else mixture(logits, readouts.copies, source_ids)
+    def scores(self, outputs: TeacherForcedOutputs, source_ids: Any = None) -> Any:
+        """Compute logits of all tokens, or log-probabilities for a decoder that copies from `source_ids`."""
+        logits = self.logits(outputs.features)
+        return logits if outputs.copies is None else mixture(logits, outputs.copies, source_ids)
 
     def logits(self, features: Any) -> Any:
-        """Scores that the vocabulary alone gives all tokens, for readout vectors."""
+        """Compute the vocabulary's logits for readout vectors."""
         return self.readout.logits(features, self.output_embeddings if self.tie_output else None)
 
     @property
@@ -451,6 +407,24 @@ class Decoder(ExplicitMaskLayer):
     def _embedded(self, token_ids: Any) -> Any:
         return ops.cast(self.embedding(token_ids), self.compute_dtype)
 
+    def _advance_in_turn(
+        self, embedded: Any, state: DecoderState, prepared: PreparedContext, dropout_masks: list[Any], attention: bool
+    ) -> TeacherForcedOutputs:
+        """Run `_advance` step by step."""
+
+        def one_step(embedded: Any, state: DecoderState) -> tuple[list[Any], DecoderState]:
+            outputs, state = self._advance(embedded[:, None], state, prepared, dropout_masks)
+            parts = [outputs.features, *(outputs.copies or ()), *[outputs.attention_weights] * attention]
+            return [part[:, 0] for part in parts], state
+
+        of_weights = tf.TensorSpec([None, None])
+        specs = [tf.TensorSpec([None, self.readout_size], self.compute_dtype), *[of_weights] * attention]
+        if self.copying is not None:
+            specs[1:1] = Copies(tf.TensorSpec([None]), of_weights)
+        (features, *parts), _ = scan(one_step, state, embedded, specs)
+        copies = None if self.copying is None else Copies(*parts[:2])
+        return TeacherForcedOutputs(features, copies, parts[-1] if attention else None)
+
     def _advance(
         self,
         embedded: Any,
@@ -459,7 +433,7 @@ class Decoder(ExplicitMaskLayer):
         dropout_masks: list[Any] | None = None,
         training: bool | None = None,
     ) -> tuple[TeacherForcedOutputs, DecoderState]:
-        """All steps of `embedded`, `(rows, steps, embedding_size)`, from `state` on: one step or a whole target."""
+        """Run all steps of `embedded`, `(rows, steps, embedding_size)`, from `state` on: one step or a whole target."""
         context, weights, coverage = None, None, state.coverage
         inputs = [embedded, *(ops.expand_dims(fed, 1) for fed in state.fed)]
         if "input" in self.context_inputs:
@@ -492,11 +466,8 @@ class Decoder(ExplicitMaskLayer):
         return TeacherForcedOutputs(features, copies, weights), DecoderState(tuple(new_states), fed, coverage)
 
     def get_config(self) -> dict[str, Any]:
-        names = (
-            "vocabulary_size embedding_size units num_layers cell context_inputs attention_position input_feeding residual readout_size "
-            "tie_output embedding_dropout dropout readout_dropout copy copy_window implementation update_gate"
-        )
-        config = {name: getattr(self, name) for name in names.split()}
+        arguments = [name for name in inspect.signature(Decoder.__init__).parameters if name not in ("self", "kwargs")]
+        config = {name: getattr(self, name) for name in arguments}
         return super().get_config() | config | {"context": keras.saving.serialize_keras_object(self.context)}
 
     @classmethod

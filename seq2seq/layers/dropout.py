@@ -1,4 +1,4 @@
-"""Dropout for sequences: of the same units at every step, and of whole words."""
+"""Dropout for sequences, of the same units at every step and of whole words, and tables of embeddings."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -6,28 +6,15 @@ from typing import Any
 import keras
 from keras import ops
 
+from seq2seq.errors import ArgumentError
+from seq2seq.layers.masking import ExplicitMaskLayer
+
 
 @keras.saving.register_keras_serializable(package="seq2seq")
 class SharedDropout(keras.layers.Dropout):
-    """Dropout whose mask is shared over time, so that a recurrent network cannot average it away.
+    """Dropout of the same units at every step of `(batch, steps, units)`, which recurrence cannot average away.
 
-    Gal and Ghahramani 2016 (arXiv 1512.05287). It acts in training only, and leaves no random operation in a model
-    that runs without training.
-
-    Args:
-        rate: Share of the units that are dropped, 0 to below 1.
-        seed: Seed of the masks.
-
-    Call arguments:
-        inputs: `(batch, steps, units)`.
-
-    Returns:
-        The same shape; what is kept is scaled by `1 / (1 - rate)`.
-
-    >>> import numpy as np
-    >>> outputs = SharedDropout(0.5, seed=1)(np.ones((1, 3, 8), "float32"), training=True).numpy()
-    >>> bool((outputs == outputs[:, :1]).all())
-    True
+    Gal and Ghahramani 2016 (arXiv 1512.05287).
     """
 
     def __init__(self, rate: float, seed: int | None = None, **kwargs: Any) -> None:
@@ -36,31 +23,11 @@ class SharedDropout(keras.layers.Dropout):
 
 
 @keras.saving.register_keras_serializable(package="seq2seq")
-class WordDropout(keras.layers.Layer):
-    """Makes some tokens unknown, so that a model leans on no single word.
+class WordDropout(ExplicitMaskLayer):
+    """Replaces random tokens by the unknown token in training, each place by itself; ids in `kept_ids` always stay.
 
     Iyyer et al. 2015 (ACL, "Deep unordered composition rivals syntactic methods") drop words of the source, Bowman et
-    al. 2016 (arXiv 1511.06349) those that a decoder reads; each place is drawn by itself. It acts in training only, and
-    leaves no random operation in a model that runs without training.
-
-    Args:
-        rate: Share of the tokens that become unknown, 0 to below 1.
-        unknown_id: The id that they become.
-        kept_ids: Ids that stay as they are, such as those of padding, start and end.
-        seed: Seed of the draws.
-
-    Call arguments:
-        token_ids: `(batch, steps)`.
-
-    Returns:
-        Ids of the same shape and type.
-
-    Raises:
-        ValueError: `rate` is out of range.
-
-    >>> import numpy as np
-    >>> WordDropout(0.9, unknown_id=1, kept_ids=(0, 3), seed=1)(np.array([[7, 8, 9, 3, 0]]), training=True).numpy()
-    array([[1, 1, 1, 3, 0]])
+    al. 2016 (arXiv 1511.06349) words that a decoder reads.
     """
 
     def __init__(
@@ -68,12 +35,12 @@ class WordDropout(keras.layers.Layer):
     ) -> None:
         super().__init__(**kwargs)
         if not 0 <= rate < 1:
-            raise ValueError(f"rate must be at least 0 and less than 1, but is {rate!r} instead.")
+            raise ArgumentError("rate", ">= 0 and < 1", rate)
         self.rate = rate
         self.unknown_id = unknown_id
         self.kept_ids = tuple(kept_ids)
         self.seed = seed
-        # Without a stream of its own a layer that drops nothing changes no other layer's random numbers.
+        # Without a generator of its own, a layer that drops nothing changes no other layer's random numbers.
         self.seed_generator = keras.random.SeedGenerator(seed) if rate > 0 else None
         self.built = True
 
@@ -88,29 +55,12 @@ class WordDropout(keras.layers.Layer):
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         return input_shape
 
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "rate": self.rate,
-            "unknown_id": self.unknown_id,
-            "kept_ids": list(self.kept_ids),
-            "seed": self.seed,
-        }
-
 
 def create_embedding(vocabulary_size: int, embedding_size: int, name: str, dtype: str) -> keras.layers.Embedding:
-    """A table of embeddings, begun so that the vectors are about as long as 1.
+    """Create a table of embeddings whose initial vectors are about as long as 1.
 
-    Where a model computes in another type than that of its weights, the table stays in that of the weights, and whoever
-    looks tokens up casts what comes out: Keras casts the whole table first where no layer is around the lookup.
-
-    Args:
-        vocabulary_size: Number of tokens.
-        embedding_size: Size of the vector of each.
-        name: Of the layer.
-        dtype: Type of the weights, the `variable_dtype` of the layer that the table belongs to.
-
-    >>> create_embedding(9, 4, "embedding", "float32")(keras.ops.array([[1, 2, 0]])).shape.as_list()
-    [1, 3, 4]
+    `dtype` is the `variable_dtype` of the layer that holds the table, which casts the looked-up vectors: a table of a
+    mixed precision would cast all of its rows before each lookup.
     """
     scale = keras.initializers.RandomNormal(stddev=embedding_size**-0.5)
     return keras.layers.Embedding(vocabulary_size, embedding_size, embeddings_initializer=scale, name=name, dtype=dtype)

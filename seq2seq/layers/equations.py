@@ -158,9 +158,9 @@ def gru_reset_before(projected_inputs: Any, state: Any, recurrent_kernel: Any, u
         n  = tanh(W_n x + b_n + U_n (r * h))
         h' = z * h + (1 - z) * n
 
-    Cho et al. 2014 (arXiv 1406.1078, version 3); `keras.layers.GRU(reset_after=False)`; blocks [z | r | n]. A step needs
-    two products in a row, since that with U_n waits for r, and cuDNN has no kernel for it. `recurrent_candidate` is
-    `U_n (r * h)`.
+    Cho et al. 2014 (arXiv 1406.1078, version 3); `keras.layers.GRU(reset_after=False)`; blocks [z | r | n]. The
+    product with U_n waits for r, so a step needs two products in a row, and cuDNN has no kernel for it.
+    `recurrent_candidate` is `U_n (r * h)`.
     """
     units = state.shape[-1]
     update_input, reset_input, candidate_input = _blocks(projected_inputs, 3)

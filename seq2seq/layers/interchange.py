@@ -1,7 +1,6 @@
-"""Weights from plain Keras layers and from PyTorch's arrays, and back out again.
+"""Conversion of weights from plain Keras layers and PyTorch's arrays, and back, without training.
 
-Nothing is trained again on the way: outputs agree with those of the other library to rounding. PyTorch itself is not
-needed, for its `state_dict` is a mapping from names to arrays.
+Outputs agree with those of the other library to rounding. PyTorch is not needed: its `state_dict` maps names to arrays.
 """
 
 from collections.abc import Mapping
@@ -11,22 +10,21 @@ import keras
 import numpy as np
 from keras import ops
 
+from seq2seq.errors import ArgumentError, require_choice
 from seq2seq.layers.context import LastContext, PreparedContext
 from seq2seq.layers.cudnn_kernel import BLOCK_ORDER
 from seq2seq.layers.decoder import Decoder, DecoderState, OutputProjection
 from seq2seq.layers.encoder import Encoder
 from seq2seq.layers.recurrent import Recurrent
 
+GATES = {"activation": "tanh", "recurrent_activation": "sigmoid"}
 KERAS_LAYERS: dict[str, tuple[type[keras.Layer], dict[str, Any]]] = {
     "rnn": (keras.layers.SimpleRNN, {"activation": "tanh"}),
-    "lstm": (keras.layers.LSTM, {"activation": "tanh", "recurrent_activation": "sigmoid"}),
-    "gru": (keras.layers.GRU, {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": True}),
-    "gru_reset_before": (
-        keras.layers.GRU,
-        {"activation": "tanh", "recurrent_activation": "sigmoid", "reset_after": False},
-    ),
+    "lstm": (keras.layers.LSTM, GATES),
+    "gru": (keras.layers.GRU, GATES | {"reset_after": True}),
+    "gru_reset_before": (keras.layers.GRU, GATES | {"reset_after": False}),
 }
-"""The Keras layer of each cell, and what it must be told to compute that cell."""
+"""Keras layer of each cell, and the options with which it computes that cell."""
 
 NOT_REPRESENTED: dict[str, Any] = {
     "dropout": 0.0,
@@ -35,29 +33,29 @@ NOT_REPRESENTED: dict[str, Any] = {
     **{f"{weight}_regularizer": None for weight in ("kernel", "recurrent", "bias", "activity")},
     **{f"{weight}_constraint": None for weight in ("kernel", "recurrent", "bias")},
 }
-"""Options of Keras' layers that a `Recurrent` does not have, with the value that leaves each out."""
+"""Options of Keras' layers that a `Recurrent` does not have, with the value that disables each."""
 
 TORCH_CELLS = ("rnn", "lstm", "gru")
 """Cells that PyTorch has too: `nn.RNN` with tanh, `nn.LSTM` and `nn.GRU`."""
 
 
 def from_keras(layer: keras.Layer, **recurrent_arguments: Any) -> Recurrent:
-    """A `Recurrent` with the weights of a plain Keras layer, so that its kernels, gates and traces can be had of it.
+    """Convert a plain Keras layer to a `Recurrent` with its weights, for our kernels, gates and traces.
 
-    At valid steps both give the same outputs, and the same final states. At padded steps ours are zero, and Keras'
-    only with `zero_output_for_mask=True`. `go_backwards` becomes `reverse`: Keras leaves the outputs of such a layer
-    in the order it read them, last step first, and ours stand in the order of the inputs. Of a
-    `keras.layers.Bidirectional`, take `forward_layer` and `backward_layer`. A layer without biases gets zeros.
+    At valid steps both return the same outputs, and the same final states. At padded steps ours are zero, Keras' only
+    with `zero_output_for_mask=True`. `go_backwards` becomes `reverse`: Keras returns the outputs of such a layer last
+    step first, `Recurrent` in the order of the inputs. Of a `keras.layers.Bidirectional`, take `forward_layer` and
+    `backward_layer`. A layer without biases gets zeros.
 
     Args:
-        layer: A built `keras.layers.SimpleRNN`, `LSTM` or `GRU` with the activations that Keras gives it.
-        **recurrent_arguments: What else `Recurrent` takes, such as `implementation`.
+        layer: A built `keras.layers.SimpleRNN`, `LSTM` or `GRU` with Keras' default activations.
+        **recurrent_arguments: Further arguments of `Recurrent`, such as `implementation`.
 
     Returns:
         The layer, built, under the same name and in the same precision.
 
     Raises:
-        ValueError: Another class, a layer that is not built, or one that does what no cell here does.
+        ArgumentError: Another class, a layer that is not built, or an option that no cell here has.
 
     >>> layer = keras.layers.LSTM(4)
     >>> layer.build((None, None, 3))
@@ -65,15 +63,14 @@ def from_keras(layer: keras.Layer, **recurrent_arguments: Any) -> Recurrent:
     'lstm'
     """
     cell = _cell_of(layer)
-    if not layer.built:
-        raise ValueError(f"layer must be built, but {layer.name!r} is not. Call it once, or its build.")
+    _require_built(layer, "layer")
     config = layer.get_config()
     for name, needed in (KERAS_LAYERS[cell][1] | NOT_REPRESENTED).items():
         if name in config and config[name] != needed:
-            raise ValueError(
-                f"{name} of the layer {layer.name!r} must be {needed!r}, but is {config[name]!r} instead. "
-                "Recurrent has nothing like it: make the Keras layer without it and give it the weights."
+            advice = (
+                f"Recurrent has no such option: make the Keras layer {layer.name!r} without it, with the same weights."
             )
+            raise ArgumentError(name, repr(needed), config[name], advice)
     recurrent = Recurrent(
         layer.units,
         cell=cell,
@@ -88,21 +85,21 @@ def from_keras(layer: keras.Layer, **recurrent_arguments: Any) -> Recurrent:
 
 
 def to_keras(recurrent: Recurrent, **keras_arguments: Any) -> keras.Layer:
-    """The plain Keras layer that computes what a `Recurrent` does, for a model that needs nothing of this package.
+    """Convert a `Recurrent` to the plain Keras layer that computes the same, for a model without this package.
 
-    An update gate that writes is turned into Keras', which keeps. With `reverse`, the outputs come out last step
-    first, as Keras leaves them.
+    An update gate that writes is converted to Keras', which keeps. With `reverse`, Keras returns the outputs last step
+    first.
 
     Args:
         recurrent: A built layer of any cell but `gru_simplified`.
-        **keras_arguments: What else the Keras layer takes. Unless told otherwise it returns what a `Recurrent` does:
-            outputs at all steps, zeros at padded ones, and the final states.
+        **keras_arguments: Further arguments of the Keras layer. By default it returns what a `Recurrent` does: outputs
+            at all steps, zeros at padded ones, and the final states.
 
     Returns:
         A `keras.layers.SimpleRNN`, `LSTM` or `GRU`, built.
 
     Raises:
-        ValueError: Keras has no layer for the cell, or `recurrent` is not built.
+        ArgumentError: Keras has no layer for the cell, or `recurrent` is not built.
 
     >>> recurrent = Recurrent(4, "gru_reset_before")
     >>> recurrent.build((None, None, 3))
@@ -111,11 +108,9 @@ def to_keras(recurrent: Recurrent, **keras_arguments: Any) -> keras.Layer:
     ('GRU', False)
     """
     if recurrent.cell_name not in KERAS_LAYERS:
-        raise ValueError(
-            f"The cell of a layer must be one of {', '.join(KERAS_LAYERS)} for Keras to have it, but is "
-            f"{recurrent.cell_name!r} instead. Wrap the cell itself: keras.layers.RNN(recurrent.cell)."
-        )
-    _check_built(recurrent, "recurrent")
+        advice = "Keras has no layer for it. Wrap the cell itself: keras.layers.RNN(recurrent.cell)."
+        raise ArgumentError("cell", f"one of {', '.join(KERAS_LAYERS)}", recurrent.cell_name, advice)
+    _require_built(recurrent, "recurrent")
     keras_class, options = KERAS_LAYERS[recurrent.cell_name]
     defaults = {
         "return_sequences": True,
@@ -134,7 +129,7 @@ def to_keras(recurrent: Recurrent, **keras_arguments: Any) -> keras.Layer:
 
 
 def from_torch(arrays: Mapping[str, Any], cell: str, **encoder_arguments: Any) -> Encoder:
-    """An `Encoder` with the weights of PyTorch's `nn.RNN` (tanh), `nn.LSTM` or `nn.GRU`, all layers and directions.
+    """Create an `Encoder` with the weights of PyTorch's `nn.RNN` (tanh), `nn.LSTM` or `nn.GRU`, of any depth.
 
     PyTorch multiplies from the left, so its matrices are transposed; it packs a GRU as [r | z | n], an LSTM as
     [i | f | g | o], and adds two biases everywhere, which become one where the cell has one. The memory is PyTorch's
@@ -144,27 +139,30 @@ def from_torch(arrays: Mapping[str, Any], cell: str, **encoder_arguments: Any) -
         arrays: `module.state_dict()`, or arrays of the same names: `weight_ih_l0` `(blocks * units, features)`,
             `weight_hh_l0` `(blocks * units, units)`, `bias_ih_l0` and `bias_hh_l0` `(blocks * units,)`, the same with
             `_reverse` for the backward direction, and with `l1`, ... for the layers above.
-        cell: What the names do not say: `rnn`, `lstm` or `gru`.
-        **encoder_arguments: What else `Encoder` takes, such as `implementation`, `dropout` or `dtype`.
+        cell: The cell, which the names do not tell: `rnn`, `lstm` or `gru`.
+        **encoder_arguments: Further arguments of `Encoder`, such as `implementation`, `dropout` or `dtype`.
 
     Returns:
         The encoder, built.
 
     Raises:
-        ValueError: PyTorch has no such cell, or `arrays` lack some name, have one too many, or one of another shape.
+        ArgumentError: A cell that PyTorch lacks, or missing, superfluous or misshapen arrays.
 
     >>> shapes = {"weight_ih_l0": (12, 3), "weight_hh_l0": (12, 4), "bias_ih_l0": (12,), "bias_hh_l0": (12,)}
     >>> encoder = from_torch({name: np.zeros(shape) for name, shape in shapes.items()}, "gru")
     >>> encoder.units, encoder.num_layers, encoder.bidirectional
     (4, 1, False)
     """
-    _check_torch_has(cell)
+    require_choice("cell", cell, TORCH_CELLS)
     arrays = {name: np.asarray(array) for name, array in arrays.items()}
     num_layers = max(1, sum(name.startswith("weight_ih_l") and not name.endswith("_reverse") for name in arrays))
     bidirectional = any(name.endswith("_reverse") for name in arrays)
     has_bias = any(name.startswith("bias_") for name in arrays) or not arrays
-    _check_names(arrays, _torch_names(num_layers, bidirectional, has_bias))
-    features, units = (_columns(arrays, name) for name in ("weight_ih_l0", "weight_hh_l0"))
+    _require_names(arrays, num_layers, bidirectional, has_bias)
+    for name in ("weight_ih_l0", "weight_hh_l0"):
+        if arrays[name].ndim != 2:
+            raise ArgumentError(name, "a matrix", arrays[name].shape)
+    units = arrays["weight_hh_l0"].shape[1]
     encoder = Encoder(
         units=units,
         num_layers=num_layers,
@@ -174,24 +172,24 @@ def from_torch(arrays: Mapping[str, Any], cell: str, **encoder_arguments: Any) -
         update_gate="keep",
         **encoder_arguments,
     )
-    encoder.build((None, None, features))
+    encoder.build((None, None, arrays["weight_ih_l0"].shape[1]))
     for suffix, layer in _layers_by_suffix(encoder).items():
         rows, width = layer.cell.kernel.shape
-        kernel = _checked(arrays, f"weight_ih{suffix}", (width, rows)).T
-        recurrent_kernel = _checked(arrays, f"weight_hh{suffix}", (width, units)).T
+        kernel = _of_shape(arrays, f"weight_ih{suffix}", (width, rows)).T
+        recurrent_kernel = _of_shape(arrays, f"weight_hh{suffix}", (width, units)).T
         biases = np.zeros((2, width))
         if has_bias:
-            biases = np.stack([_checked(arrays, f"{name}{suffix}", (width,)) for name in ("bias_ih", "bias_hh")])
-        bias = biases if layer.cell.has_recurrent_bias else biases.sum(axis=0)
+            biases = np.stack([_of_shape(arrays, f"{name}{suffix}", (width,)) for name in ("bias_ih", "bias_hh")])
+        bias = biases if layer.cell.spec.has_recurrent_bias else biases.sum(axis=0)
         layer.set_weights([_reordered(array, cell) for array in (kernel, recurrent_kernel, bias)])
     return encoder
 
 
 def to_torch(encoder: Encoder) -> dict[str, np.ndarray]:
-    """The weights of an encoder under PyTorch's names and in its layout.
+    """Convert the weights of an encoder to PyTorch's names and layout.
 
     `load_state_dict` of an `nn.RNN`, `nn.LSTM` or `nn.GRU` of the same sizes takes them, each through
-    `torch.from_numpy`. An update gate that writes is turned into PyTorch's, which keeps. Where the cell has one bias
+    `torch.from_numpy`. An update gate that writes is converted to PyTorch's, which keeps. Where the cell has one bias
     and PyTorch two, `bias_ih` holds it and `bias_hh` is zero.
 
     Args:
@@ -201,21 +199,21 @@ def to_torch(encoder: Encoder) -> dict[str, np.ndarray]:
         Arrays by name, with the shapes that `from_torch` takes.
 
     Raises:
-        ValueError: PyTorch has no such cell or no residual connections, or the encoder is not built.
+        ArgumentError: A cell or residual connections that PyTorch lacks, or an encoder that is not built.
 
     >>> encoder = Encoder(4, cell="lstm", bidirectional=False)
     >>> encoder.build((None, None, 3))
     >>> {name: array.shape for name, array in to_torch(encoder).items()}
     {'weight_ih_l0': (16, 3), 'weight_hh_l0': (16, 4), 'bias_ih_l0': (16,), 'bias_hh_l0': (16,)}
     """
-    _check_torch_has(encoder.cell)
+    require_choice("cell", encoder.cell, TORCH_CELLS)
     if encoder.residual:
-        raise ValueError("residual must be False for PyTorch to have such an encoder, but is True instead.")
-    _check_built(encoder, "encoder")
+        raise ArgumentError("residual", "False", True, "PyTorch has no residual connections between layers.")
+    _require_built(encoder, "encoder")
     arrays: dict[str, np.ndarray] = {}
     for suffix, layer in _layers_by_suffix(encoder).items():
         kernel, recurrent_kernel, bias = (_reordered(array, encoder.cell) for array in _arrays(layer))
-        of_inputs, of_state = bias if layer.cell.has_recurrent_bias else (bias, np.zeros_like(bias))
+        of_inputs, of_state = bias if layer.cell.spec.has_recurrent_bias else (bias, np.zeros_like(bias))
         arrays |= {
             f"weight_ih{suffix}": np.ascontiguousarray(kernel.T),
             f"weight_hh{suffix}": np.ascontiguousarray(recurrent_kernel.T),
@@ -230,29 +228,21 @@ def _cell_of(layer: keras.Layer) -> str:
         # A subclass may compute anything.
         if type(layer) is keras_class and getattr(layer, "reset_after", None) == options.get("reset_after"):
             return cell
-    raise ValueError(
-        f"layer must be a keras.layers.SimpleRNN, LSTM or GRU, but is a {type(layer).__name__} instead. "
-        "Of a wrapper or a model, give the layer inside."
-    )
+    requirement = "a keras.layers.SimpleRNN, LSTM or GRU"
+    raise ArgumentError("layer", requirement, type(layer).__name__, "Take the layer inside of a wrapper or a model.")
 
 
 def _arrays(recurrent: Recurrent) -> list[np.ndarray]:
-    """Kernel, recurrent kernel and bias for an update gate that keeps."""
-    return [keras.ops.convert_to_numpy(weight) for weight in recurrent.cell.kernel_weights()]
+    return [ops.convert_to_numpy(weight) for weight in recurrent.cell.kernel_weights()]
 
 
-def _check_built(layer: keras.Layer, argument: str) -> None:
+def _require_built(layer: keras.Layer, argument: str) -> None:
     if not layer.built:
-        raise ValueError(f"{argument} must be built, but {layer.name!r} is not. Call it once, or its build.")
-
-
-def _check_torch_has(cell: str) -> None:
-    if cell not in TORCH_CELLS:
-        raise ValueError(f"cell must be one of {', '.join(TORCH_CELLS)} for PyTorch, but is {cell!r} instead.")
+        raise ArgumentError(argument, "built", layer.name, "Call it once, or its build.")
 
 
 def _layers_by_suffix(encoder: Encoder) -> dict[str, Recurrent]:
-    """The layers in PyTorch's order, by the ends of their arrays' names."""
+    """Return the layers in PyTorch's order, by the ends of their arrays' names."""
     return {
         f"_l{index}{direction}": layers[index]
         for index in range(encoder.num_layers)
@@ -261,68 +251,39 @@ def _layers_by_suffix(encoder: Encoder) -> dict[str, Recurrent]:
     }
 
 
-def _torch_names(num_layers: int, bidirectional: bool, has_bias: bool) -> list[str]:
-    return [
+def _require_names(arrays: Mapping[str, Any], num_layers: int, bidirectional: bool, has_bias: bool) -> None:
+    names = [
         f"{name}_l{index}{direction}"
         for index in range(num_layers)
-        for direction in (("", "_reverse") if bidirectional else ("",))
-        for name in ("weight_ih", "weight_hh", *(("bias_ih", "bias_hh") if has_bias else ()))
+        for direction in ("", "_reverse")[: 1 + bidirectional]
+        for name in ("weight_ih", "weight_hh", "bias_ih", "bias_hh")[: 2 + 2 * has_bias]
     ]
+    if set(arrays) != set(names):
+        advice = "Give all arrays of one nn.RNN, nn.LSTM or nn.GRU, under its own names."
+        raise ArgumentError("arrays", f"{', '.join(names)}", ", ".join(sorted(arrays)), advice)
 
 
-def _check_names(arrays: Mapping[str, np.ndarray], names: list[str]) -> None:
-    missing = [name for name in names if name not in arrays]
-    unknown = [name for name in arrays if name not in names]
-    if missing or unknown:
-        raise ValueError(
-            f"arrays must hold {', '.join(names)}, but "
-            + " and ".join(
-                f"{verb} {', '.join(found)}" for verb, found in (("lack", missing), ("also hold", unknown)) if found
-            )
-            + " instead. Give all arrays of one nn.RNN, nn.LSTM or nn.GRU, under its own names."
-        )
-
-
-def _columns(arrays: Mapping[str, np.ndarray], name: str) -> int:
-    if arrays[name].ndim != 2:
-        raise ValueError(f"{name} must be a matrix, but has the shape {arrays[name].shape} instead.")
-    return arrays[name].shape[1]
-
-
-def _checked(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
+def _of_shape(arrays: Mapping[str, np.ndarray], name: str, shape: tuple[int, ...]) -> np.ndarray:
     if arrays[name].shape != shape:
-        raise ValueError(
-            f"{name} must have the shape {shape}, but has {arrays[name].shape} instead. "
-            "Check that cell names the module that the arrays come from."
-        )
+        advice = "Check that cell names the module that the arrays come from."
+        raise ArgumentError(name, f"of shape {shape}", arrays[name].shape, advice)
     return arrays[name]
 
 
 def _reordered(array: np.ndarray, cell: str) -> np.ndarray:
-    """From Keras' order of the blocks to PyTorch's, which is cuDNN's, or back: the order is its own inverse."""
+    """Convert between Keras' order of the blocks and PyTorch's, which is cuDNN's and its own inverse."""
     order = BLOCK_ORDER["rnn_tanh" if cell == "rnn" else cell]
     blocks = np.split(array, len(order), axis=-1)
     return np.concatenate([blocks[place] for place in order], axis=-1)
 
 
-PLAIN = {
-    "bidirectional": False,
-    "residual": False,
-    "front_end": "none",
-    "stride": 1,
-    "kernel_size": None,
-    "subsample": 1,
-}
-"""What else an `Encoder` can do, and this one does not."""
-
-
 @keras.saving.register_keras_serializable(package="seq2seq")
 class FinalStateEncoder(Encoder):
-    """An encoder of one direction whose memory has the final states of all its layers beside each output.
+    """Encoder of one direction whose memory holds, next to each output, the final states of all its layers.
 
     Args:
-        ignores_end: Whether the last valid step of each row, its end token, is not read, as the model was trained
-            without any.
+        ignores_end: Whether to skip the last valid step of each row, its end token, for a model that was trained
+            without end tokens.
         units, num_layers, cell, dropout, implementation, update_gate: As in `Encoder`.
 
     Call arguments are those of `Encoder`.
@@ -336,11 +297,12 @@ class FinalStateEncoder(Encoder):
     """
 
     def __init__(self, units: int, ignores_end: bool = True, **kwargs: Any) -> None:
-        super().__init__(units, **kwargs | PLAIN)
+        super().__init__(units, **kwargs | {"bidirectional": False})
         self.ignores_end = ignores_end
 
     @property
     def memory_units(self) -> int:
+        """Size of each step of the memory."""
         return self.units * (1 + sum(layer.cell.num_states for layer in self.forward_layers))
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
@@ -349,28 +311,28 @@ class FinalStateEncoder(Encoder):
 
     def call(self, inputs: Any, mask: Any = None, training: bool | None = None) -> Any:
         keep = ops.ones(ops.shape(inputs)[:2], "bool") if mask is None else ops.cast(mask, "bool")
-        # A step is followed by another, or is the end.
+        # A step that no valid step follows is the end.
         read = ops.concatenate([keep[:, 1:], ops.zeros_like(keep[:, :1])], axis=1) if self.ignores_end else keep
         outputs, all_states = inputs, []
         for dropout, layer in zip(self.dropout_layers, self.forward_layers, strict=True):
             outputs, states = layer(dropout(outputs, training=training), mask=read, training=training)
             all_states += states
         steps = ops.shape(inputs)[1]
-        beside = [ops.repeat(ops.expand_dims(state, 1), steps, axis=1) for state in all_states]
-        return ops.concatenate([outputs, *beside], axis=-1) * ops.expand_dims(ops.cast(keep, outputs.dtype), -1)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {"ignores_end": self.ignores_end}
+        repeated = [ops.repeat(ops.expand_dims(state, 1), steps, axis=1) for state in all_states]
+        return ops.concatenate([outputs, *repeated], axis=-1) * ops.expand_dims(ops.cast(keep, outputs.dtype), -1)
 
 
 @keras.saving.register_keras_serializable(package="seq2seq")
 class FinalStateDecoder(Decoder):
-    """A decoder that starts from the final states of a `FinalStateEncoder` of as many layers.
+    """Decoder that starts from the final states of a `FinalStateEncoder` of as many layers.
 
     Args:
         vocabulary_size, embedding_size, units, num_layers, cell, dropout, implementation, update_gate: As in `Decoder`.
 
-    Call arguments and results are those of `Decoder`.
+    Call arguments are those of `Decoder`.
+
+    Returns:
+        Logits, `(batch, target_steps, vocabulary_size)`: E s + c, without a hidden layer.
 
     >>> import numpy as np
     >>> decoder = FinalStateDecoder(vocabulary_size=9, embedding_size=4, units=8)
@@ -379,9 +341,8 @@ class FinalStateDecoder(Decoder):
     """
 
     def __init__(self, vocabulary_size: int, embedding_size: int, units: int, **kwargs: Any) -> None:
-        context = LastContext(name="context", dtype=kwargs.get("dtype"))
         fixed = {
-            "context": context,
+            "context": LastContext(name="context", dtype=kwargs.get("dtype")),
             "context_inputs": ("state",),
             "readout_size": units,
             "tie_output": False,
@@ -396,7 +357,7 @@ class FinalStateDecoder(Decoder):
         return DirectReadout(self.vocabulary_size, self.units, name="readout", dtype=self.dtype_policy)
 
     def start(self, prepared: PreparedContext) -> DecoderState:
-        """The encoder's final states."""
+        """Return the encoder's final states."""
         parts = iter(ops.split(prepared.summary, prepared.summary.shape[-1] // self.units, axis=-1)[1:])
         return DecoderState(
             tuple([next(parts) for _ in range(layer.cell.num_states)] for layer in self.recurrent_layers)
@@ -412,5 +373,5 @@ class DirectReadout(OutputProjection):
         self.output_embeddings = self.add_weight(name="output_embeddings", shape=(self.vocabulary_size, self.units))
 
     def features(self, inputs: Any) -> Any:
-        """The decoder's outputs as they are."""
+        """Return the decoder's outputs unchanged."""
         return inputs

@@ -1,7 +1,7 @@
 """Inference on copies of a trained model's weights, in fewer bits and fewer products.
 
-A search needs no gradients and takes thousands of steps with the same weights. So the product of every token's embedding
-with the first layer's kernel becomes a table, one product makes the gates of a layer from all that it reads, both
+A search needs no gradients and takes thousands of steps with the same weights. So a table holds the product of every
+token's embedding with the first layer's kernel, one product makes the gates of a layer from all that it reads, both
 directions of an encoder run in one loop, and products run in float32, in bfloat16 or on integers of 8 bits.
 
 Every product reads numbers with a known bound: a GRU's state and the readout's tanh lie between -1 and 1, and attention

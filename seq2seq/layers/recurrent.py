@@ -1,8 +1,4 @@
-"""One recurrent layer: the same weights on cuDNN, on the processor's kernel, or step by step over a cell.
-
-All three give the same result: outputs at padded steps are zero, the state passes padded steps unchanged, and
-`reverse` reads each row from its last valid step to its first.
-"""
+"""One recurrent layer: the same weights on cuDNN, on the processor's kernel, or step by step over a cell."""
 
 from typing import Any, NamedTuple
 
@@ -10,8 +6,9 @@ import keras
 import tensorflow as tf
 from keras import ops
 
+from seq2seq.errors import ArgumentError, require_choice
 from seq2seq.layers import cpu_kernel, cudnn_kernel
-from seq2seq.layers.cells import create_cell
+from seq2seq.layers.cells import CELLS
 from seq2seq.layers.masking import ExplicitMaskLayer
 from seq2seq.layers.scan import scan
 
@@ -19,12 +16,12 @@ IMPLEMENTATIONS = ("auto", "cudnn", "scan", "raw")
 
 
 def gpu_is_available() -> bool:
-    """Whether TensorFlow sees a GPU."""
+    """Report whether TensorFlow sees a GPU."""
     return bool(tf.config.list_logical_devices("GPU"))
 
 
 class KernelChoice(NamedTuple):
-    """Which kernel a layer runs on here, and every reason against cuDNN (empty where it runs)."""
+    """The kernel that a layer runs on here, and every reason against cuDNN (empty where cuDNN runs)."""
 
     implementation: str
     reasons_against_cudnn: tuple[str, ...]
@@ -32,31 +29,31 @@ class KernelChoice(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="seq2seq")
 class Recurrent(ExplicitMaskLayer):
-    """A recurrent layer over whole sequences, and over one step with `step`.
+    """Recurrent layer over whole sequences, and over one step with `step`.
 
-    The fast road and the readable one hold the same weights: `auto` takes cuDNN's kernel where there is a GPU and
-    that of `kernels` elsewhere, `raw` runs the cell's equation step by step under plain autodiff. `kernel_choice`
-    tells which one runs on this machine, and why. `gru_reset_before` has no kernel and always runs step by step.
+    All implementations hold the same weights and return the same numbers: outputs at padded steps are zero, a padded
+    step does not change the state, and `reverse` reads each row from its last valid step to its first. `auto` takes
+    cuDNN's kernel on a GPU and the processor's kernel elsewhere; `raw` runs the cell's equation step by step under
+    plain autodiff, as `gru_reset_before` always does. `kernel_choice` returns the kernel of this machine, and why.
 
     Args:
         units: Size of the state.
-        cell: Name of the cell, one of `cells.CELLS`.
+        cell: Name of the cell: `rnn`, `lstm`, `gru`, `gru_reset_before` or `gru_simplified`.
         reverse: Whether to read from the last valid step to the first.
         implementation: `auto`, `cudnn`, `scan` (the processor's kernel) or `raw` (the cell, step by step).
-        update_gate: `keep` or `write`, for cells with an update gate.
+        update_gate: `keep` or `write`, for cells with an update gate; see `GRUCell`.
 
     Call arguments:
         inputs: `(batch, steps, features)`.
-        mask: `(batch, steps)`, True keeps; valid steps come first. None: all steps are valid.
+        mask: `(batch, steps)`, True keeps; valid steps come first. None: all are valid.
         initial_state: List of `(batch, units)`, two for an LSTM (h and c); None: zeros.
-        training: Whether the batches come in few shapes, so that compiling for each pays (`kernels.run`).
+        training: Whether batches come in few shapes, so that it pays to compile the kernel for each of them.
 
     Returns:
         Outputs `(batch, steps, units)`, in the order of the inputs, and the list of final states.
 
     Raises:
-        ValueError: An unknown `cell`, `implementation` or `update_gate`, or `cudnn` or `scan` where it cannot run, with
-            every reason.
+        ArgumentError: An unknown or impossible `cell`, `implementation` or `update_gate`, with every reason.
 
     >>> import numpy as np
     >>> outputs, states = Recurrent(4)(np.ones((2, 3, 5), "float32"))
@@ -74,26 +71,27 @@ class Recurrent(ExplicitMaskLayer):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
-        if implementation not in IMPLEMENTATIONS:
-            raise ValueError(
-                f"implementation must be one of {', '.join(IMPLEMENTATIONS)}, but is {implementation!r} instead."
-            )
+        require_choice("implementation", implementation, IMPLEMENTATIONS)
+        require_choice("cell", cell, CELLS)
+        if implementation == "scan" and CELLS[cell].spec.kernel is None:
+            requirement = f"'auto' or 'raw' for the cell {cell!r}, which has no kernel"
+            raise ArgumentError("implementation", requirement, implementation)
         self.units = units
         self.cell_name = cell
         self.reverse = reverse
         self.implementation = implementation
         self.update_gate = update_gate
-        self.cell = create_cell(cell, units, update_gate, dtype=self.dtype_policy, name="cell")
-        # XLA has no cuDNN kernel, and Keras compiles a model with XLA unless one of its layers says so.
+        self.cell = CELLS[cell](units, update_gate=update_gate, dtype=self.dtype_policy, name="cell")
+        # XLA has no cuDNN kernel, and Keras compiles a model with XLA unless one of its layers objects.
         self.supports_jit = self.kernel_choice().implementation != "cudnn"
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         self.cell.build(input_shape)
 
     def kernel_choice(self) -> KernelChoice:
-        """Which kernel will run on this machine, and every reason against cuDNN."""
+        """Return the kernel that runs on this machine, and every reason against cuDNN."""
         reasons = []
-        if not self.cell.cudnn_mode:
+        if not self.cell.spec.cudnn_mode:
             reasons.append(f"cuDNN has no kernel for the cell {self.cell_name!r}")
         if self.implementation in ("scan", "raw"):
             reasons.append(f"implementation is {self.implementation!r}")
@@ -101,15 +99,15 @@ class Recurrent(ExplicitMaskLayer):
             reasons.append("TensorFlow sees no GPU")
         if not reasons:
             return KernelChoice("cudnn", ())
-        step_by_step = self.implementation == "raw" or not self.cell.kernel_name
+        step_by_step = self.implementation == "raw" or self.cell.spec.kernel is None
         return KernelChoice("raw" if step_by_step else "scan", tuple(reasons))
 
     def initial_state(self, batch_size: Any) -> list[Any]:
-        """Zeros in the shape of the state: what the layer starts from unless told otherwise."""
+        """Return the default first state, zeros."""
         return self.cell.get_initial_state(batch_size)
 
     def step(self, inputs: Any, states: list[Any]) -> tuple[Any, list[Any]]:
-        """One time step: `(batch, features)` and states to outputs `(batch, units)` and new states."""
+        """Take one time step from inputs `(batch, features)` to outputs `(batch, units)` and new states."""
         return self.cell(inputs, states)
 
     def call(
@@ -125,34 +123,24 @@ class Recurrent(ExplicitMaskLayer):
         if inputs.shape[1] == 1 and mask is None:
             outputs, states = self.step(inputs[:, 0], states)
             return outputs[:, None], states
-        choice = self.kernel_choice()
-        self._check_possible(choice)
-        if choice.implementation == "raw":
+        choice, spec = self.kernel_choice(), self.cell.spec
+        if self.implementation == "cudnn" and choice.reasons_against_cudnn:
+            advice = f"cuDNN cannot run: {'; '.join(choice.reasons_against_cudnn)}."
+            raise ArgumentError("implementation", "'auto' here", "cudnn", advice)
+        if choice.implementation == "raw" or spec.kernel is None:
             outputs, states = self._call_raw(inputs, mask, states)
         else:
             weights = tuple(ops.cast(weight, self.compute_dtype) for weight in self.cell.kernel_weights())
             if choice.implementation == "cudnn":
-                outputs, states = cudnn_kernel.run(self.cell.cudnn_mode, inputs, mask, states, weights, self.reverse)
+                outputs, states = cudnn_kernel.run(spec.cudnn_mode, inputs, mask, states, weights, self.reverse)
             else:
                 outputs, states = cpu_kernel.run(
-                    self.cell.kernel_name, inputs, mask, states, weights, self.reverse, compiled=bool(training)
+                    spec.kernel, inputs, mask, states, weights, self.reverse, compiled=bool(training)
                 )
         if mask is not None:
             outputs *= ops.expand_dims(ops.cast(mask, outputs.dtype), -1)
         # The loops know the number of steps only when they run.
         return tf.ensure_shape(outputs, (*inputs.shape[:2], self.units)), states
-
-    def _check_possible(self, choice: KernelChoice) -> None:
-        if self.implementation == "cudnn" and choice.reasons_against_cudnn:
-            raise ValueError(
-                f"implementation='cudnn' cannot run: {'; '.join(choice.reasons_against_cudnn)}. "
-                "Use implementation='auto'."
-            )
-        if self.implementation == "scan" and not self.cell.kernel_name:
-            raise ValueError(
-                f"implementation='scan' cannot run: the processor has no kernel for the cell {self.cell_name!r}. "
-                "Use implementation='auto'."
-            )
 
     def _call_raw(self, inputs: Any, mask: Any, states: list[Any]) -> tuple[Any, list[Any]]:
         keep = ops.ones(ops.shape(inputs)[:2], "bool") if mask is None else mask
@@ -164,12 +152,3 @@ class Recurrent(ExplicitMaskLayer):
             return outputs, [ops.where(keep, new, old) for new, old in zip(new_states, states, strict=True)]
 
         return scan(step, states, keep_and_inputs, tf.TensorSpec([None, self.units], inputs.dtype), self.reverse)
-
-    def get_config(self) -> dict[str, Any]:
-        return super().get_config() | {
-            "units": self.units,
-            "cell": self.cell_name,
-            "reverse": self.reverse,
-            "implementation": self.implementation,
-            "update_gate": self.update_gate,
-        }

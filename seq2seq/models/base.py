@@ -11,7 +11,7 @@ from keras import ops
 
 from seq2seq.errors import ModelFileError
 from seq2seq.layers import Encoder, Recurrent
-from seq2seq.layers.cells import CELLS, UpdateGateCell
+from seq2seq.layers.cells import CELLS
 from seq2seq.layers.dropout import SharedDropout, WordDropout
 from seq2seq.layers.recurrent import KernelChoice
 from seq2seq.models.scoring import PairScore
@@ -237,9 +237,10 @@ def clone_with_implementation(model: Model, implementation: str, update_gate: st
         layer = getattr(model, part)
         if not hasattr(layer, "implementation"):
             continue
-        has_kernel = bool(CELLS[layer.cell].kernel_name)
+        spec = CELLS[layer.cell].spec
+        has_kernel = spec.kernel is not None
         config[part]["config"]["implementation"] = implementation if has_kernel or implementation != "scan" else "raw"
-        if update_gate is not None and issubclass(CELLS[layer.cell], UpdateGateCell):
+        if update_gate is not None and spec.has_update_gate:
             config[part]["config"]["update_gate"] = update_gate
     twin = type(model).from_config(config)
     for name in model.ASSETS:

@@ -5,6 +5,8 @@ for each query. Encoder, decoder and search need not know the kind of context. A
 `mean`, `max`, `sum`, `attentive`) gives every query the same C and no weights; `attention` gives each query its own.
 """
 
+import functools
+from collections.abc import Callable
 from typing import Any, ClassVar, NamedTuple
 
 import keras
@@ -12,23 +14,8 @@ import tensorflow as tf
 from keras import ops
 
 from seq2seq.errors import require_choice
-from seq2seq.layers.attention import (
-    AdditiveScore,
-    DotScore,
-    GeneralScore,
-    LocalWindow,
-    LocationScore,
-    MultiHeadScore,
-    Score,
-)
-from seq2seq.layers.masking import (
-    ExplicitMaskLayer,
-    masked_last,
-    masked_max,
-    masked_mean,
-    masked_softmax,
-    masked_sum,
-)
+from seq2seq.layers import attention, masking
+from seq2seq.layers.masking import ExplicitMaskLayer, masked_softmax
 from seq2seq.layers.scan import scan
 
 
@@ -132,9 +119,9 @@ class LastContext(ConstantContext):
 
     def summarize(self, memory: Any, mask: Any) -> Any:
         if not self.bidirectional:
-            return masked_last(memory, mask)
+            return masking.masked_last(memory, mask)
         forward, backward = ops.split(memory, 2, axis=-1)
-        return ops.concatenate([masked_last(forward, mask), backward[:, 0]], axis=-1)
+        return ops.concatenate([masking.masked_last(forward, mask), backward[:, 0]], axis=-1)
 
 
 @keras.saving.register_keras_serializable(package="seq2seq")
@@ -194,7 +181,7 @@ class PooledContext(ConstantContext):
     [[[2.0]]]
     """
 
-    POOLINGS: ClassVar = {"mean": masked_mean, "max": masked_max, "sum": masked_sum}
+    POOLINGS: ClassVar = {"mean": masking.masked_mean, "max": masking.masked_max, "sum": masking.masked_sum}
 
     def __init__(self, pooling: str, **kwargs: Any) -> None:
         super().__init__(**kwargs)
@@ -302,19 +289,21 @@ class AttentionContext(Context):
         self.window = window
         self.coverage = coverage
         self.score_layer = self._create_score()
-        self.local_window = LocalWindow(window, dtype=self.dtype_policy, name="window") if score == "local" else None
+        self.local_window = (
+            attention.LocalWindow(window, dtype=self.dtype_policy, name="window") if score == "local" else None
+        )
 
-    def _create_score(self) -> Score:
+    def _create_score(self) -> attention.Score:
         options: dict[str, Any] = {"dtype": self.dtype_policy, "name": "score"}
         if self.score in ("dot", "scaled_dot"):
-            return DotScore(self.score == "scaled_dot", **options)
+            return attention.DotScore(self.score == "scaled_dot", **options)
         if self.score == "additive":
-            return AdditiveScore(self.units, **options)
+            return attention.AdditiveScore(self.units, **options)
         if self.score == "location":
-            return LocationScore(self.units or 64, **options)
+            return attention.LocationScore(self.units or 64, **options)
         if self.score == "multi_head":
-            return MultiHeadScore(self.units, self.num_heads, **options)
-        return GeneralScore(**options)
+            return attention.MultiHeadScore(self.units, self.num_heads, **options)
+        return attention.GeneralScore(**options)
 
     def build(self, memory_shape: Any, query_shape: Any = None, mask_shape: Any = None) -> None:
         self.score_layer.build(query_shape, memory_shape)
@@ -326,7 +315,7 @@ class AttentionContext(Context):
 
     def prepare(self, memory: Any, mask: Any) -> PreparedContext:
         score = self.score_layer
-        return PreparedContext(score.values(memory), masked_mean(memory, mask), score.keys(memory), mask)
+        return PreparedContext(score.values(memory), masking.masked_mean(memory, mask), score.keys(memory), mask)
 
     def read(self, prepared: PreparedContext, query: Any, coverage: Any = None) -> tuple[Any, Any]:
         """Return C and its weights for each query.
@@ -371,7 +360,14 @@ class AttentionContext(Context):
         return context, weights, coverage
 
 
-CONTEXTS = ("last", "projected", *PooledContext.POOLINGS, "attentive", "attention")
+CONTEXTS: dict[str, Callable[..., Context]] = {
+    "last": LastContext,
+    "projected": ProjectedContext,
+    **{pooling: functools.partial(PooledContext, pooling) for pooling in PooledContext.POOLINGS},
+    "attentive": AttentiveContext,
+    "attention": AttentionContext,
+}
+"""Every context by the name that recipes give it."""
 
 
 def create_context(context: str, bidirectional: bool = False, **options: Any) -> Context:
@@ -392,10 +388,5 @@ def create_context(context: str, bidirectional: bool = False, **options: Any) ->
     'max'
     """
     require_choice("context", context, CONTEXTS)
-    if context in PooledContext.POOLINGS:
-        return PooledContext(context, **options)
-    if context == "last":
-        return LastContext(bidirectional, **options)
-    if context == "projected":
-        return ProjectedContext(bidirectional=bidirectional, **options)
-    return AttentiveContext(**options) if context == "attentive" else AttentionContext(**options)
+    ends = {"bidirectional": bidirectional} if context in ("last", "projected") else {}
+    return CONTEXTS[context](**ends, **options)

@@ -43,8 +43,12 @@ class CopySource(NamedTuple):
 
 
 class Copies(NamedTuple):
-    """Gate logits `(rows, steps)` of the vocabulary's share, and weights of the source tokens that sum to 1,
-    `(rows, steps, source_steps)`."""
+    """Copying of steps.
+
+    Attributes:
+        gate: Logits of the vocabulary's share, `(rows, steps)`.
+        weights: Weights of the source tokens, which sum to 1, `(rows, steps, source_steps)`.
+    """
 
     gate: Any
     weights: Any

@@ -10,7 +10,7 @@ returns means of states. So the scale of the inputs is fixed, and no row depends
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -32,43 +32,43 @@ Product = Callable[[Any], Any]
 """Maps quantized rows `(rows, features)` to float32 `(rows, units)`."""
 
 
-class MatmulBackend(Protocol):
-    """Number format of the matrix products."""
-
-    def quantize(self, rows: Any, bound: float) -> Any:
-        """Convert float32 `(rows, features)` of magnitude at most `bound` to the format that products read."""
-
-    def matmul(self, matrix: np.ndarray, bias: np.ndarray, bounds: Sequence[tuple[int, float]]) -> Product:
-        """Return the product `rows @ matrix + bias`; `bounds` lists `(features, bound)` for the columns of the rows."""
-
-    def matmul_columns(self, matrix: np.ndarray, bias: np.ndarray, bound: float) -> Callable[[Any], Product]:
-        """Return a function from int32 `(columns,)` to the product with these columns of the matrix and bias only."""
-
-
-class _FloatBackend:
-    """Products of floating-point numbers."""
+class MatmulBackend:
+    """Products of floating-point numbers, and the base of other number formats."""
 
     def __init__(self, dtype: str) -> None:
         self.dtype = dtype
 
     def quantize(self, rows: Any, bound: float) -> Any:
+        """Convert float32 `(rows, features)` of magnitude at most `bound` to the format that products read."""
         return tf.cast(rows, self.dtype)
 
     def matmul(self, matrix: np.ndarray, bias: np.ndarray, bounds: Sequence[tuple[int, float]]) -> Product:
-        kernel, shift = tf.cast(matrix, self.dtype), tf.cast(bias, self.dtype)
-        return lambda rows: tf.cast(tf.nn.bias_add(tf.matmul(rows, kernel), shift), tf.float32)
+        """Return the product `rows @ matrix + bias`; `bounds` lists `(features, bound)` for the columns of the rows."""
+        weights, shift, largest = self._encode(matrix, bias, bounds)
+        return lambda rows: self._multiply(rows, weights, shift, largest)
 
     def matmul_columns(self, matrix: np.ndarray, bias: np.ndarray, bound: float) -> Callable[[Any], Product]:
-        kernel, shift = tf.cast(matrix.T, self.dtype), tf.cast(bias, self.dtype)
+        """Return a function from int32 `(columns,)` to the product with these columns of the matrix and bias only."""
+        weights, shift, largest = self._encode(matrix, bias, [(len(matrix), bound)])
+        by_column = tf.transpose(weights)
 
         def choose(columns: Any) -> Product:
-            few, few_shifts = tf.transpose(tf.gather(kernel, columns)), tf.gather(shift, columns)
-            return lambda rows: tf.cast(tf.nn.bias_add(tf.matmul(rows, few), few_shifts), tf.float32)
+            few, few_shifts = tf.transpose(tf.gather(by_column, columns)), tf.gather(shift, columns)
+            return lambda rows: self._multiply(rows, few, few_shifts, largest)
 
         return choose
 
+    def _encode(
+        self, matrix: np.ndarray, bias: np.ndarray, bounds: Sequence[tuple[int, float]]
+    ) -> tuple[Any, Any, Any]:
+        """Return weights, the addend of their products, and what else `_multiply` needs."""
+        return tf.cast(matrix, self.dtype), tf.cast(bias, self.dtype), None
 
-class _Int8Backend:
+    def _multiply(self, rows: Any, weights: Any, shift: Any, largest: Any) -> Any:
+        return tf.cast(tf.nn.bias_add(tf.matmul(rows, weights), shift), tf.float32)
+
+
+class _Int8Backend(MatmulBackend):
     """Exact products of 8-bit integers, by oneDNN.
 
     A number x of bound b is read as u = round((x / b + 1) * 127.5), between 0 and 255, since the processor multiplies
@@ -79,33 +79,20 @@ class _Int8Backend:
         # 128 instead of 127.5, since the cast cuts decimals off. oneDNN's own operation for this takes longer.
         return tf.cast(rows * (127.5 / bound) + 128.0, tf.uint8)
 
-    def matmul(self, matrix: np.ndarray, bias: np.ndarray, bounds: Sequence[tuple[int, float]]) -> Product:
-        factors = np.concatenate([np.full(count, bound) for count, bound in bounds])
-        levels, shift, largest = self._levels(matrix * factors[:, None], bias)
-        # oneDNN lays a constant of the graph out once, any other tensor at every step.
-        return lambda rows: self._multiply(rows, tf.constant(levels), shift, largest)
-
-    def matmul_columns(self, matrix: np.ndarray, bias: np.ndarray, bound: float) -> Callable[[Any], Product]:
-        levels, shift, largest = self._levels(matrix * bound, bias)
-        by_column = tf.constant(levels.T)
-
-        def choose(columns: Any) -> Product:
-            few, few_shifts = tf.transpose(tf.gather(by_column, columns)), tf.gather(shift, columns)
-            return lambda rows: self._multiply(rows, few, few_shifts, largest)
-
-        return choose
-
-    def _levels(self, matrix: np.ndarray, bias: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.float32]:
-        """Return the matrix as int8, the constant that its products lack, and its largest number."""
-        scale = best_scale(matrix)
-        levels = np.clip(np.round(matrix / scale), -LEVELS, LEVELS)
+    def _encode(
+        self, matrix: np.ndarray, bias: np.ndarray, bounds: Sequence[tuple[int, float]]
+    ) -> tuple[Any, Any, Any]:
+        scaled = matrix * np.concatenate([np.full(count, bound) for count, bound in bounds])[:, None]
+        scale = best_scale(scaled)
+        levels = np.clip(np.round(scaled / scale), -LEVELS, LEVELS)
         shift = (bias - scale * levels.sum(axis=0)).astype(np.float32)
+        # An array and no tensor: oneDNN lays a constant of the graph out once, any other tensor at every step.
         return levels.astype(np.int8), shift, np.float32(LEVELS * scale)
 
-    def _multiply(self, rows: Any, levels: Any, shift: Any, largest: np.float32) -> Any:
+    def _multiply(self, rows: Any, weights: Any, shift: Any, largest: Any) -> Any:
         return tf.raw_ops.QuantizedMatMulWithBiasAndDequantize(
             a=tf.bitcast(rows, tf.quint8),
-            b=tf.bitcast(levels, tf.qint8),
+            b=tf.bitcast(weights, tf.qint8),
             bias=shift,
             min_a=0.0,
             max_a=2.0,
@@ -122,13 +109,13 @@ class _Int8Backend:
 def matmul_backend(precision: str) -> MatmulBackend:
     """Create the backend of a precision, one of `PRECISIONS`."""
     require_choice("precision", precision, PRECISIONS)
-    return _Int8Backend() if precision == "int8" else _FloatBackend(precision)
+    return _Int8Backend(precision) if precision == "int8" else MatmulBackend(precision)
 
 
 @functools.cache
 def has_int8() -> bool:
     """Report whether TensorFlow multiplies 8-bit integers here, which needs oneDNN and so an x86 processor."""
-    backend = _Int8Backend()
+    backend = _Int8Backend("int8")
     try:
         with tf.device("CPU"):
             result = backend.matmul(np.eye(1), np.ones(1), [(1, 1.0)])(backend.quantize(tf.zeros([1, 1]), 1.0))

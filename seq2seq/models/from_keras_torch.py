@@ -1,7 +1,7 @@
 """Encoder-decoders that were trained elsewhere, as models of this package: the same outputs, then beams and inspection.
 
-They are of the shape that tutorials teach: embeddings or one-hot vectors, a recurrent encoder whose final states start
-the decoder, and one dense layer that scores the tokens.
+They have the shape of tutorials: embeddings or one-hot vectors, a recurrent encoder whose final states start the
+decoder, and one dense layer that scores the tokens.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,11 +11,12 @@ import keras
 import numpy as np
 
 from seq2seq import layers
+from seq2seq.errors import ArgumentError
 from seq2seq.layers import FinalStateDecoder, FinalStateEncoder, Recurrent
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.tokenizer_training import tokenizer_from_tokens
 
-NO_TOKEN = -1e9
+ABSENT_LOGIT = -1e9
 """Logit of an id that the other model did not have."""
 
 KERAS_SHAPE = (
@@ -25,15 +26,15 @@ KERAS_SHAPE = (
 
 
 class Tokens(NamedTuple):
-    """How the other model numbered the tokens of its two sides, and which of them are special.
+    """Tokens of the other model in the order of its ids, and the special ones among them.
 
     Attributes:
-        source: The source's tokens in the order of their ids: characters, or words without spaces.
+        source: Source tokens in the order of their ids: characters, or words without spaces.
         target: The same for the target.
-        start: The token that the decoder reads first.
-        end: The token that ends a target.
-        pad: What rows are filled up with; None: no token of its own.
-        unknown: What stands for a word that is not known; None: no token of its own.
+        start: Token that the decoder reads first.
+        end: Token that ends a target.
+        pad: Token that fills up rows; None: no token of its own.
+        unknown: Token of unknown words; None: no token of its own.
         source_has_end: Whether sources end with `end` too.
         kind: `char` or `word`.
     """
@@ -48,8 +49,8 @@ class Tokens(NamedTuple):
     kind: str = "char"
 
 
-class _Parts(NamedTuple):
-    """The arrays of an encoder-decoder, its layers already of this package."""
+class ImportedWeights(NamedTuple):
+    """Arrays of an encoder-decoder whose recurrent layers are already converted."""
 
     source_embeddings: np.ndarray
     encoder: list[Recurrent]
@@ -60,40 +61,40 @@ class _Parts(NamedTuple):
 
 
 def from_keras(model: keras.Model, tokens: Tokens) -> Seq2Seq:
-    """A plain Keras encoder-decoder of the kind that Keras' own example of sequence-to-sequence learning builds.
+    """Convert a plain Keras encoder-decoder, such as that of Keras' own example of sequence-to-sequence learning.
 
-    The logits are the same at every step. Ids are numbered anew: padding 0, unknown 1, start 2 and end 3, then all
-    other tokens in their order. A source read as one-hot vectors gets the identity as its embeddings.
+    The logits are the same at every step. Ids are renumbered: padding 0, unknown 1, start 2 and end 3, then all other
+    tokens in their order. A source of one-hot vectors gets the identity as its embeddings.
 
     Args:
         model: A functional model with the inputs source and target, ids before an `Embedding` or one-hot vectors;
             layers `SimpleRNN`, `LSTM` or `GRU`, the encoder's with `return_state`, the decoder's with these states as
             `initial_state`; and a `Dense` layer, with or without a softmax. Dropout layers are left out.
-        tokens: What its ids mean.
+        tokens: The tokens of its ids.
 
     Returns:
         The model, with a tokenizer for these tokens, ready for `translate`, `generate`, saving and `seq2seq inspect`.
 
     Raises:
-        ValueError: The model has another shape, or not as many tokens as there are ids.
+        ArgumentError: Another shape of model, or a number of tokens that differs from the number of ids.
     """
     if not isinstance(model, keras.Model) or len(model.inputs) != 2 or len(model.outputs) != 1:
-        raise ValueError(f"model must be another than this: it has not two inputs and one output. {KERAS_SHAPE}")
-    dense, inputs, _ = _made_by(model.outputs[0])
+        raise ArgumentError("model", "an encoder-decoder with two inputs and one output", model, KERAS_SHAPE)
+    dense, inputs, _ = _producer_of(model.outputs[0])
     if not isinstance(dense, keras.layers.Dense) or dense.get_config()["activation"] not in ("softmax", "linear"):
-        raise _wrong(dense, "stands at the end")
-    decoder = _stack(*_made_by(inputs[0])[:2])
+        raise _unsupported(dense, "is its last layer")
+    decoder = _stack(*_producer_of(inputs[0])[:2])
     if not decoder.layers or not decoder.states[-1]:
-        raise _wrong(dense, "does not read a recurrent layer with an initial_state")
-    encoder = _stack(*_made_by(decoder.states[-1][0])[:2])
+        raise _unsupported(dense, "does not read a recurrent layer with an initial_state")
+    encoder = _stack(*_producer_of(decoder.states[-1][0])[:2])
     if any(encoder.states):
-        raise _wrong(encoder.layers[0], "has an initial_state, where an encoder starts from zeros")
+        raise _unsupported(encoder.layers[0], "has an initial_state, where an encoder starts from zeros")
     for place, (layer, states) in enumerate(zip(decoder.layers, decoder.states, strict=True)):
-        made = [(maker, part) for maker, _, part in map(_made_by, states)]
-        if made != [(one, 1 + part) for one in encoder.layers[place : place + 1] for part in range(len(states))]:
-            raise _wrong(layer, "does not start from the states of the encoder's layer at its place")
-    return _assembled(
-        _Parts(
+        producers = [(producer, part) for producer, _, part in map(_producer_of, states)]
+        if producers != [(one, 1 + part) for one in encoder.layers[place : place + 1] for part in range(len(states))]:
+            raise _unsupported(layer, "does not start from the states of the encoder's layer at its place")
+    return _assemble(
+        ImportedWeights(
             encoder.embeddings,
             [layers.from_keras(layer) for layer in encoder.layers],
             decoder.embeddings,
@@ -116,57 +117,55 @@ def from_torch(
     decoder: str = "decoder.rnn",
     output: str = "decoder.output",
 ) -> Seq2Seq:
-    """A PyTorch encoder-decoder, from the arrays of its modules: the same logits, with PyTorch not installed.
+    """Convert a PyTorch encoder-decoder from the arrays of its modules, without PyTorch: the logits are the same.
 
     It embeds the source with an `nn.Embedding`, reads it with an `nn.GRU`, `nn.LSTM` or `nn.RNN` of one direction and
-    any number of layers, hands all final states to another of the same sizes that reads the embedded target, and scores
-    the tokens with an `nn.Linear`. Ids are numbered anew as by `from_keras`.
+    any number of layers, passes all final states to another of the same sizes that reads the embedded target, and
+    scores the tokens with an `nn.Linear`. Ids are renumbered as by `from_keras`.
 
     Args:
         arrays: `module.state_dict()`, or arrays of the same names; those of other modules are not read.
-        tokens: What its ids mean.
-        cell: What the names do not say: `rnn`, `lstm` or `gru`.
-        source_embedding, encoder, target_embedding, decoder, output: What the modules are called in the names of the
-            arrays: `encoder.rnn` for `encoder.rnn.weight_ih_l0` and the others beside it.
+        tokens: The tokens of its ids.
+        cell: The cell, which the names do not tell: `rnn`, `lstm` or `gru`.
+        source_embedding, encoder, target_embedding, decoder, output: Names of the modules in the names of the arrays:
+            `encoder.rnn` for `encoder.rnn.weight_ih_l0` and the others.
 
     Returns:
         The model, as from `from_keras`.
 
     Raises:
-        ValueError: An array is missing or has another shape, or there are not as many tokens as ids.
+        ArgumentError: A missing or misshapen array, or a number of tokens that differs from the number of ids.
     """
     stacks = [layers.from_torch(_of_module(arrays, name), cell) for name in (encoder, decoder)]
     for name, stack in zip((encoder, decoder), stacks, strict=True):
         if stack.bidirectional:
-            raise ValueError(f"{name} must be of one direction, but is of two instead.")
+            raise ArgumentError(name, "of one direction", "bidirectional")
     matrices = [_of_module(arrays, name) for name in (source_embedding, target_embedding, output)]
     for name, found in zip((source_embedding, target_embedding, output), matrices, strict=True):
         if "weight" not in found:
-            known = ", ".join(sorted(arrays)) or "none"
-            raise ValueError(
-                f"arrays must hold {name}.weight, but hold {known} instead. Say what the module is called."
-            )
+            advice = f"{name}.weight is missing: name its module."
+            raise ArgumentError("arrays", "those of all modules", ", ".join(sorted(arrays)), advice)
     (source, target, linear) = (np.asarray(found["weight"], np.float32) for found in matrices)
     bias = np.asarray(matrices[2].get("bias", np.zeros(len(linear))), np.float32)
     first, second = (stack.forward_layers for stack in stacks)
-    return _assembled(_Parts(source, first, target, second, linear.T, bias), tokens)
+    return _assemble(ImportedWeights(source, first, target, second, linear.T, bias), tokens)
 
 
 class _Stack(NamedTuple):
-    """Recurrent Keras layers, the lowest first, what each starts from, and what the lowest reads."""
+    """Recurrent Keras layers, the lowest first, their initial states, and the embeddings that the lowest reads."""
 
     layers: list[keras.Layer]
     states: list[list[Any]]
     embeddings: np.ndarray
 
 
-def _made_by(tensor: Any) -> tuple[Any, list[Any], int]:
-    """What made a tensor of a functional model, of which tensors, and as which of its outputs."""
+def _producer_of(tensor: Any) -> tuple[Any, list[Any], int]:
+    """Return the operation that made a tensor of a functional model, its inputs, and the place among its outputs."""
     history = tensor._keras_history
     inputs = list(history.operation._inbound_nodes[history.node_index].input_tensors)
-    # At inference they do nothing.
+    # Dropout does nothing at inference.
     if isinstance(history.operation, keras.layers.Dropout | keras.layers.SpatialDropout1D):
-        return _made_by(inputs[0])
+        return _producer_of(inputs[0])
     return history.operation, inputs, history.tensor_index
 
 
@@ -177,20 +176,23 @@ def _stack(operation: Any, inputs: list[Any]) -> _Stack:
         recurrent.insert(0, operation)
         states.insert(0, inputs[1:])
         read = inputs[0]
-        operation, inputs, _ = _made_by(read)
+        operation, inputs, _ = _producer_of(read)
     if isinstance(operation, keras.layers.Embedding):
         embeddings = keras.ops.convert_to_numpy(operation.embeddings)
-        operation = _made_by(inputs[0])[0]
+        operation = _producer_of(inputs[0])[0]
     elif isinstance(operation, keras.layers.InputLayer):
         embeddings = np.eye(read.shape[-1], dtype=np.float32)
     if not isinstance(operation, keras.layers.InputLayer):
-        raise _wrong(operation, "stands where recurrent layers, an Embedding or an input are wanted")
+        raise _unsupported(operation, "is neither recurrent nor an Embedding nor an input")
     return _Stack(recurrent, states, embeddings)
 
 
-def _wrong(layer: Any, what: str) -> ValueError:
-    return ValueError(
-        f"model must be another than this: {layer.name!r}, a {type(layer).__name__}, {what}. {KERAS_SHAPE}"
+def _unsupported(layer: Any, problem: str) -> ArgumentError:
+    return ArgumentError(
+        "model",
+        "a recurrent encoder-decoder",
+        f"{type(layer).__name__} {layer.name}",
+        f"This layer {problem}. {KERAS_SHAPE}",
     )
 
 
@@ -198,37 +200,19 @@ def _of_module(arrays: Mapping[str, Any], module: str) -> dict[str, Any]:
     return {name[len(module) + 1 :]: array for name, array in arrays.items() if name.startswith(f"{module}.")}
 
 
-def _assembled(parts: _Parts, tokens: Tokens) -> Seq2Seq:
-    """A model with these arrays, its ids in the order of this package."""
-    first, all_layers = parts.encoder[0], [*parts.encoder, *parts.decoder]
-    kinds = {(layer.cell_name, layer.units) for layer in all_layers}
-    if len(kinds) > 1 or len(parts.encoder) != len(parts.decoder):
-        shown = ", ".join(f"{layer.cell_name} of {layer.units}" for layer in all_layers)
-        raise ValueError(
-            f"encoder and decoder must have as many layers of one cell and size, but have {shown} instead."
-        )
+def _assemble(weights: ImportedWeights, tokens: Tokens) -> Seq2Seq:
+    """Create a model with these arrays, its ids in the order of this package."""
+    _check(weights, tokens)
+    first, all_layers = weights.encoder[0], [*weights.encoder, *weights.decoder]
     special = (tokens.pad, tokens.unknown, tokens.start, tokens.end)
-    orders: list[list[int | None]] = []
-    others: list[list[str]] = []
-    for name, side, matrix in (
-        ("source", tokens.source, parts.source_embeddings),
-        ("target", tokens.target, parts.target_embeddings),
-    ):
-        if len(side) != len(matrix):
-            raise ValueError(f"tokens.{name} must be {len(matrix)}, one for each id, but are {len(side)} instead.")
-        others.append([token for token in side if token not in special])
-        order = [side.index(token) if token is not None and token in side else None for token in special]
-        orders.append(order + [place for place, token in enumerate(side) if token not in special])
-    for name in ("start", "end"):
-        if getattr(tokens, name) not in tokens.target:
-            raise ValueError(f"tokens.{name} must be one of tokens.target, but is {getattr(tokens, name)!r} instead.")
-    if parts.output_kernel.shape != (first.units, len(tokens.target)):
-        raise ValueError(
-            f"The output layer must have the shape {(first.units, len(tokens.target))}, but has "
-            f"{parts.output_kernel.shape} instead."
-        )
-    size = max(parts.source_embeddings.shape[1], parts.target_embeddings.shape[1])
-    shape: dict[str, Any] = {"units": first.units, "num_layers": len(parts.encoder), "cell": first.cell_name}
+    others = [[token for token in side if token not in special] for side in (tokens.source, tokens.target)]
+    orders: list[list[int | None]] = [
+        [side.index(token) if token is not None and token in side else None for token in special]
+        + [place for place, token in enumerate(side) if token not in special]
+        for side in (tokens.source, tokens.target)
+    ]
+    size = max(weights.source_embeddings.shape[1], weights.target_embeddings.shape[1])
+    shape: dict[str, Any] = {"units": first.units, "num_layers": len(weights.encoder), "cell": first.cell_name}
     decoder = FinalStateDecoder(len(orders[1]), size, name="decoder", **shape)
     model = Seq2Seq(
         FinalStateEncoder(ignores_end=not tokens.source_has_end, name="encoder", **shape),
@@ -238,22 +222,41 @@ def _assembled(parts: _Parts, tokens: Tokens) -> Seq2Seq:
         name="seq2seq",
     )
     for embedding, matrix, order in zip(
-        (model.embedding, decoder.embedding), (parts.source_embeddings, parts.target_embeddings), orders, strict=True
+        (model.embedding, decoder.embedding),
+        (weights.source_embeddings, weights.target_embeddings),
+        orders,
+        strict=True,
     ):
         embedding.set_weights([_padded(_rows(matrix, order), (len(order), size))])
     for ours, theirs in zip(model.recurrent_layers.values(), all_layers, strict=True):
-        weights = theirs.get_weights()
-        ours.set_weights([_padded(weights[0], ours.cell.kernel.shape), *weights[1:]])
-    output = _rows(parts.output_kernel.T, orders[1])
-    decoder.readout.set_weights([_rows(parts.output_bias, orders[1], NO_TOKEN), output])
+        kernel, *others_of_layer = theirs.get_weights()
+        ours.set_weights([_padded(kernel, ours.cell.kernel.shape), *others_of_layer])
+    output = _rows(weights.output_kernel.T, orders[1])
+    decoder.readout.set_weights([_rows(weights.output_bias, orders[1], ABSENT_LOGIT), output])
     return model
 
 
+def _check(weights: ImportedWeights, tokens: Tokens) -> None:
+    sizes = [f"{layer.cell_name} of {layer.units}" for layer in (*weights.encoder, *weights.decoder)]
+    if len(set(sizes)) > 1 or len(weights.encoder) != len(weights.decoder):
+        raise ArgumentError("encoder and decoder", "as many layers of one cell and size", ", ".join(sizes))
+    for name, matrix in (("source", weights.source_embeddings), ("target", weights.target_embeddings)):
+        if len(getattr(tokens, name)) != len(matrix):
+            requirement = f"{len(matrix)} tokens, one for each id"
+            raise ArgumentError(f"tokens.{name}", requirement, len(getattr(tokens, name)))
+    for name in ("start", "end"):
+        if getattr(tokens, name) not in tokens.target:
+            raise ArgumentError(f"tokens.{name}", "one of tokens.target", getattr(tokens, name))
+    expected = (weights.encoder[0].units, len(tokens.target))
+    if weights.output_kernel.shape != expected:
+        raise ArgumentError("output", f"of shape {expected}", weights.output_kernel.shape)
+
+
 def _rows(matrix: np.ndarray, order: Sequence[int | None], missing: float = 0.0) -> np.ndarray:
-    """The rows in a new order, and numbers for those that are new."""
+    """Take rows in a new order; rows without a place are filled with `missing`."""
     return np.stack([np.full(matrix.shape[1:], missing, np.float32) if at is None else matrix[at] for at in order])
 
 
 def _padded(matrix: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Zeros at the ends: embeddings as wide as those of the other side, and rows of a kernel that read them."""
+    """Append zeros: to embeddings as wide as those of the other side, and to the kernel that reads them."""
     return np.pad(matrix, [(0, most - count) for most, count in zip(shape, matrix.shape, strict=True)])

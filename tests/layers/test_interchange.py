@@ -1,7 +1,5 @@
 """Weights from plain Keras and from PyTorch's layout, and back: what comes out is what the other library computes."""
 
-import re
-
 import keras
 import numpy as np
 import pytest
@@ -45,7 +43,7 @@ def recurrent(cell="gru", **options):
 
 @KERAS_CELLS
 @WAYS
-def test_from_keras_gives_what_the_keras_layer_gives(cell, reverse, dtype):
+def test_from_keras(cell, reverse, dtype):
     theirs = keras_layer(cell, go_backwards=reverse, dtype=dtype, name="theirs")
     for mask in (None, RAGGED):
         outputs, *last = theirs(inputs_of(dtype), mask=None if mask is None else tf.constant(mask))
@@ -60,14 +58,14 @@ def test_from_keras_gives_what_the_keras_layer_gives(cell, reverse, dtype):
 
 
 @KERAS_CELLS
-def test_a_keras_layer_without_biases_gets_zeros(cell):
+def test_keras_layer_without_biases(cell):
     theirs = keras_layer(cell, use_bias=False)
     ours = from_keras(theirs)
     close(ours(inputs_of("float32"))[0], theirs(inputs_of("float32"))[0], 1e-5)
     assert not ours.get_weights()[2].any()
 
 
-def test_both_ways_of_a_bidirectional_layer_come_over_one_by_one():
+def test_both_layers_of_a_bidirectional_layer():
     theirs = keras.layers.Bidirectional(keras.layers.LSTM(UNITS, return_sequences=True))
     theirs.build((None, None, FEATURES))
     randomize(theirs)
@@ -85,7 +83,7 @@ def test_a_frozen_layer_stays_frozen():
 
 @KERAS_CELLS
 @WAYS
-def test_to_keras_gives_what_the_layer_gives(cell, reverse, dtype):
+def test_to_keras(cell, reverse, dtype):
     ours = recurrent(cell, reverse=reverse, dtype=dtype)
     theirs = to_keras(ours)
     assert type(theirs) is KERAS[cell][0]
@@ -99,7 +97,7 @@ def test_to_keras_gives_what_the_layer_gives(cell, reverse, dtype):
 
 @KERAS_CELLS
 @DIRECTIONS
-def test_there_and_back_through_keras_changes_no_bit(cell, reverse):
+def test_round_trip_through_keras_is_exact(cell, reverse):
     theirs = keras_layer(cell, go_backwards=reverse)
     again = to_keras(from_keras(theirs))
     for one, other in zip(again.get_weights(), theirs.get_weights(), strict=True):
@@ -109,7 +107,7 @@ def test_there_and_back_through_keras_changes_no_bit(cell, reverse):
 
 
 @pytest.mark.parametrize("cell", ["gru", "gru_reset_before"])
-def test_a_gate_that_writes_is_turned_on_its_way_to_keras(cell):
+def test_to_keras_turns_a_gate_that_writes(cell):
     ours = recurrent(cell, update_gate="write")
     outputs, states = ours(inputs_of("float32"), mask=RAGGED)
     theirs, their_state = to_keras(ours)(inputs_of("float32"), mask=tf.constant(RAGGED))
@@ -117,7 +115,7 @@ def test_a_gate_that_writes_is_turned_on_its_way_to_keras(cell):
     close(their_state, states[0], 1e-5)
 
 
-def test_what_else_the_other_side_takes_is_handed_on():
+def test_further_arguments():
     layer = to_keras(recurrent(), return_sequences=False, return_state=False, name="other", dropout=0.3)
     assert (layer.return_sequences, layer.name, layer.dropout) == (False, "other", 0.3)
     assert layer(inputs_of("float32")).shape == (ROWS, UNITS)
@@ -136,24 +134,20 @@ def test_what_else_the_other_side_takes_is_handed_on():
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"activation": "relu"}, "activation of the layer 'theirs' must be 'tanh', but is 'relu' instead."),
-        (
-            {"recurrent_activation": "hard_sigmoid"},
-            "recurrent_activation of the layer 'theirs' must be 'sigmoid', but is 'hard_sigmoid' instead. "
-            "Recurrent has nothing like it: make the Keras layer without it and give it the weights.",
-        ),
-        ({"dropout": 0.3}, "dropout of the layer 'theirs' must be 0.0, but is 0.3 instead."),
-        ({"recurrent_dropout": 0.2}, "recurrent_dropout of the layer 'theirs' must be 0.0, but is 0.2 instead."),
-        ({"stateful": True}, "stateful of the layer 'theirs' must be False, but is True instead."),
-        ({"kernel_regularizer": "l2"}, "kernel_regularizer of the layer 'theirs' must be None, but is {"),
-        ({"activity_regularizer": "l2"}, "activity_regularizer of the layer 'theirs' must be None, but is {"),
-        ({"recurrent_constraint": "non_neg"}, "recurrent_constraint of the layer 'theirs' must be None, but is {"),
+        ({"activation": "relu"}, "activation must be 'tanh', got 'relu'. .* 'theirs'"),
+        ({"recurrent_activation": "hard_sigmoid"}, "recurrent_activation must be 'sigmoid'"),
+        ({"dropout": 0.3}, "dropout must be 0.0"),
+        ({"recurrent_dropout": 0.2}, "recurrent_dropout must be 0.0"),
+        ({"stateful": True}, "stateful must be False"),
+        ({"kernel_regularizer": "l2"}, "kernel_regularizer must be None"),
+        ({"activity_regularizer": "l2"}, "activity_regularizer must be None"),
+        ({"recurrent_constraint": "non_neg"}, "recurrent_constraint must be None"),
     ],
 )
-def test_a_keras_layer_that_does_more_is_refused(options, message):
+def test_keras_layer_with_other_options(options, message):
     layer = keras.layers.GRU(UNITS, name="theirs", **options)
     layer.build((ROWS, None, FEATURES))
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=message):
         from_keras(layer)
 
 
@@ -171,37 +165,26 @@ class Mine(keras.layers.GRU):
     ],
     ids=["dense", "subclass", "rnn", "bidirectional"],
 )
-def test_other_classes_are_refused(create, name):
-    message = (
-        f"layer must be a keras.layers.SimpleRNN, LSTM or GRU, but is a {name} instead. "
-        "Of a wrapper or a model, give the layer inside."
-    )
-    with pytest.raises(ValueError, match=re.escape(message)):
+def test_other_classes(create, name):
+    with pytest.raises(ValueError, match=f"layer must be a keras.layers.SimpleRNN, LSTM or GRU, got '{name}'"):
         from_keras(create())
 
 
 @pytest.mark.parametrize(
-    ("convert", "argument"),
+    ("convert", "message"),
     [
-        (lambda: from_keras(keras.layers.GRU(UNITS, name="mine")), "layer"),
-        (lambda: to_keras(Recurrent(UNITS, name="mine")), "recurrent"),
-        (lambda: to_torch(Encoder(UNITS, name="mine")), "encoder"),
+        (lambda: from_keras(keras.layers.GRU(UNITS)), "layer must be built"),
+        (lambda: to_keras(Recurrent(UNITS)), "recurrent must be built"),
+        (lambda: to_torch(Encoder(UNITS)), "encoder must be built"),
+        (lambda: to_keras(recurrent("gru_simplified")), "cell must be one of rnn, lstm, gru, gru_reset_before"),
+        (lambda: from_torch(torch_arrays("gru"), "gru_simplified"), "cell must be one of rnn, lstm, gru"),
+        (lambda: to_torch(Encoder(UNITS, cell="gru_simplified")), "cell must be one of rnn, lstm, gru"),
+        (lambda: to_torch(Encoder(UNITS, 2, residual=True)), "residual must be False"),
     ],
-    ids=["from_keras", "to_keras", "to_torch"],
 )
-def test_what_is_not_built_has_no_weights_to_take(convert, argument):
-    message = f"{argument} must be built, but 'mine' is not. Call it once, or its build."
-    with pytest.raises(ValueError, match=re.escape(message)):
+def test_layers_without_a_counterpart(convert, message):
+    with pytest.raises(ValueError, match=message):
         convert()
-
-
-def test_keras_has_no_layer_for_a_gru_without_a_reset_gate():
-    message = (
-        "The cell of a layer must be one of rnn, lstm, gru, gru_reset_before for Keras to have it, but is "
-        "'gru_simplified' instead. Wrap the cell itself: keras.layers.RNN(recurrent.cell)."
-    )
-    with pytest.raises(ValueError, match=re.escape(message)):
-        to_keras(recurrent("gru_simplified"))
 
 
 # PyTorch is not installed here: its equations, from its documentation, as a loop.
@@ -279,7 +262,7 @@ def torch_arrays(cell, num_layers=1, bidirectional=False, dtype="float32"):
     ("num_layers", "bidirectional"), [(1, False), (2, True), (3, False)], ids=["one", "both-ways", "stacked"]
 )
 @DTYPES
-def test_an_encoder_of_pytorchs_arrays_gives_what_pytorch_gives(cell, num_layers, bidirectional, dtype):
+def test_from_torch(cell, num_layers, bidirectional, dtype):
     arrays, inputs = torch_arrays(cell, num_layers, bidirectional, dtype), inputs_of(dtype)
     encoder = from_torch(arrays, cell, dtype=dtype)
     assert (encoder.num_layers, encoder.bidirectional, encoder.units) == (num_layers, bidirectional, UNITS)
@@ -291,7 +274,7 @@ def test_an_encoder_of_pytorchs_arrays_gives_what_pytorch_gives(cell, num_layers
     ("cell", "update_gate"), [("rnn", "keep"), ("lstm", "keep"), ("gru", "keep"), ("gru", "write")]
 )
 @pytest.mark.parametrize("bidirectional", [False, True], ids=["one", "both-ways"])
-def test_pytorch_gives_what_an_encoder_gives(cell, update_gate, bidirectional):
+def test_to_torch(cell, update_gate, bidirectional):
     encoder = Encoder(UNITS, 2, cell, bidirectional, update_gate=update_gate, dtype="float64")
     encoder.build((None, None, FEATURES))
     randomize(encoder)
@@ -306,7 +289,7 @@ def test_pytorch_gives_what_an_encoder_gives(cell, update_gate, bidirectional):
 
 
 @TORCH_CELLS
-def test_there_and_back_through_pytorch_changes_no_bit(cell):
+def test_round_trip_through_torch_is_exact(cell):
     encoder = from_torch(torch_arrays(cell, 2, True), cell)
     arrays = to_torch(encoder)
     for one, other in zip(from_torch(arrays, cell).get_weights(), encoder.get_weights(), strict=True):
@@ -321,7 +304,7 @@ def test_there_and_back_through_pytorch_changes_no_bit(cell):
 
 
 @TORCH_CELLS
-def test_a_pytorch_module_without_biases_gets_zeros(cell):
+def test_torch_module_without_biases(cell):
     arrays = torch_arrays(cell, 2)
     bare = {name: array for name, array in arrays.items() if name.startswith("weight")}
     zeros = {name: np.zeros_like(array) for name, array in arrays.items() if name.startswith("bias")}
@@ -329,53 +312,23 @@ def test_a_pytorch_module_without_biases_gets_zeros(cell):
     close(from_torch(bare, cell)(inputs_of("float32"), mask=RAGGED), expected, 1e-5)
 
 
-NAMES = "weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0"
-ADVICE = " instead. Give all arrays of one nn.RNN, nn.LSTM or nn.GRU, under its own names."
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"bias_hh_l0": None}, f"arrays must hold {NAMES}, but lack bias_hh_l0{ADVICE}"),
-        (
-            {"weight_hr_l0": np.zeros((2, UNITS))},
-            f"arrays must hold {NAMES}, but also hold weight_hr_l0{ADVICE}",
-        ),
-        (
-            {"weight_ih_l0": None, "rnn.weight_ih_l0": np.zeros((3 * UNITS, FEATURES))},
-            f"arrays must hold {NAMES}, but lack weight_ih_l0 and also hold rnn.weight_ih_l0{ADVICE}",
-        ),
-        (dict.fromkeys(NAMES.split(", ")), f"arrays must hold {NAMES}, but lack {NAMES}{ADVICE}"),
-        ({"weight_hh_l0_reverse": np.zeros((3 * UNITS, UNITS))}, "but lack weight_ih_l0_reverse, bias_ih_l0_reverse"),
-        ({"weight_ih_l2": np.zeros((3 * UNITS, UNITS))}, "but lack weight_ih_l1, weight_hh_l1, bias_ih_l1, bias_hh_l1"),
-        (
-            {"bias_ih_l0": np.zeros(4 * UNITS)},
-            "bias_ih_l0 must have the shape (12,), but has (16,) instead. "
-            "Check that cell names the module that the arrays come from.",
-        ),
-        ({"weight_ih_l0": np.zeros((4 * UNITS, 3))}, "weight_ih_l0 must have the shape (12, 3), but has (16, 3)"),
-        ({"weight_hh_l0": np.zeros((12, 5))}, "weight_ih_l0 must have the shape (15, 3), but has (12, 3) instead."),
-        ({"weight_hh_l0": np.zeros((10, 4))}, "weight_hh_l0 must have the shape (12, 4), but has (10, 4) instead."),
-        ({"weight_hh_l0": np.zeros(12)}, "weight_hh_l0 must be a matrix, but has the shape (12,) instead."),
+        ({"bias_hh_l0": None}, "arrays must be weight_ih_l0, weight_hh_l0, bias_ih_l0, bias_hh_l0"),
+        ({"weight_hr_l0": np.zeros((2, UNITS))}, "arrays must be"),
+        ({"weight_ih_l0": None, "rnn.weight_ih_l0": np.zeros((3 * UNITS, FEATURES))}, "arrays must be"),
+        (dict.fromkeys(["weight_ih_l0", "weight_hh_l0", "bias_ih_l0", "bias_hh_l0"]), "arrays must be"),
+        ({"weight_hh_l0_reverse": np.zeros((3 * UNITS, UNITS))}, "arrays must be .* weight_ih_l0_reverse"),
+        ({"weight_ih_l2": np.zeros((3 * UNITS, UNITS))}, "arrays must be .* weight_ih_l1"),
+        ({"bias_ih_l0": np.zeros(4 * UNITS)}, r"bias_ih_l0 must be of shape \(12,\), got \(16,\)"),
+        ({"weight_ih_l0": np.zeros((4 * UNITS, 3))}, r"weight_ih_l0 must be of shape \(12, 3\)"),
+        ({"weight_hh_l0": np.zeros((12, 5))}, r"weight_ih_l0 must be of shape \(15, 3\)"),
+        ({"weight_hh_l0": np.zeros((10, 4))}, r"weight_hh_l0 must be of shape \(12, 4\)"),
+        ({"weight_hh_l0": np.zeros(12)}, "weight_hh_l0 must be a matrix"),
     ],
 )
-def test_arrays_that_are_no_module_are_refused(changes, message):
+def test_arrays_that_are_no_module(changes, message):
     arrays = {name: array for name, array in (torch_arrays("gru") | changes).items() if array is not None}
-    with pytest.raises(ValueError, match=re.escape(message)):
+    with pytest.raises(ValueError, match=message):
         from_torch(arrays, "gru")
-
-
-@pytest.mark.parametrize("cell", ["gru_reset_before", "gru_simplified", "relu"])
-def test_cells_that_pytorch_does_not_have_are_refused(cell):
-    message = f"cell must be one of rnn, lstm, gru for PyTorch, but is '{cell}' instead."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        from_torch(torch_arrays("gru"), cell)
-    if cell != "relu":
-        with pytest.raises(ValueError, match=re.escape(message)):
-            to_torch(Encoder(UNITS, cell=cell))
-
-
-def test_pytorch_has_no_residual_connections():
-    message = "residual must be False for PyTorch to have such an encoder, but is True instead."
-    with pytest.raises(ValueError, match=re.escape(message)):
-        to_torch(Encoder(UNITS, 2, residual=True))

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from seq2seq.layers import AttentionContext, Decoder, Encoder, Recurrent, cudnn, kernels, recurrent
+from seq2seq.layers import AttentionContext, Decoder, Encoder, Recurrent, cpu_kernel, cudnn_kernel, recurrent
+from seq2seq.layers.cells import CELLS
 from tests.layers import oracles
 from tests.layers.samples import RAGGED, close, normal, operations, randomize
 
@@ -86,7 +87,7 @@ def check_against_the_loop(layer, mask, states, tolerance=1e-5):
 
 
 def without_sides_of_biases(params, cell):
-    """cuDNN adds both of its biases, so for a cell with one it does not matter which of the two holds it."""
+    """Add up the two biases of a cell with one: cuDNN adds both, so it does not matter which of them holds it."""
     params, width = np.asarray(params), BLOCKS[cell] * UNITS
     biases = params[-2 * width :].reshape(2, width)
     return np.concatenate([params[: -2 * width], np.ravel(biases if cell == "gru" else biases.sum(axis=0))])
@@ -98,7 +99,7 @@ def without_sides_of_biases(params, cell):
 def test_cudnn_is_called_just_as_keras_calls_it(fake, cell, reverse, mask):
     inputs, states, weights = sample(cell)
     mask = None if mask is None else tf.constant(mask)
-    cudnn.run(MODES[cell], inputs, mask, states, weights, reverse)
+    cudnn_kernel.run(MODES[cell], inputs, mask, states, weights, reverse)
     keras_call = {"lstm": keras_rnn._cudnn_lstm, "gru": keras_rnn._cudnn_gru}[cell]
     keras_call(inputs, *states, *weights, mask, False, reverse, True)
     ours, theirs = fake.calls
@@ -112,29 +113,15 @@ def test_cudnn_is_called_just_as_keras_calls_it(fake, cell, reverse, mask):
 
 
 @CUDNN_CELLS
-def test_packed_weights_are_the_vector_of_keras(cell):
-    """The same through Keras' own packer, with the gates put in cuDNN's order by hand."""
-    _, _, (kernel, recurrent_kernel, bias) = sample(cell)
-    order = {"rnn": [0], "lstm": [0, 1, 2, 3], "gru": [1, 0, 2]}[cell]
-    blocks = [np.split(matrix, len(order), axis=1)[gate] for matrix in (kernel, recurrent_kernel) for gate in order]
-    rows = bias if cell == "gru" else [bias, np.zeros_like(bias)]
-    biases = [np.split(row, len(order))[gate] for row in rows for gate in order]
-    expected = keras_rnn._standardize_cudnn_weights(blocks, biases, tf.constant([-1]), transpose_weights=True)
-    packed = cudnn.pack(MODES[cell], kernel, recurrent_kernel, bias)
-    assert packed.shape == (len(order) * UNITS * (FEATURES + UNITS + 2),)
-    np.testing.assert_array_equal(packed, expected)
-
-
-@CUDNN_CELLS
 @DIRECTIONS
 @pytest.mark.parametrize("mask", [None, RAGGED], ids=["full", "ragged"])
 @pytest.mark.parametrize("with_state", [False, True], ids=["zeros", "given"])
-def test_the_cudnn_road_gives_what_the_loop_gives(fake, cell, reverse, mask, with_state):
+def test_cudnn_agrees_with_the_loop(fake, cell, reverse, mask, with_state):
     check_against_the_loop(create(cell, reverse), mask, sample(cell)[1] if with_state else None)
     assert len(fake.calls) == 1
 
 
-def test_the_cudnn_road_turns_a_gate_that_writes(fake):
+def test_cudnn_with_a_gate_that_writes(fake):
     layer = Recurrent(UNITS, update_gate="write", implementation="cudnn")
     inputs, states, _ = sample()
     layer.build(inputs.shape)
@@ -147,11 +134,11 @@ def test_the_cudnn_road_turns_a_gate_that_writes(fake):
 
 def test_empty_rows_reach_cudnn_as_rows_of_one_step(fake):
     inputs, states, weights = sample()
-    cudnn.run("gru", inputs, tf.constant(RAGGED), states, weights, False)
+    cudnn_kernel.run("gru", inputs, tf.constant(RAGGED), states, weights, False)
     assert fake.calls[0]["sequence_lengths"].numpy().tolist() == [5, 3, 1, 1]
 
 
-def test_keras_leaves_a_model_with_a_cudnn_kernel_out_of_xla(monkeypatch):
+def test_cudnn_keeps_a_model_out_of_xla(monkeypatch):
     """XLA has no cuDNN kernel: `compile`, which uses XLA on a GPU unless a layer objects, would break `fit`."""
     assert create(implementation="auto").supports_jit
     monkeypatch.setattr(recurrent, "gpu_is_available", lambda: True)
@@ -164,14 +151,14 @@ def test_keras_leaves_a_model_with_a_cudnn_kernel_out_of_xla(monkeypatch):
 @pytest.mark.parametrize(
     ("cell", "masked"), [("rnn", False), *((cell, True) for cell in BLOCKS)], ids=["rnn-full", *BLOCKS]
 )
-def test_xla_compiles_the_kernel_of_processors_and_its_gradient(cell, masked):
+def test_xla_compiles_the_processor_kernel(cell, masked):
     inputs, states, weights = sample(cell)
     mask = tf.constant(RAGGED) if masked else None
 
     def gradient(inputs, states, weights):
         with tf.GradientTape() as tape:
             tape.watch([inputs, states, weights])
-            outputs, last = kernels.run(cell, inputs, mask, states, weights, True)
+            outputs, last = cpu_kernel.run(CELLS[cell].spec.kernel, inputs, mask, states, weights, True)
             value = sum(tf.reduce_sum(values**2) for values in [outputs, *last])
         return tf.nest.flatten(tape.gradient(value, [inputs, states, weights]))
 
@@ -182,14 +169,16 @@ def test_xla_compiles_the_kernel_of_processors_and_its_gradient(cell, masked):
 
 
 @KERNEL_CELLS
-def test_what_xla_compiles_in_training_gives_what_it_gives_without(monkeypatch, cell):
-    monkeypatch.setattr(kernels, "COMPILED_UNITS", UNITS)
+def test_compiled_steps_give_the_same(monkeypatch, cell):
+    monkeypatch.setattr(cpu_kernel, "COMPILED_UNITS", UNITS)
     inputs, states, weights = sample(cell)
 
     def values_and_gradients(compiled):
         with tf.GradientTape() as tape:
             tape.watch([inputs, states, weights])
-            outputs, last = kernels.run(cell, inputs, tf.constant(RAGGED), states, weights, True, compiled)
+            outputs, last = cpu_kernel.run(
+                CELLS[cell].spec.kernel, inputs, tf.constant(RAGGED), states, weights, True, compiled
+            )
             value = sum(tf.reduce_sum(values**2) for values in [outputs, *last])
         return [outputs, *last, *tf.nest.flatten(tape.gradient(value, [inputs, states, weights]))]
 
@@ -199,7 +188,7 @@ def test_what_xla_compiles_in_training_gives_what_it_gives_without(monkeypatch, 
 
 @pytest.mark.parametrize("training", [False, True])
 def test_only_training_compiles_for_its_shapes(monkeypatch, training):
-    monkeypatch.setattr(kernels, "COMPILED_UNITS", UNITS)
+    monkeypatch.setattr(cpu_kernel, "COMPILED_UNITS", UNITS)
     layer = create(implementation="scan")
     graph = (
         tf.function(lambda inputs: layer(inputs, training=training), [tf.TensorSpec([None, None, FEATURES])])
@@ -215,7 +204,7 @@ def test_only_training_compiles_for_its_shapes(monkeypatch, training):
 @pytest.mark.parametrize(
     ("masked", "dtype"), [(False, "float32"), (True, "mixed_bfloat16")], ids=["full-float32", "ragged-bfloat16"]
 )
-def test_a_traced_step_holds_one_kernel_each_way_and_no_loop(monkeypatch, cell, reverse, masked, dtype):
+def test_one_kernel_each_way_and_no_loop(monkeypatch, cell, reverse, masked, dtype):
     monkeypatch.setattr(recurrent, "gpu_is_available", lambda: True)
     layer = Recurrent(UNITS, cell, reverse=reverse, dtype=dtype)
     layer.build((None, None, FEATURES))
@@ -238,7 +227,7 @@ def test_a_traced_step_holds_one_kernel_each_way_and_no_loop(monkeypatch, cell, 
 @pytest.mark.parametrize(
     "joining", [{}, {"front_end": "convolution", "stride": 2, "subsample": 2}], ids=["all", "fewer"]
 )
-def test_encoder_and_decoder_hold_one_kernel_a_layer_and_direction_and_no_loop(monkeypatch, joining):
+def test_one_kernel_a_layer_and_direction(monkeypatch, joining):
     monkeypatch.setattr(recurrent, "gpu_is_available", lambda: True)
     encoder = Encoder(UNITS, num_layers=2, **joining)
     decoder = Decoder(7, 4, UNITS, context=AttentionContext("general"), num_layers=2, attention_position="between")
@@ -266,7 +255,7 @@ def test_encoder_and_decoder_hold_one_kernel_a_layer_and_direction_and_no_loop(m
     assert not [name for name in found if "While" in name]
 
 
-def test_without_a_gpu_the_same_step_holds_loops_and_no_cudnn():
+def test_without_a_gpu_there_are_loops_and_no_cudnn():
     """The count above would be worth nothing if it could not tell the roads apart."""
     layer = create(implementation="scan")
     found = operations(
@@ -277,7 +266,7 @@ def test_without_a_gpu_the_same_step_holds_loops_and_no_cudnn():
 
 
 @KERNEL_CELLS
-def test_the_input_product_and_the_weight_gradients_stand_outside_the_loops(cell):
+def test_products_outside_of_the_loops(cell):
     """What makes the kernels fast: one product a step forwards, one a step backwards, the rest once.
 
     The rest: the input product, the gradients of inputs, kernel and recurrent kernel, and the sum of each bias row.

@@ -32,7 +32,7 @@ from seq2seq.layers import (
     Recurrent,
 )
 from seq2seq.layers.attention import LocalWindow
-from seq2seq.layers.context import SCORES
+from seq2seq.layers.context import ATTENTION_SCORES
 from seq2seq.layers.dropout import SharedDropout, WordDropout
 from tests.layers.samples import close, normal, operations, randomize
 
@@ -141,7 +141,7 @@ CASES = {
     "projected": context(lambda **policy: ProjectedContext(units=4, bidirectional=True, **policy)),
     "max": context(lambda **policy: PooledContext("max", **policy)),
     "attentive": context(lambda **policy: AttentiveContext(units=4, **policy)),
-    **{f"attention_{name}": attention(name) for name in SCORES if name != "scaled_dot"},
+    **{f"attention_{name}": attention(name) for name in ATTENTION_SCORES if name != "scaled_dot"},
     "local_window": Case(
         lambda **policy: LocalWindow(window=2, **policy), {"query": QUERY, "mask": MASK}, (("query",), ("mask",))
     ),
@@ -228,7 +228,7 @@ def open_shape(value):
 
 
 def functional(case, create_output, steps=False):
-    """A plain Keras model around one layer, for any number of rows and steps or for these."""
+    """Build a plain Keras model around one layer, for any number of rows and steps or for these."""
 
     def symbol(value):
         return keras.Input(batch_shape=value.shape if steps else open_shape(value), dtype=value.dtype.name)
@@ -240,7 +240,7 @@ def functional(case, create_output, steps=False):
     return model, layer
 
 
-def test_the_list_holds_every_layer_there_is():
+def test_list_is_complete():
     listed = set()
     for case in CASES.values():
         listed |= {type(part) for part in case.create()._flatten_layers()}
@@ -255,7 +255,7 @@ def test_the_list_holds_every_layer_there_is():
 
 
 @EVERY_LAYER
-def test_a_saved_model_loads_in_plain_keras_and_gives_the_same(case, tmp_path):
+def test_saved_model_loads_in_plain_keras(case, tmp_path):
     model, layer = functional(case, lambda outputs: outputs)
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
@@ -264,7 +264,7 @@ def test_a_saved_model_loads_in_plain_keras_and_gives_the_same(case, tmp_path):
 
 
 @EVERY_LAYER
-def test_the_configuration_survives_json(case):
+def test_config_survives_json(case):
     layer = case.layer
     config = json.loads(json.dumps(layer.get_config()))
     again = type(layer).from_config(copy.deepcopy(config))
@@ -292,7 +292,7 @@ def test_padding_changes_nothing(case):
 
 
 @EVERY_LAYER
-def test_what_stands_at_masked_steps_changes_nothing(case):
+def test_masked_steps_change_nothing(case):
     masks = [name for name in case.inputs if name.endswith("mask")]
     for name in masks:
         (group,) = (group for group in case.padded if name in group)
@@ -313,7 +313,7 @@ def test_gradients_reach_every_weight(case):
 
 
 @EVERY_LAYER
-def test_eager_and_graph_agree_for_any_number_of_rows_and_steps(case):
+def test_eager_and_graph_agree(case):
     signature = tf.nest.map_structure(lambda value: tf.TensorSpec(open_shape(value), value.dtype), case.inputs)
     function = tf.function(lambda inputs: call(case.layer, inputs), [signature], autograph=False)
     all_close(function(tf.nest.map_structure(tf.constant, case.inputs)), case.outputs, 1e-6)

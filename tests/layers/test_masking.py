@@ -51,12 +51,6 @@ def test_gradients_of_poolings_are_nothing_at_padded_steps(pooling):
     close(gradient.sum(axis=1), np.repeat(expected[:, None], 3, axis=1), 1e-6)
 
 
-def test_length_counts_valid_steps():
-    lengths = masking.length(tf.constant(RAGGED))
-    assert lengths.dtype == "int32"
-    assert lengths.numpy().tolist() == [5, 3, 1, 0]
-
-
 def test_softmax_gives_masked_places_exactly_nothing():
     scores = normal(1, 4, 2, 5) * 20
     weights = masking.masked_softmax(scores, RAGGED[:, None]).numpy()

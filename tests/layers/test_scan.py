@@ -11,7 +11,7 @@ DECAY = normal(1, 2, 3, dtype="float64")
 
 
 def step(inputs, state):
-    """A nested state whose parts act on each other; outputs are wider than any part of it."""
+    """Update a nested state whose parts act on each other; outputs are wider than any part of it."""
     total, (count, product) = state
     total = tf.tanh(total + tf.matmul(inputs, DECAY) * (count + 1.0))
     return tf.concat([total, product], -1), (total, (count + 1.0, product * 0.5 + total))

@@ -118,7 +118,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from seq2seq.errors import ArgumentError
-from seq2seq.layers import cpu_kernel, equations
+from seq2seq.layers import equations
 from seq2seq.layers.cells import CELLS
 from seq2seq.layers.cpu_kernel import StepGradients
 
@@ -177,7 +177,7 @@ def split_weights(
     units = recurrent_kernel.shape[0]
     width = len(gates) * units
     layout = f"Keras packs {len(gates)} blocks of {units} units next to each other."
-    has_two_biases = CELLS[cell].has_recurrent_bias
+    has_two_biases = CELLS[cell].spec.has_recurrent_bias
     _check_shape("kernel", kernel, (kernel.shape[0], width), layout)
     _check_shape("recurrent_kernel", recurrent_kernel, (units, width), layout)
     _check_shape("bias", bias, (2, width) if has_two_biases else (width,), layout)
@@ -317,18 +317,18 @@ def _forward(
     _check(cell, weights, inputs, states, update_gate, output_layer)
     if update_gate == "write":
         weights = {name: -matrix if name.endswith("_z") else matrix for name, matrix in weights.items()}
-    gates, steps = _gates(cell), []
+    gates, kernel, steps = _gates(cell), CELLS[cell].spec.kernel, []
     initial_states, num_states = states, len(states)
     for x in inputs:
         h = states[0]
         projected = [x @ weights[f"W{gate}"] + weights[f"b{gate}"] for gate in gates]
-        if cell == "gru_reset_before":
-            kernel = np.hstack([weights[f"U{gate}"] for gate in gates])
-            batch = equations.gru_reset_before(np.hstack(projected)[None], h[None], kernel)
+        if kernel is None:
+            recurrent_kernel = np.hstack([weights[f"U{gate}"] for gate in gates])
+            batch = equations.gru_reset_before(np.hstack(projected)[None], h[None], recurrent_kernel)
             step = type(batch)(*(value[0] for value in batch))
         else:
             recurrent = [h @ weights[f"U{gate}"] + weights.get(f"c{gate}", 0.0) for gate in gates]
-            step = cpu_kernel.CELLS[cell].gates(projected, recurrent, *states)
+            step = kernel.gates(projected, recurrent, *states)
         steps.append(type(step)(*map(np.asarray, step)))
         states = list(steps[-1][:num_states])
     return _Forward(cell, weights, inputs, initial_states, steps, update_gate == "write")
@@ -340,11 +340,12 @@ def _step_back(
     """Return what the previous states get of the whole gradients of a step's states, and left and delta by matrix."""
     gates, weights, step = _gates(forward.cell), forward.weights, forward.steps[time]
     left_of_recurrent = dict.fromkeys(gates, previous[0])
-    if forward.cell == "gru_reset_before":
+    kernel = CELLS[forward.cell].spec.kernel
+    if kernel is None:
         of_step = _reset_before_gradients(totals[0], previous[0], step, weights["U_n"])
         left_of_recurrent["_n"] = step.reset * previous[0]
     else:
-        of_step = cpu_kernel.CELLS[forward.cell].gradients(totals, previous, step)
+        of_step = kernel.gradients(totals, previous, step)
     recurrent, projected = (dict(zip(gates, map(np.asarray, of_step.products[side]), strict=True)) for side in (0, -1))
     passed = [np.asarray(gradients) for gradients in of_step.states]
     passed[0] = passed[0] + sum(
@@ -375,7 +376,7 @@ def _gates(cell: str) -> list[str]:
     """Return what stands after W, U and b in the names of a cell's matrices, in the order in which Keras packs them."""
     if cell not in CELLS:
         raise ArgumentError("cell", f"one of {', '.join(CELLS)}", cell)
-    return ["" if block == "state" else f"_{equations.GATES[block].symbol}" for block in CELLS[cell].blocks]
+    return ["" if block == "state" else f"_{equations.GATES[block].symbol}" for block in CELLS[cell].spec.blocks]
 
 
 def _check(
@@ -388,14 +389,14 @@ def _check(
         raise ArgumentError("update_gate", f"one of {', '.join(readings)} for {cell}", update_gate)
     if inputs.ndim != 2 or not len(inputs):
         raise ArgumentError("inputs", "(steps, features) with one step or more", inputs.shape)
-    num_states = CELLS[cell].num_states
+    num_states = CELLS[cell].spec.num_states
     if len(states) != num_states:
         raise ArgumentError(
             "initial_states", f"{num_states} arrays for {cell}", len(states), "Give zeros to start from nothing."
         )
     units = states[0].size
     of_letter: dict[str, tuple[int, ...]] = {"W": (inputs.shape[1], units), "U": (units, units), "b": (units,)}
-    if CELLS[cell].has_recurrent_bias:
+    if CELLS[cell].spec.has_recurrent_bias:
         of_letter["c"] = (units,)
     shapes = {letter + gate: shape for letter, shape in of_letter.items() for gate in gates}
     if output_layer:

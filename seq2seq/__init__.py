@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from seq2seq.models.from_keras_torch import from_keras as from_keras
     from seq2seq.models.from_keras_torch import from_torch as from_torch
     from seq2seq.models.generation import Ensemble as Ensemble
-    from seq2seq.models.generation import Hypothesis as Hypothesis
     from seq2seq.models.labelers import SequenceClassifier as SequenceClassifier
     from seq2seq.models.labelers import SequenceTagger as SequenceTagger
+    from seq2seq.models.results import Hypothesis as Hypothesis
     from seq2seq.models.seq2seq import Seq2Seq as Seq2Seq
     from seq2seq.text.tokenizer import Tokenizer as Tokenizer
 
@@ -54,10 +54,8 @@ _MODULES = {
         "Recurrent",
     ),
     "seq2seq.models.archive": ("load",),
-    "seq2seq.models.generation": (
-        "Ensemble",
-        "Hypothesis",
-    ),
+    "seq2seq.models.generation": ("Ensemble",),
+    "seq2seq.models.results": ("Hypothesis",),
     "seq2seq.models.from_keras_torch": ("Tokens", "from_keras", "from_torch"),
     "seq2seq.models.seq2seq": ("Seq2Seq",),
     "seq2seq.models.labelers": (

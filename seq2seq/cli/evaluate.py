@@ -11,7 +11,7 @@ from seq2seq.config.flags import Switch, with_search_flags
 from seq2seq.config.sections import LABEL_TASKS
 from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
-from seq2seq.serving.line_stream import on_one_line, opened_output, read_beside, refuse_same_file
+from seq2seq.serving.line_stream import on_one_line, opened_output, read_aligned, refuse_same_file
 
 LOG = logging.getLogger(__name__)
 
@@ -76,10 +76,10 @@ def evaluate(
     from seq2seq.text.lines import read_lines
 
     sources = list(read_lines(source))
-    references = read_beside(target, source, len(sources))
-    tokenized = None if lowercase_tokenized is None else read_beside(lowercase_tokenized, source, len(sources))
+    references = read_aligned(target, source, len(sources))
+    tokenized = None if lowercase_tokenized is None else read_aligned(lowercase_tokenized, source, len(sources))
     is_model = against is not None and against.endswith(".keras")
-    given = None if against is None or is_model else read_beside(against, source, len(sources))
+    given = None if against is None or is_model else read_aligned(against, source, len(sources))
     import_tensorflow()
     from seq2seq.metrics.agreement import parse_agreement_items
     from seq2seq.metrics.translation import tokenized_bleu

@@ -1,7 +1,7 @@
-"""`seq2seq shortlist`: lets a model learn which tokens translate which, for faster decoding."""
+"""`seq2seq shortlist`: learn which tokens translate which, for faster decoding."""
 
 from seq2seq.cli.quiet import import_tensorflow
-from seq2seq.serving.line_stream import read_beside
+from seq2seq.serving.line_stream import read_aligned
 
 
 def shortlist(model: str, /, *, source: str, target: str) -> None:
@@ -10,14 +10,14 @@ def shortlist(model: str, /, *, source: str, target: str) -> None:
     Commands that decode then have the option --shortlist.
 
     Args:
-        model: the model.keras of a run; it is written anew.
+        model: the model.keras of a run, which is replaced.
         source: lines of the training data; may end in .gz.
         target: their translations, line by line.
     """
     from seq2seq.text.lines import read_lines
 
     sources = list(read_lines(source))
-    targets = read_beside(target, source, len(sources))
+    targets = read_aligned(target, source, len(sources))
     import_tensorflow()
     from seq2seq.models.archive import load, save
     from seq2seq.models.seq2seq import Seq2Seq

@@ -1,4 +1,4 @@
-"""`seq2seq summarize`: what `translate` does; how they differ, the recipes of their models say."""
+"""`seq2seq summarize`: the same as `translate`; the recipes of their models make the difference."""
 
 from seq2seq.cli.translate import translate as summarize
 

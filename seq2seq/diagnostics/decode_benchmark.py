@@ -15,7 +15,7 @@ from seq2seq.diagnostics.results import DecodingBenchmark, SearchSpeed
 from seq2seq.errors import ConfigError
 from seq2seq.layers.quantized import matmul_backend
 from seq2seq.models.archive import load
-from seq2seq.models.generation import Hypothesis
+from seq2seq.models.results import Hypothesis
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.threads import count_workers, map_parallel, use_single_threaded_ops
 from seq2seq.training.data import Corpus

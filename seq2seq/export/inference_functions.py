@@ -13,8 +13,7 @@ import tensorflow as tf
 
 from seq2seq.config.sections import DecodingConfig
 from seq2seq.layers.context import PreparedContext
-from seq2seq.models.constraints import Vocabulary
-from seq2seq.models.search_graph import Packing, Plan, compile_search, numbers_of
+from seq2seq.models.search_graph import Plan, compile_search, create_components, length_limits, numeric_options
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.ids import END_ID, PAD_ID
 
@@ -87,20 +86,19 @@ class InferenceFunctions:
         """
         model = self.model
         has_attention = attention and model.decoder.context.is_attention
-        plan = Plan.of(options, prefix=False, required=False, banned=False, attention=has_attention, unknown=False)
-        parts = Packing([model]).parts(options.precision, plan.uses_fused_weights)
+        plan = Plan(options, has_attention=has_attention)
 
         def inputs(source_ids: Any, is_blank: Any = False) -> dict[str, Any]:
             lengths = tf.math.count_nonzero(source_ids != PAD_ID, axis=1, dtype=tf.int32)
-            limits = _times(options.max_length_ratio, lengths) + options.max_length_extra
-            return tf.nest.map_structure(tf.constant, numbers_of(options)) | {
+            shortest, longest = length_limits(options, lengths)
+            return tf.nest.map_structure(tf.constant, numeric_options(options)) | {
                 "source_ids": [source_ids],
-                "max_steps": tf.where(is_blank, 0, tf.clip_by_value(limits, 1, options.max_length)),
-                "min_steps": tf.maximum(_times(options.min_length_ratio, lengths), options.min_length),
+                "max_steps": tf.where(is_blank, 0, longest),
+                "min_steps": shortest,
             }
 
-        vocabulary = Vocabulary(model.require_tokenizer())
-        search = compile_search(parts, "log_probs", vocabulary, plan, inputs(tf.zeros([1, 1], tf.int32)), compacts)
+        components = [create_components(model, plan)]
+        search = compile_search(components, "log_probs", None, plan, inputs(tf.zeros([1, 1], tf.int32)), compacts)
 
         def translate_ids(source_ids: Any, is_blank: Any = False) -> dict[str, Any]:
             found = search(inputs(source_ids, is_blank))
@@ -122,17 +120,9 @@ class InferenceFunctions:
         }
 
     def _prepare(self, source_ids: Any) -> tuple[PreparedContext, Any]:
-        decoder = self.model.decoder
-        memory, mask = self.model.encode(source_ids, training=False)
-        prepared = decoder.prepare(memory, mask, source_ids, source_ids != PAD_ID)
-        state = decoder.start(prepared)
+        prepared, state = self.model.prepare(source_ids)
         # Only the first state needs the summary.
         return prepared._replace(summary=None), state
-
-
-def _times(ratio: float, lengths: Any) -> Any:
-    """Multiply in the precision of Python and round down."""
-    return tf.cast(tf.constant(ratio, tf.float64) * tf.cast(lengths, tf.float64), tf.int32)
 
 
 def _leaves(parts: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

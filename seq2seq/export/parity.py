@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from seq2seq.errors import Seq2SeqError
-from seq2seq.models.generation import Hypothesis
+from seq2seq.models.results import Hypothesis
 
 MIN_IDENTICAL = {"float32": 0.99, "bfloat16": 0.8, "int8": 0.6}
 """Minimum share of identical translations. Other kernels round otherwise, which decides between two equally good

@@ -208,9 +208,7 @@ class Recorder:
                 logits, special = model.label_logits(source_ids, training=False), ((0, 0), (0, 0), (FIRST_LABEL_ID, 0))
                 logits = ops.pad(logits, special, constant_values=LARGE_NEGATIVE)
                 return Recording(model, self.reductions, sentences, steps, logits)
-            memory, mask = model.encode(source_ids, training=False)
-            prepared = model.decoder.prepare(memory, mask, source_ids, source_ids != PAD_ID)
-            state = model.decoder.start(prepared)
+            prepared, state = model.prepare(source_ids)
             written = np.full(len(target_ids), START_ID, "int32")
             outputs = []
             for targets in target_ids.T:

@@ -1,98 +1,470 @@
-"""Translates a stream: every line has its answer, in order, and a line that cannot be translated costs no other."""
+"""Answer a stream of lines: every line has one answer, in order, and a bad line costs no other line its answer."""
 
 import contextlib
 import dataclasses
 import functools
 import io
+import itertools
 import json
 import logging
+import os
 import pathlib
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn, TextIO
+from typing import Any, Literal, NoReturn, Protocol, TextIO
 
-from seq2seq.errors import ConfigError, DataError, Seq2SeqError
-from seq2seq.text.ids import END_ID
-from seq2seq.text.lines import TOO_LONG, Line, Problem
-
-if TYPE_CHECKING:
-    from seq2seq.models.labelers import LabelPredictor
-    from seq2seq.models.seq2seq import Seq2Seq
-import os
-import stat
-from typing import TYPE_CHECKING, Literal
-
+from seq2seq.errors import ConfigError, DataError
 from seq2seq.progress import ProgressBar
-
-if TYPE_CHECKING:
-    from seq2seq.text.lines import Line
-import itertools
-from typing import TYPE_CHECKING
-
-from seq2seq.text.lines import scan_lines
-
-if TYPE_CHECKING:
-    from seq2seq.models.scoring import PairScore
-    from seq2seq.models.seq2seq import Seq2Seq
+from seq2seq.text.ids import END_ID
+from seq2seq.text.lines import TOO_LONG, Line, Problem, read_lines, scan_lines, scan_stream
+from seq2seq.threads import windows
 
 LOG = logging.getLogger(__name__)
 
+Format = Literal["text", "jsonl"]
 
 WINDOW_LINES = 2048
 WINDOW_CHARACTERS = 1 << 20
-"""Characters of the lines that are worked on together, at most: what bounds memory where they are long."""
+"""Most characters of the lines of a window: the bound on memory for long lines."""
+PATIENCE = 0.05
+"""Seconds that lines from a pipe or a terminal wait for the next line before they are answered without it."""
+
+BLANK, STOPPED, TRUNCATED = "blank", "stopped at the longest length", "with a source that was cut"
 
 _LINE_BREAKS = str.maketrans("\r\n", "  ")
 
 
-def on_one_line(text: str) -> str:
-    """A text without the line breaks in it: line numbers say what belongs to what.
+@dataclasses.dataclass(frozen=True)
+class Request:
+    """One line of input, or one line of each of two files.
 
-    >>> on_one_line("a cat\\nand a dog")
-    'a cat and a dog'
+    Attributes:
+        where: File and number of the line.
+        source: The source; of a line that is too long, its beginning.
+        target: The target to score.
+        prefix, required, banned: Constraints on the translation.
+        record: Keys of the answer that come from the input.
+        problem: The defect of the line.
+        is_usable: Whether the line has an answer in spite of its problem.
     """
-    return text.translate(_LINE_BREAKS)
+
+    where: str
+    source: str = ""
+    target: str = ""
+    prefix: str = ""
+    required: tuple[str, ...] = ()
+    banned: tuple[str, ...] = ()
+    record: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    problem: Problem | None = None
+    is_usable: bool = True
 
 
-def read_beside(path: str, partner: str, count: int) -> list[str]:
-    """The lines of a file, which go with those of another one.
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """The answer to a request: its lines as text, and its keys as a JSON object.
+
+    Attributes:
+        note: A property of the answer to count, such as `BLANK`.
+        num_truncated_tokens: Number of source tokens that the model did not read.
+    """
+
+    request: Request
+    lines: Sequence[str] = ("",)
+    fields: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    problem: Problem | None = None
+    note: str | None = None
+    num_truncated_tokens: int = 0
+
+    def to_text(self) -> str:
+        """Return the lines of the answer; line breaks within a line become spaces."""
+        return "".join(f"{on_one_line(line)}\n" for line in self.lines)
+
+    def to_json(self) -> str:
+        """Return the answer as one line of JSON."""
+        record: dict[str, Any] = {"source": self.request.source, **self.request.record, **self.fields}
+        if self.num_truncated_tokens:
+            record["source_tokens_left_out"] = self.num_truncated_tokens
+        if self.problem is not None:
+            record["problem"] = self.problem.message
+        return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+Progress = Callable[[int], None]
+"""Function to call with the number of further requests done."""
+
+
+class Answerer:
+    """Answer usable requests, of which `first_index` came before, and refuse the others."""
+
+    def answer(self, requests: Sequence[Request], first_index: int, progress: Progress) -> Iterable[Answer]:
+        """Answer the usable requests of a window, in order."""
+        raise NotImplementedError
+
+    def refuse(self, request: Request, problem: Problem | None) -> Answer:
+        """Return the empty answer to a request with a problem."""
+        return Answer(request, problem=problem)
+
+
+class Translates(Protocol):
+    """A `Seq2Seq` or an `Ensemble`."""
+
+    decoding: Any
+
+    def generate(self, texts: Sequence[str], attention: bool = False, **options: Any) -> list[list[Any]]: ...
+
+
+class ReadsText(Protocol):
+    """A `TextModel`; this room does not import TensorFlow."""
+
+    def source_pieces(self, text: str) -> list[str]: ...
+
+    def memory_tokens(self, text: str) -> tuple[str, ...]: ...
+
+
+class PredictsLabels(Protocol):
+    """A `LabelPredictor`."""
+
+    labels: Any
+
+    def predict_labels(self, texts: Sequence[str], *, progress: Progress) -> Sequence[Any]: ...
+
+
+class ScoresPairs(Protocol):
+    """A model of any kind."""
+
+    def score(self, sources: Sequence[str], targets: Sequence[str]) -> Sequence[Any]: ...
+
+
+class Translations(Answerer):
+    """Answer with translations.
 
     Args:
-        path: the file.
-        partner: the other one, for the message.
-        count: how many lines that one has.
-
-    Raises:
-        DataError: The file cannot be read, or has another number of lines.
+        translator: The model or ensemble.
+        reader: The model whose tokens are part of JSON answers; None: no tokens.
+        attention: Whether attention weights are part of them.
+        **options: Settings that differ from the translator's.
     """
-    from seq2seq.text.lines import read_lines
 
+    def __init__(
+        self, translator: Translates, reader: ReadsText | None = None, attention: bool = False, **options: Any
+    ) -> None:
+        self._translator, self._reader, self._attention, self._options = translator, reader, attention, options
+        self._count = translator.decoding.replaced(**options).n_best
+
+    def answer(self, requests: Sequence[Request], first_index: int, progress: Progress) -> Iterable[Answer]:
+        constraints: dict[str, list[Any]] = {
+            "prefixes": [request.prefix for request in requests],
+            "required": [request.required for request in requests],
+            "banned": [request.banned for request in requests],
+        }
+        errors: dict[int, Exception] = {}
+        results = self._translator.generate(
+            [request.source for request in requests],
+            self._reader is not None,
+            first_index=first_index,
+            progress=progress,
+            on_error=errors.__setitem__,
+            **{name: entries for name, entries in constraints.items() if any(entries)},
+            **self._options,
+        )
+        for index, (request, hypotheses) in enumerate(zip(requests, results, strict=True)):
+            if index in errors:
+                yield self.refuse(request, Problem("refused by the search", str(errors[index])))
+            else:
+                yield self._translated(request, hypotheses)
+
+    def refuse(self, request: Request, problem: Problem | None) -> Answer:
+        return Answer(request, [""] * self._count, {"translations": []}, problem)
+
+    def _translated(self, request: Request, hypotheses: Sequence[Any]) -> Answer:
+        # Every source has the same number of lines, so that line numbers stay aligned.
+        lines = [found.text for found in hypotheses] + [""] * (self._count - len(hypotheses))
+        fields: dict[str, Any] = {}
+        if self._reader is not None:
+            fields["source_tokens"] = self._reader.source_pieces(request.source)
+            memory_tokens = self._reader.memory_tokens(request.source)
+            if len(memory_tokens) < len(fields["source_tokens"]):
+                fields["source_windows"] = memory_tokens
+        fields["translations"] = [self._fields(found) for found in hypotheses]
+        note = STOPPED if hypotheses[0].token_ids[-1] != END_ID else None
+        note = note if request.source.strip() else BLANK
+        return Answer(request, lines, fields, request.problem, note, hypotheses[0].num_truncated_tokens)
+
+    def _fields(self, found: Any) -> dict[str, Any]:
+        fields: dict[str, Any] = {"text": found.text, "score": found.score, "log_prob": found.log_prob}
+        if self._reader is not None:
+            fields |= {"tokens": found.pieces, "token_log_probs": found.token_log_probs, "alignment": found.alignment}
+        if self._attention:
+            weights = found.attention_weights
+            fields["attention"] = None if weights is None else weights.astype(float).round(4).tolist()
+        return fields
+
+
+class Labels(Answerer):
+    """Answer with labels and their probabilities."""
+
+    def __init__(self, model: PredictsLabels) -> None:
+        self._model = model
+
+    def answer(self, requests: Sequence[Request], first_index: int, progress: Progress) -> Iterable[Answer]:
+        predictions = self._model.predict_labels([request.source for request in requests], progress=progress)
+        for request, found in zip(requests, predictions, strict=True):
+            line = f"{found.text}\t{' '.join(f'{best:.4f}' for best in found.probabilities.max(axis=-1))}"
+            rows = found.probabilities.round(6).tolist()
+            probabilities = [dict(zip(self._model.labels, row, strict=True)) for row in rows]
+            fields = {"labels": found.labels, "probabilities": probabilities}
+            note = None if request.source.strip() else BLANK
+            lines = [line if found.labels else ""]
+            yield Answer(request, lines, fields, request.problem, note, found.num_truncated_tokens)
+
+
+@dataclasses.dataclass
+class Scores(Answerer):
+    """Answer with the log-probabilities of given targets, and sum them up."""
+
+    model: ScoresPairs
+    log_prob: float = 0.0
+    tokens: int = 0
+
+    def answer(self, requests: Sequence[Request], first_index: int, progress: Progress) -> Iterable[Answer]:
+        sources, targets = ([getattr(request, side) for request in requests] for side in ("source", "target"))
+        for request, score in zip(requests, self.model.score(sources, targets), strict=True):
+            self.log_prob += score.log_prob
+            self.tokens += len(score.pieces)
+            progress(1)
+            fields = {
+                "log_prob": score.log_prob,
+                "perplexity": score.perplexity,
+                "tokens": score.pieces,
+                "token_log_probs": score.token_log_probs,
+            }
+            yield Answer(request, [f"{score.log_prob:.6f}"], fields, None, None, score.num_truncated_tokens)
+
+
+@dataclasses.dataclass
+class StreamReport:
+    """Count the answers of a stream and their problems.
+
+    >>> report = StreamReport(lines=3)
+    >>> report.count("blank", "<stdin>:2")
+    >>> print(report.summary())
+    3 lines: 1 blank (<stdin>:2)
+    """
+
+    lines: int = 0
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
+    first: dict[str, str] = dataclasses.field(default_factory=dict)
+    truncated_tokens: int = 0
+
+    def add(self, answer: Answer) -> None:
+        """Count one answer, and log its problem."""
+        self.lines += 1
+        where, problem = answer.request.where, answer.problem
+        if problem is not None:
+            self.count(problem.reason, where)
+            is_read = problem is answer.request.problem and answer.request.is_usable
+            LOG.info(f"{where}: {problem.message}" + " Its beginning is read." * is_read)
+        if answer.note is not None:
+            self.count(answer.note, where)
+        if answer.num_truncated_tokens:
+            self.count(TRUNCATED, where)
+            self.truncated_tokens += answer.num_truncated_tokens
+
+    def count(self, reason: str, where: str) -> None:
+        """Count one line with a reason."""
+        self.counts[reason] = self.counts.get(reason, 0) + 1
+        self.first.setdefault(reason, where)
+
+    def summary(self) -> str:
+        """Return the counts in words."""
+        parts = [
+            f"{count:,} {reason} ({'first: ' if count > 1 else ''}{self.first[reason]})"
+            for reason, count in sorted(self.counts.items())
+        ]
+        if self.truncated_tokens:
+            parts.append(f"{self.truncated_tokens:,} source tokens left out")
+        return f"{self.lines:,} line{'' if self.lines == 1 else 's'}: " + ("; ".join(parts) or "all well")
+
+
+@dataclasses.dataclass(frozen=True)
+class LineStream:
+    """Read lines of a file or of standard input, and write their answers, as the flags of the same names say."""
+
+    file: str
+    output: str | None
+    format: Format
+    input_format: Format | None
+    window: int
+    max_line_characters: int | None
+
+    def __post_init__(self) -> None:
+        for flag, value in (("--window", self.window), ("--max-line-characters", self.max_line_characters)):
+            if value is not None and value < 1:
+                raise ConfigError(f"{flag} must be at least 1, got {value}.")
+        if self.file != "-":
+            refuse_same_file(self.output, self.file)
+
+    def answer(self, answerer: Answerer) -> None:
+        """Write the answer of every line as soon as it is there, and the counts of problems at the end."""
+        parse = json_request if (self.input_format or self.format) == "jsonl" else text_request
+        options = {} if self.max_line_characters is None else {"max_line_characters": self.max_line_characters}
+        if self.file == "-":
+            # An own reader: the lock of Python's is held while it waits for input, even when the program ends.
+            stdin = open(sys.stdin.fileno(), "rb", closefd=False)  # noqa: SIM115
+            lines = scan_stream(stdin, "<stdin>", **options)
+        else:
+            lines = scan_lines(self.file, **options)
+        # A file is there as a whole; the next line of a pipe may be minutes away.
+        patience = None if _is_regular(self.file) else PATIENCE
+        requests = (parse(line) for line in lines)
+        answer_requests(requests, answerer, self.output, self.format, self.window, patience, _count_lines(self.file))
+
+
+def answer_requests(
+    requests: Iterable[Request],
+    answerer: Answerer,
+    output: str | None,
+    format: Format | None,  # noqa: A002 - the word of the flag
+    window: int = WINDOW_LINES,
+    patience: float | None = None,
+    total: int | None = None,
+    unit: str = "line",
+) -> StreamReport:
+    """Answer requests window by window, and write the answers, unless `format` is None; memory holds one window."""
+    report = StreamReport()
+    cut = windows(requests, window, lambda one: len(one.source) + len(one.target), WINDOW_CHARACTERS, patience)
+    with (
+        opened_output(output) as stream,
+        contextlib.closing(cut),
+        # Answers that appear in the terminal are progress enough.
+        ProgressBar(total, unit, hidden=stream.isatty() and format is not None) as bar,
+    ):
+        try:
+            for answer in _answers(cut, answerer, bar.advance):
+                report.add(answer)
+                if format is not None:
+                    # In one piece, so that a kill leaves whole lines.
+                    stream.write(answer.to_json() if format == "jsonl" else answer.to_text())
+        finally:
+            if report.counts:
+                LOG.info(report.summary())
+    return report
+
+
+def _answers(
+    request_windows: Iterable[Sequence[Request]], answerer: Answerer, progress: Callable[[int], None]
+) -> Iterator[Answer]:
+    first_index = 0
+    for window in request_windows:
+        usable = [request for request in window if request.is_usable]
+        if len(usable) < len(window):
+            progress(len(window) - len(usable))
+        answers = iter(answerer.answer(usable, first_index, progress) if usable else ())
+        first_index += len(usable)
+        for request in window:
+            yield next(answers) if request.is_usable else answerer.refuse(request, request.problem)
+
+
+def text_request(line: Line) -> Request:
+    """Take a line of plain text as a source."""
+    is_usable = line.problem is None or line.problem.reason == TOO_LONG
+    return Request(line.where, line.text, problem=line.problem, is_usable=is_usable)
+
+
+def json_request(line: Line) -> Request:
+    """Parse a line as a JSON object with the key `source`.
+
+    `prefix` (a string), `required` and `banned` (lists of strings) constrain the translation; all other keys are the
+    caller's.
+
+    >>> request = json_request(Line("<stdin>:1", '{"id": 7, "source": "a cat", "required": ["chat"]}'))
+    >>> request.source, request.required, request.record["id"]
+    ('a cat', ('chat',), 7)
+    """
+    problem, record = (line.problem, {}) if line.problem else _parse(line.text)
+    if problem is not None:
+        if problem.reason == TOO_LONG:
+            # The beginning of an object is none.
+            problem = problem._replace(reason="JSON line too long")
+        return Request(line.where, record=record, problem=problem, is_usable=False)
+    required, banned = (tuple(record.get(key, ())) for key in ("required", "banned"))
+    return Request(line.where, record["source"], "", record.get("prefix", ""), required, banned, record)
+
+
+def _parse(text: str) -> tuple[Problem | None, dict[str, Any]]:
+    try:
+        record = json.loads(text, parse_constant=_refuse_constant)
+        # Half a surrogate pair is legal in JSON and nowhere else.
+        json.dumps(record, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        return Problem("not Unicode", "must be valid Unicode, but holds half a surrogate pair."), {}
+    except (ValueError, RecursionError) as error:
+        return Problem("not JSON", f"must be a JSON object, but is none ({error})."), {}
+    if not isinstance(record, dict):
+        return Problem("not JSON", f"must be a JSON object, got {_kind(record)}."), {}
+    if not isinstance(record.get("source"), str):
+        given = _kind(record["source"]) if "source" in record else "none"
+        return Problem("no source", f'"source" must be a string, got {given}.'), record
+    if not isinstance(record.get("prefix", ""), str):
+        return Problem("bad option", f'"prefix" must be a string, got {_kind(record["prefix"])}.'), record
+    for key in ("required", "banned"):
+        phrases = record.get(key, [])
+        if not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases):
+            return Problem("bad option", f'"{key}" must be a list of strings, got {phrases!r}.'), record
+    return None, record
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
+    return names.get(type(value), "a number")
+
+
+def pair_requests(source: str, target: str) -> Iterator[Request]:
+    """Pair the lines of two files, or raise `DataError` if one ends before the other."""
+    pairs = itertools.zip_longest(scan_lines(source), scan_lines(target))
+    for number, (source_line, target_line) in enumerate(pairs, start=1):
+        if source_line is None or target_line is None:
+            longer, shorter = (source, target) if target_line is None else (target, source)
+            raise DataError(
+                f"{longer}:{number}: must have a partner, but {shorter} ends after line {number - 1}. "
+                "Check that both files are complete and aligned."
+            )
+        bad = source_line if source_line.problem else target_line
+        yield Request(
+            bad.where,
+            source_line.text,
+            target_line.text,
+            record={"target": target_line.text},
+            problem=bad.problem,
+            is_usable=bad.problem is None,
+        )
+
+
+def read_aligned(path: str, partner: str, count: int) -> list[str]:
+    """Read the lines of a file, or raise `DataError` if they are not as many as those of its partner."""
     lines = list(read_lines(path))
     if len(lines) != count:
         raise DataError(
-            f"{path}: must have as many lines as {partner} ({count}), but has {len(lines)} instead. "
+            f"{path}: must have as many lines as {partner} ({count}), got {len(lines)}. "
             "Check that no line was lost or added."
         )
     return lines
 
 
 def refuse_same_file(output: str | None, *inputs: str) -> None:
-    """Refuses an output that would overwrite what is being read.
-
-    Raises:
-        ConfigError: It is one of the inputs.
-    """
+    """Raise `ConfigError` for an output that would overwrite an input."""
     if output is not None and pathlib.Path(output).resolve() in [pathlib.Path(file).resolve() for file in inputs]:
-        raise ConfigError(f"--output must be another file than the input, but is {output} too. Name another.")
+        raise ConfigError(f"--output must be another file than the input, got {output}. Name another.")
 
 
 @contextlib.contextmanager
 def opened_output(output: str | None) -> Iterator[TextIO]:
-    """A file, or standard output, as UTF-8; what is written to it in one call is passed on in one.
-
-    Raises:
-        DataError: It cannot be written.
-    """
+    """Open a file or standard output as UTF-8, each call of `write` passed on at once."""
     try:
         if output is None:
             if isinstance(sys.stdout, io.TextIOWrapper):
@@ -108,426 +480,21 @@ def opened_output(output: str | None) -> Iterator[TextIO]:
         raise DataError(f"{name}: the results cannot be written: {error.strerror}.") from error
 
 
-PHRASES = ("required", "banned")
+def on_one_line(text: str) -> str:
+    """Replace line breaks by spaces, so that line numbers stay aligned.
 
-
-class Request(NamedTuple):
-    """One line of input.
-
-    Args:
-        where: its file and number, for messages.
-        source: what to translate.
-        prefix: what the translation shall start with.
-        required: words or phrases that it shall hold.
-        banned: words or phrases that it shall not hold.
-        record: the JSON object that the line was, which goes with its answer.
-        problem: what is wrong with the line; where it is too long, `source` is its beginning, otherwise nothing.
+    >>> on_one_line("a cat\\nand a dog")
+    'a cat and a dog'
     """
+    return text.translate(_LINE_BREAKS)
 
-    where: str
-    source: str = ""
-    prefix: str = ""
-    required: tuple[str, ...] = ()
-    banned: tuple[str, ...] = ()
-    record: Mapping[str, Any] = {}
-    problem: Problem | None = None
 
+def _is_regular(file: str) -> bool:
+    return stat.S_ISREG(os.fstat(sys.stdin.fileno()).st_mode) if file == "-" else pathlib.Path(file).is_file()
 
-def text_requests(lines: Iterable[Line]) -> Iterator[Request]:
-    """The requests of lines of plain text: each is a source."""
-    return (Request(line.where, line.text, problem=line.problem) for line in lines)
 
-
-def json_requests(lines: Iterable[Line]) -> Iterator[Request]:
-    """The requests of JSON lines: each is an object with the key `source`.
-
-    `prefix` (a string), `required` and `banned` (lists of strings) say what the translation shall start with, hold
-    and not hold. All other keys are the caller's own.
-
-    >>> (request,) = json_requests([Line("<stdin>:1", '{"id": 7, "source": "a cat", "required": ["chat"]}')])
-    >>> request.source, request.required, request.record["id"]
-    ('a cat', ('chat',), 7)
-    """
-    return (_json_request(line) for line in lines)
-
-
-def _json_request(line: Line) -> Request:
-    if line.problem is not None:
-        # The beginning of an object is none.
-        return Request(line.where, problem=line.problem._replace(reason=_worded(line.problem)))
-    try:
-        record = json.loads(line.text, parse_constant=_refuse_constant)
-        # Half a surrogate pair is legal in JSON and nowhere else: neither search nor output could take it.
-        json.dumps(record, ensure_ascii=False).encode()
-    except UnicodeEncodeError:
-        return _bad(line, "not Unicode", "must be valid Unicode, but holds half a surrogate pair instead.")
-    except (ValueError, RecursionError) as error:
-        return _bad(line, "not JSON", f"must be a JSON object, but is none ({error}).")
-    if not isinstance(record, dict):
-        return _bad(line, "not JSON", f"must be a JSON object, but is {_kind(record)} instead.")
-    if not isinstance(record.get("source"), str):
-        found = f"is {_kind(record['source'])} instead" if "source" in record else "is missing"
-        return _bad(line, "no source", f'"source" must be a string, but {found}.', record)
-    if not isinstance(record.get("prefix", ""), str):
-        return _bad(line, "bad option", f'"prefix" must be a string, but is {_kind(record["prefix"])} instead.', record)
-    for key in PHRASES:
-        phrases = record.get(key, [])
-        if not isinstance(phrases, list) or not all(isinstance(phrase, str) for phrase in phrases):
-            return _bad(line, "bad option", f'"{key}" must be a list of strings, but is {phrases!r} instead.', record)
-    return Request(
-        line.where,
-        record["source"],
-        record.get("prefix", ""),
-        tuple(record.get("required", ())),
-        tuple(record.get("banned", ())),
-        record,
-    )
-
-
-def _worded(problem: Problem) -> str:
-    return "JSON line too long" if problem.reason == TOO_LONG else problem.reason
-
-
-def _bad(line: Line, reason: str, message: str, record: Mapping[str, Any] | None = None) -> Request:
-    return Request(line.where, record=record or {}, problem=Problem(reason, message))
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not JSON")
-
-
-def _kind(value: object) -> str:
-    names = {dict: "an object", list: "a list", str: "a string", bool: "a truth value", type(None): "null"}
-    return names.get(type(value), "a number")
-
-
-BLANK, STOPPED, CUT = "blank", "stopped at the longest length", "with a source that was cut"
-
-
-class Answer(NamedTuple):
-    """What became of a request: its `Hypothesis`es, best first, or its one `LabelPrediction`, or why there is none."""
-
-    request: Request
-    hypotheses: Sequence[Any]
-    problem: str | None = None
-
-
-@dataclasses.dataclass
-class StreamReport:
-    """What became of the lines of a stream.
-
-    Args:
-        lines: lines that have their answer.
-        counts: by what was notable about some of them, how many.
-        first: by what was notable, the place of the first.
-        tokens_left_out: tokens that were cut off sources, of all of them together.
-
-    >>> report = StreamReport(lines=3)
-    >>> report.note("blank", "<stdin>:2")
-    >>> print(report.summary())
-    3 lines: 1 blank (<stdin>:2)
-    """
-
-    lines: int = 0
-    counts: dict[str, int] = dataclasses.field(default_factory=dict)
-    first: dict[str, str] = dataclasses.field(default_factory=dict)
-    tokens_left_out: int = 0
-
-    def note(self, reason: str, where: str) -> None:
-        """Counts one line."""
-        self.counts[reason] = self.counts.get(reason, 0) + 1
-        self.first.setdefault(reason, where)
-
-    def note_cut(self, tokens: int, where: str) -> None:
-        """Counts one line whose source was cut by so many tokens, if it was."""
-        if tokens:
-            self.note(CUT, where)
-            self.tokens_left_out += tokens
-
-    def summary(self) -> str:
-        """The counts in words."""
-        parts = [
-            f"{count:,} {reason} ({'first: ' if count > 1 else ''}{self.first[reason]})"
-            for reason, count in sorted(self.counts.items())
-        ]
-        if self.tokens_left_out:
-            parts.append(f"{self.tokens_left_out:,} source tokens left out")
-        return f"{self.lines:,} line{'' if self.lines == 1 else 's'}: " + ("; ".join(parts) or "all well")
-
-
-def answer_stream(
-    model: "Seq2Seq",
-    request_windows: Iterable[Sequence[Request]],
-    report: StreamReport,
-    attention: bool = False,
-    progress: Callable[[int], None] | None = None,
-    **options: Any,
-) -> Iterator[Answer]:
-    """The answers to requests, in their order; memory holds one window.
-
-    What happens to which line:
-
-    - blank: a blank translation, without asking the model; counted;
-    - longer than may be: its beginning is translated; said and counted;
-    - not UTF-8, NUL, or as JSON lines no object with a source: no translation; said and counted;
-    - one that the search refuses, such as for a required phrase that cannot be written: the same. The other lines of
-      its window are searched again one by one;
-    - of more tokens than the model's recipe lets a source have: what this says is read; counted, with the tokens;
-    - one whose translation reached its longest before it ended: as it is; counted.
-
-    Args:
-        model: What translates.
-        request_windows: Requests that are searched together.
-        report: Is filled in.
-        attention: Whether hypotheses tell what their tokens attended to.
-        progress: Is called with how many more lines are done, also before the first of a window has its answer.
-        **options: Settings of `DecodingConfig` that differ from the model's own.
-    """
-    settings = {"attention": attention, "progress": progress, **options}
-    return _stream(
-        functools.partial(_search, model, options=settings),
-        lambda found: found[0].token_ids[-1] != END_ID,
-        request_windows,
-        report,
-        progress,
-    )
-
-
-def label_stream(
-    model: "LabelPredictor",
-    request_windows: Iterable[Sequence[Request]],
-    report: StreamReport,
-    progress: Callable[[int], None] | None = None,
-) -> Iterator[Answer]:
-    """The labels of requests, as `answer_stream` gives translations: one `LabelPrediction` each.
-
-    Args:
-        model: What labels.
-        request_windows, report, progress: As for `answer_stream`.
-    """
-
-    def label(requests: Sequence[Request], _: int) -> list[Any]:
-        found = model.predict_labels([request.source for request in requests], progress=progress)
-        return [[labelling] for labelling in found]
-
-    return _stream(label, lambda _: False, request_windows, report, progress)
-
-
-def _stream(
-    answer_all: Callable[[Sequence[Request], int], list[Any]],
-    has_stopped: Callable[[Any], bool],
-    request_windows: Iterable[Sequence[Request]],
-    report: StreamReport,
-    progress: Callable[[int], None] | None,
-) -> Iterator[Answer]:
-    """The answers of windows of requests; `answer_all` is given those that can be answered, and their number before."""
-    answered = 0
-    for window in request_windows:
-        usable = [request for request in window if request.problem is None or request.problem.reason == TOO_LONG]
-        if progress is not None and len(usable) < len(window):
-            progress(len(window) - len(usable))
-        results = iter(answer_all(usable, answered))
-        answered += len(usable)
-        for request in window:
-            if request.problem is not None:
-                _complain(report, request, request.problem)
-            if request.problem is not None and request.problem.reason != TOO_LONG:
-                answer = Answer(request, [], request.problem.message)
-            else:
-                answer = _answer(request, next(results), has_stopped, report)
-            report.lines += 1
-            yield answer
-
-
-def _search(model: "Seq2Seq", requests: Sequence[Request], first: int, options: dict[str, Any]) -> list[Any]:
-    """The hypotheses of each request, or the error that it met."""
-    if not requests:
-        return []
-    wishes: dict[str, Any] = {
-        "prefixes": [request.prefix for request in requests],
-        "required": [list(request.required) for request in requests],
-        "banned": [list(request.banned) for request in requests],
-    }
-    given = {name: wished for name, wished in wishes.items() if any(wished)}
-    sources = [request.source for request in requests]
-    try:
-        return list(model.generate(sources, first_index=first, **given, **options))
-    except ConfigError:
-        # Of the options, which are the same for all lines.
-        raise
-    except Seq2SeqError as error:
-        if len(requests) == 1:
-            return [error]
-    return [
-        result for place, request in enumerate(requests) for result in _search(model, [request], first + place, options)
-    ]
-
-
-def _answer(
-    request: Request,
-    result: Any,
-    has_stopped: Callable[[Any], bool],
-    report: StreamReport,
-) -> Answer:
-    if isinstance(result, Seq2SeqError):
-        problem = Problem("refused by the search", str(result))
-        _complain(report, request, problem)
-        return Answer(request, [], problem.message)
-    if not request.source.strip():
-        report.note(BLANK, request.where)
-    elif has_stopped(result):
-        report.note(STOPPED, request.where)
-    if result:
-        report.note_cut(result[0].num_truncated_tokens, request.where)
-    return Answer(request, result, None if request.problem is None else request.problem.message)
-
-
-def _complain(report: StreamReport, request: Request, problem: Problem) -> None:
-    report.note(problem.reason, request.where)
-    is_cut = problem.reason == TOO_LONG
-    LOG.info(f"{request.where}: {problem.message}" + " Its beginning is read." * is_cut)
-
-
-PATIENCE = 0.05
-"""Seconds that lines which are there wait for the next before they are answered without it."""
-
-Format = Literal["text", "jsonl"]
-
-
-@dataclasses.dataclass(frozen=True)
-class LineStream:
-    """Where lines come from and answers go, as the flags of those names say."""
-
-    file: str
-    output: str | None
-    format: Format
-    input_format: Format | None
-    window: int
-    max_line_characters: int | None
-
-    def __post_init__(self) -> None:
-        if self.window < 1:
-            raise ConfigError(f"--window must be at least 1, but is {self.window} instead.")
-        if self.max_line_characters is not None and self.max_line_characters < 1:
-            raise ConfigError(f"--max-line-characters must be at least 1, but is {self.max_line_characters} instead.")
-        if self.file != "-":
-            refuse_same_file(self.output, self.file)
-
-    def answer(self, answers: Callable[..., Iterator["Answer"]], written: Callable[["Answer"], list[str]]) -> None:
-        """Writes the answer of every line, as soon as there is one, and what became of all at the end.
-
-        Args:
-            answers: The answers of windows of requests, of a `StreamReport`, and of `progress`.
-            written: The lines of an answer.
-        """
-        from seq2seq.threads import windows
-
-        read = json_requests if (self.input_format or self.format) == "jsonl" else text_requests
-        limit = {} if self.max_line_characters is None else {"max_line_characters": self.max_line_characters}
-        requests = read(_scanned(self.file, limit))
-        cut = windows(
-            requests, self.window, lambda request: len(request.source), WINDOW_CHARACTERS, _patience(self.file)
-        )
-        report = StreamReport()
-        # Answers that appear in the terminal are progress enough.
-        with (
-            opened_output(self.output) as stream,
-            contextlib.closing(cut),
-            ProgressBar(_total(self.file), "line", hidden=stream.isatty()) as bar,
-        ):
-            try:
-                for answer in answers(cut, report, progress=bar.advance):
-                    # In one piece, so that a kill leaves whole lines.
-                    stream.write("".join(f"{line}\n" for line in written(answer)))
-            finally:
-                if report.counts:
-                    LOG.info(report.summary())
-
-
-def _scanned(file: str, options: dict[str, int]) -> Iterator["Line"]:
-    from seq2seq.text.lines import scan_lines, scan_stream
-
-    if file != "-":
-        return scan_lines(file, **options)
-    # A reader of its own: the lock of Python's is held by whoever waits for input, and wanted when the program ends.
-    return scan_stream(open(sys.stdin.fileno(), "rb", closefd=False), "<stdin>", **options)
-
-
-def _patience(file: str) -> float | None:
-    """What is in a file is all there; elsewhere the next line may be a minute, or an answer, away."""
-    mode = os.fstat(sys.stdin.fileno()).st_mode if file == "-" else _mode(file)
-    return None if stat.S_ISREG(mode) else PATIENCE
-
-
-def _total(file: str) -> int | None:
-    if file == "-" or file.endswith(".gz") or not stat.S_ISREG(_mode(file)):
+def _count_lines(file: str) -> int | None:
+    if file == "-" or file.endswith(".gz") or not _is_regular(file):
         return None
     with open(file, "rb") as stream:
         return sum(block.count(b"\n") for block in iter(functools.partial(stream.read, 1 << 20), b""))
-
-
-def _mode(file: str) -> int:
-    path = pathlib.Path(file)
-    return path.stat().st_mode if path.exists() else 0
-
-
-class PairRequest(NamedTuple):
-    """A source and a target to score, where they stand, and what is wrong with either."""
-
-    where: str
-    source: str
-    target: str
-    problem: Problem | None = None
-
-
-class ScoredPair(NamedTuple):
-    """What became of a pair: its score, or None where it has a problem."""
-
-    request: PairRequest
-    score: "PairScore | None"
-
-
-def pair_requests(source: str, target: str) -> Iterator[PairRequest]:
-    """The pairs of two files, line by line.
-
-    Raises:
-        DataError: A file cannot be read, or ends before the other.
-    """
-    pairs = itertools.zip_longest(scan_lines(source), scan_lines(target))
-    for number, (source_line, target_line) in enumerate(pairs, start=1):
-        if source_line is None or target_line is None:
-            longer, shorter = (source, target) if target_line is None else (target, source)
-            raise DataError(
-                f"{longer}:{number}: must have a partner, but {shorter} ends after line {number - 1} instead. "
-                "Check that both files are complete and aligned."
-            )
-        bad = source_line if source_line.problem else target_line
-        yield PairRequest(bad.where, source_line.text, target_line.text, bad.problem)
-
-
-def score_stream(
-    model: "Seq2Seq",
-    pair_windows: Iterable[Sequence[PairRequest]],
-    report: StreamReport,
-) -> Iterator[ScoredPair]:
-    """The scores of pairs, in their order; memory holds one window.
-
-    A pair with a problem has no score, and is said and counted: half of a line that is too long would not do.
-
-    Args:
-        model: What scores.
-        pair_windows: Pairs that are scored together.
-        report: Is filled in.
-    """
-    for window in pair_windows:
-        usable = [pair for pair in window if pair.problem is None]
-        scores = iter(model.score([pair.source for pair in usable], [pair.target for pair in usable]))
-        for pair in window:
-            if pair.problem is not None:
-                report.note(pair.problem.reason, pair.where)
-                LOG.info(f"{pair.where}: {pair.problem.message}")
-            score = next(scores) if pair.problem is None else None
-            if score is not None:
-                report.note_cut(score.num_truncated_tokens, pair.where)
-            report.lines += 1
-            yield ScoredPair(pair, score)

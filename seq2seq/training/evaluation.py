@@ -19,7 +19,7 @@ from seq2seq.metrics.translation import (
     score_by_length,
 )
 from seq2seq.models.base import TextModel
-from seq2seq.models.scoring import perplexity
+from seq2seq.models.results import perplexity
 from seq2seq.text.tokenizer import split_labels
 
 SUMMARY_EDGES = (25, 50, 100, 200, 400, 800, 1600)

@@ -1,7 +1,6 @@
 """Several runs that differ in a few settings, one after the other on the same data in the same order."""
 
 import contextlib
-import gc
 import json
 import logging
 import pathlib
@@ -101,9 +100,6 @@ def _train(config: Config, label: str) -> dict[str, Any]:
         traceback.print_exc(file=sys.stderr)
         LOG.error(f"{label}: failed")
         return {"status": "failed", "error": f"{type(error).__name__}: {error}"}
-    finally:
-        # Models hold themselves in circles, and the next one needs the memory.
-        gc.collect()
     return {"status": "finished", "error": None, "scores": scores}
 
 

@@ -44,20 +44,21 @@ class FakeModel:
 
     def __init__(self):
         self.decoding = DecodingConfig()
-        self.calls, self.wishes = [], []
+        self.calls, self.constraints = [], []
 
-    def generate(
-        self, texts, attention=False, first_index=0, prefixes=None, required=None, banned=None, progress=None, **options
-    ):
+    def generate(self, texts, attention=False, first_index=0, progress=None, on_error=None, **options):
+        constraints = {name: options.pop(name) for name in ("prefixes", "required", "banned") if name in options}
         self.calls.append((list(texts), options))
-        self.wishes.append((attention, first_index, prefixes, required, banned))
-        wanted = self.decoding.replaced(**options).n_best
-        for index, phrases in enumerate(required or []):
+        self.constraints.append((attention, first_index, constraints))
+        n_best = self.decoding.replaced(**options).n_best
+        results = [self.found(text)[:n_best] if text else [FakeHypothesis("", 0.0)] for text in texts]
+        for index, phrases in enumerate(constraints.get("required", [])):
             if "impossible" in phrases:
-                raise DataError(f"required[{index}]: 'impossible' cannot be written.")
+                results[index] = []
+                on_error(index, DataError("'impossible' cannot be written."))
         if progress is not None:
             progress(len(texts))
-        return [self.found(text)[:wanted] if text else [FakeHypothesis("", 0.0)] for text in texts]
+        return results
 
     def require_tokenizer(self):
         return None
@@ -111,7 +112,7 @@ def model(monkeypatch):
         "": {},
         ".archive": {"load": load},
         ".seq2seq": {"Seq2Seq": FakeModel},
-        ".scoring": {"perplexity": math.exp},
+        ".results": {"perplexity": math.exp},
         ".generation": {"Ensemble": FakeEnsemble},
     }
     for module, names in fakes.items():

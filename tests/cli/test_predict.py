@@ -103,4 +103,4 @@ def test_a_model_of_another_shape(paths, capsys):
 
 def test_window(paths, capsys):
     assert main(["predict", paths["tag"][0], "--window", "0"]) == 2
-    assert "--window must be at least 1, but is 0 instead." in capsys.readouterr().err
+    assert "--window must be at least 1, got 0." in capsys.readouterr().err

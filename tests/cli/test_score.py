@@ -1,5 +1,6 @@
 """Scores of pairs: a line each, an object each, one object for all, and what has no score."""
 
+import functools
 import json
 import math
 
@@ -7,6 +8,7 @@ import pytest
 
 from seq2seq.cli import score as score_verb
 from seq2seq.cli.main import main
+from seq2seq.serving.line_stream import answer_requests
 
 SOURCES = b"the cat\nb\xffd\n\nthe dog\n"
 TARGETS = b"la kato\nmala\nla\nlonger than ten\n"
@@ -70,7 +72,7 @@ def test_nothing_to_score(files, tmp_path, capsys):
 def test_windows_change_nothing(files, monkeypatch, capsys):
     assert main(files) == 0
     whole = capsys.readouterr()
-    monkeypatch.setattr(score_verb, "WINDOW_LINES", 1)
+    monkeypatch.setattr(score_verb, "answer_requests", functools.partial(answer_requests, window=1))
     assert main(files) == 0
     assert capsys.readouterr() == whole
 
@@ -78,10 +80,10 @@ def test_windows_change_nothing(files, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("more", "status", "words"),
     [
-        (["--target", "short"], 1, "a:2: must have a partner, but short ends after line 1 instead."),
-        (["--source", "short"], 1, "b:2: must have a partner, but short ends after line 1 instead."),
+        (["--target", "short"], 1, "a:2: must have a partner, but short ends after line 1."),
+        (["--source", "short"], 1, "b:2: must have a partner, but short ends after line 1."),
         (["--source", "nowhere"], 1, "nowhere: the file does not exist."),
-        (["--output", "b"], 2, "--output must be another file than the input, but is b too."),
+        (["--output", "b"], 2, "--output must be another file than the input, got b."),
         (["--output", "no/where"], 1, "no/where: the results cannot be written: No such file"),
         (["--json", "--format", "jsonl"], 2, "--json must come without --output and --format, but comes with one."),
     ],

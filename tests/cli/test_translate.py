@@ -109,7 +109,9 @@ def test_json_lines_keep_keys_of_their_own_and_say_what_they_wish(model, typed, 
     typed("".join(json.dumps(line) + "\n" for line in lines).encode())
     assert main(["translate", "model.keras", "--format", "jsonl", "--tokens"]) == 0
     found = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
-    assert model.wishes == [(True, 0, ["", "C"], [[], ["x", "y z"]], [[], ["q"]])]
+    assert model.constraints == [
+        (True, 0, {"prefixes": ["", "C"], "required": [(), ("x", "y z")], "banned": [(), ("q",)]})
+    ]
     entry = {
         "text": "AB",
         "score": -0.5,
@@ -153,7 +155,7 @@ def test_json_in_text_out(model, typed, capsys):
     typed(b'{"source": "a\\nb"}\n')
     assert main(["translate", "model.keras", "--input-format", "jsonl"]) == 0
     assert capsys.readouterr() == ("A B\n", "")
-    assert model.wishes == [(False, 0, None, None, None)]
+    assert model.constraints == [(False, 0, {})]
 
 
 def test_windows_are_translated_and_written_one_after_the_other(model, tmp_path):
@@ -161,7 +163,7 @@ def test_windows_are_translated_and_written_one_after_the_other(model, tmp_path)
     path.write_bytes(b"a\nb\n\xff\nc\nd\n")
     assert main(["translate", "model.keras", str(path), "--window", "2"]) == 0
     assert [texts for texts, _ in model.calls] == [["a", "b"], ["c"], ["d"]]
-    assert [wishes[1] for wishes in model.wishes] == [0, 2, 3]
+    assert [first_index for _, first_index, _ in model.constraints] == [0, 2, 3]
 
 
 def test_whoever_asks_and_waits_is_answered(model, pipe, tmp_path, monkeypatch):
@@ -252,12 +254,11 @@ def test_a_sentence_that_cannot_be_searched_costs_no_other(model, typed, capsys)
     out, err = capsys.readouterr()
     found = [json.loads(line) for line in out.splitlines()]
     assert [[entry["text"] for entry in one["translations"]] for one in found] == [["A"], [], ["C"]]
-    assert found[1]["problem"] == "required[0]: 'impossible' cannot be written."
+    assert found[1]["problem"] == "'impossible' cannot be written."
     assert found[1]["id"] == 5
-    # One by one each keeps its place in the stream, on which samples depend.
-    assert [wishes[1] for wishes in model.wishes] == [0, 0, 1, 2]
+    assert len(model.calls) == 1
     assert err.splitlines() == [
-        "<stdin>:2: required[0]: 'impossible' cannot be written.",
+        "<stdin>:2: 'impossible' cannot be written.",
         "3 lines: 1 refused by the search (<stdin>:2)",
     ]
 
@@ -302,8 +303,8 @@ def test_ctrl_c_says_what_was_done(model, typed, monkeypatch, capsys):
     [
         (["other.keras"], 1, "other.keras: no such model file."),
         (["model.keras", "nowhere.txt"], 1, "nowhere.txt: the file does not exist."),
-        (["model.keras", "--window", "0"], 2, "--window must be at least 1, but is 0 instead."),
-        (["model.keras", "--max-line-characters", "0"], 2, "--max-line-characters must be at least 1, but is 0"),
+        (["model.keras", "--window", "0"], 2, "--window must be at least 1, got 0."),
+        (["model.keras", "--max-line-characters", "0"], 2, "--max-line-characters must be at least 1, got 0"),
         (["model.keras", "--tokens"], 2, "--tokens must be left out where --format is text, but is given."),
         (["model.keras", "--attention"], 2, "--attention must be left out where --format is text, but is given."),
         (["model.keras", "--ensemble", "other.keras"], 1, "other.keras: no such model file."),

@@ -12,7 +12,7 @@ from seq2seq.diagnostics.decode_benchmark import SearchTimes, benchmark_decoding
 from seq2seq.diagnostics.flops import forward_flops
 from seq2seq.errors import ConfigError
 from seq2seq.models.archive import save
-from seq2seq.models.generation import Hypothesis
+from seq2seq.models.results import Hypothesis
 
 
 def hypothesis_of(tokens):

@@ -10,7 +10,7 @@ from seq2seq.export.formats import ONLY_IN_PYTHON
 from seq2seq.export.parity import Parity, compare
 from seq2seq.layers import Decoder, Encoder
 from seq2seq.models.archive import save
-from seq2seq.models.generation import Hypothesis
+from seq2seq.models.results import Hypothesis
 from seq2seq.models.seq2seq import Seq2Seq
 
 PHRASES = {"prefix": "la", "banned_phrases": ("kato",), "required_phrases": ("hundo",)}

@@ -12,6 +12,7 @@ from seq2seq.inspection.trace import trace, traces
 from seq2seq.inspection.unit_probes import LabelledSentence, MarkedText, values_across
 from seq2seq.inspection.units import find_span, text_of
 from seq2seq.layers.cells import CELLS
+from seq2seq.models.base import clone_with_implementation
 from seq2seq.text.dataset import pad
 
 SOURCES = ["the big cat sees the dog", "the girl hears the old king today", "the man"]
@@ -154,7 +155,7 @@ def test_share_kept_is_the_factor_of_the_past(model):
 
 
 def test_update_gate_that_writes(make_random_model):
-    model = make_random_model("gru").with_raw_cells(update_gate="write")
+    model = clone_with_implementation(make_random_model("gru"), "raw", "write")
     layer = trace(model, SOURCES[0], TARGETS[0]).layers["encoder.forward_0"]
     values = layer.values
     assert layer.update_gate == "write"

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 import seq2seq
-from seq2seq.errors import ModelFileError
+from seq2seq.errors import ModelFileError, Seq2SeqError
 from seq2seq.layers import Decoder, Encoder
 from seq2seq.models.archive import load, save
 from seq2seq.models.seq2seq import Seq2Seq
@@ -123,7 +123,7 @@ class TestSave:
             raise OSError("no space left on device")
 
         monkeypatch.setattr(Seq2Seq, "save_assets", fail)
-        with pytest.raises(OSError, match="no space left"):
+        with pytest.raises(Seq2SeqError, match="no space left"):
             save(trained, path)
         assert path.read_bytes() == b"before"
         assert [entry.name for entry in tmp_path.iterdir()] == ["model.keras"]

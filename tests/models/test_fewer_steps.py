@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
-from seq2seq.errors import ConfigError
+from seq2seq.errors import ArgumentError, ConfigError
 from seq2seq.inspection.trace import trace
 from seq2seq.layers import Decoder, Encoder
 from seq2seq.layers.quantized import FusedDecoder, FusedEncoder
 from seq2seq.models.archive import load
 from seq2seq.models.generation import Ensemble
-from seq2seq.models.search_graph import Packing
+from seq2seq.models.search_graph import Plan, create_components
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.dataset import pad
 from seq2seq.text.ids import PAD_ID
@@ -113,8 +113,7 @@ class TestCopying:
 
 
 def test_a_decoder_copies_from_the_windows_of_its_encoder():
-    message = "copy_window of the decoder must be 2, the source tokens that a step of the encoder's memory stands for"
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(ArgumentError, match="copy_window must be 2"):
         Seq2Seq(Encoder(4, front_end="mean", stride=2), Decoder(9, 6, 8, copy="reuse"))
 
 
@@ -132,21 +131,17 @@ def test_models_that_join_more_and_fewer_tokens_vote(model, make_model):
     ensemble = Ensemble([model, other])
     assert len(ensemble.translate(TEXTS)) == 3
     for options in ({"attention": True}, {"coverage_penalty": "wu"}):
-        with pytest.raises(ConfigError, match="join as many of them to a step, but these do not"):
+        with pytest.raises(ConfigError, match="for models that cut sources into different steps"):
             ensemble.generate(TEXTS, **options)
 
 
 def test_its_decoder_is_packed(make_model, toy_tokenizer):
     model = make_model(model__copy="reuse", **REDUCED)
     ids = pad(toy_tokenizer.source.encode(TEXTS))
-    (parts,) = Packing([model]).parts("bfloat16", uses_fused_weights=True)
-    assert isinstance(parts.decoder, FusedDecoder)
-    memory, mask = parts.encode(ids)
-    np.testing.assert_array_equal(memory, model.encode(ids)[0])
-    prepared = model.decoder.prepare(memory, mask, ids, ids != PAD_ID)
-    found, expected = (
-        one.step(np.array([5, 6, 7]), model.decoder.start(prepared), prepared) for one in (parts.decoder, parts.plain)
-    )
+    components = create_components(model, Plan(model.decoding.replaced(precision="bfloat16")))
+    assert isinstance(components.decoder, FusedDecoder)
+    prepared, state = components.prepare(ids)
+    found, expected = (one.step(np.array([5, 6, 7]), state, prepared) for one in (components.decoder, model.decoder))
     np.testing.assert_allclose(found.logits, expected.logits, atol=0.05)
     with pytest.raises(ValueError, match="cannot be had here: the encoder joins source steps"):
         FusedEncoder(model.encoder, np.zeros((9, 16), "float32"), "float32")

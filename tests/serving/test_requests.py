@@ -4,20 +4,19 @@ import json
 
 import pytest
 
-from seq2seq.serving.line_stream import json_requests, text_requests
+from seq2seq.serving.line_stream import Request, json_request, text_request
 from seq2seq.text.lines import Line, Problem
 
 TOO_LONG = Problem("line too long", "must have at most 3 characters, but has 9 instead.")
 
 
 def request_of(text):
-    (request,) = json_requests([Line("in:4", text)])
-    return request
+    return json_request(Line("in:4", text))
 
 
 def test_text_is_the_source():
     lines = [Line("in:1", "a cat"), Line("in:2", '{"source": "x"}'), Line("in:3", "lon", TOO_LONG)]
-    found = list(text_requests(lines))
+    found = [text_request(line) for line in lines]
     assert [(one.where, one.source, one.problem) for one in found] == [
         ("in:1", "a cat", None),
         ("in:2", '{"source": "x"}', None),
@@ -28,8 +27,10 @@ def test_text_is_the_source():
 def test_an_object_says_what_it_wishes():
     record = {"source": "a cat", "prefix": "un", "required": ["chat noir"], "banned": ["chien", "le"], "id": [1, {}]}
     request = request_of(json.dumps(record))
-    assert request == ("in:4", "a cat", "un", ("chat noir",), ("chien", "le"), record, None)
-    assert request_of('{"source": ""}')[1:5] == ("", "", (), ())
+    assert request == Request(
+        "in:4", "a cat", prefix="un", required=("chat noir",), banned=("chien", "le"), record=record
+    )
+    assert request_of('{"source": ""}').is_usable
 
 
 @pytest.mark.parametrize(
@@ -39,19 +40,19 @@ def test_an_object_says_what_it_wishes():
         ("a cat", "not JSON", "must be a JSON object, but is none (Expecting value"),
         ("[" * 9_000, "not JSON", "must be a JSON object, but is none (maximum recursion depth exceeded"),
         ('{"source": "a", "x": NaN}', "not JSON", "must be a JSON object, but is none (NaN is not JSON)."),
-        ('"a cat"', "not JSON", "must be a JSON object, but is a string instead."),
-        ("[1]", "not JSON", "must be a JSON object, but is a list instead."),
-        ("null", "not JSON", "must be a JSON object, but is null instead."),
+        ('"a cat"', "not JSON", "must be a JSON object, got a string."),
+        ("[1]", "not JSON", "must be a JSON object, got a list."),
+        ("null", "not JSON", "must be a JSON object, got null."),
         ('{"source": "a", "x": "\\ud800"}', "not Unicode", "must be valid Unicode, but holds half a surrogate pair"),
-        ('{"id": 1}', "no source", '"source" must be a string, but is missing.'),
-        ('{"id": 1, "source": 7.5}', "no source", '"source" must be a string, but is a number instead.'),
+        ('{"id": 1}', "no source", '"source" must be a string, got none.'),
+        ('{"id": 1, "source": 7.5}', "no source", '"source" must be a string, got a number.'),
         (
             '{"id": 1, "source": "a", "prefix": ["x"]}',
             "bad option",
-            '"prefix" must be a string, but is a list',
+            '"prefix" must be a string, got a list',
         ),
-        ('{"id": 1, "source": "a", "banned": "x"}', "bad option", "\"banned\" must be a list of strings, but is 'x'"),
-        ('{"id": 1, "source": "a", "required": [1]}', "bad option", '"required" must be a list of strings, but is [1]'),
+        ('{"id": 1, "source": "a", "banned": "x"}', "bad option", "\"banned\" must be a list of strings, got 'x'"),
+        ('{"id": 1, "source": "a", "required": [1]}', "bad option", '"required" must be a list of strings, got [1]'),
     ],
 )
 def test_what_asks_for_nothing_that_can_be_given(text, reason, message):
@@ -64,5 +65,5 @@ def test_what_asks_for_nothing_that_can_be_given(text, reason, message):
 
 
 def test_the_beginning_of_an_object_is_none():
-    (request,) = json_requests([Line("in:1", '{"s', TOO_LONG)])
+    request = json_request(Line("in:1", '{"s', TOO_LONG))
     assert (request.source, request.problem) == ("", Problem("JSON line too long", TOO_LONG.message))

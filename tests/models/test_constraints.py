@@ -7,7 +7,7 @@ import pytest
 import tensorflow as tf
 
 from seq2seq.decoding.processors import BannedPhrases
-from seq2seq.models.constraints import Vocabulary, Wish
+from seq2seq.models.constraints import LexicalConstraints, PhraseVocabulary
 from seq2seq.text.dataset import pad
 from seq2seq.text.ids import START_ID
 from seq2seq.text.tokenizer_training import train_tokenizer
@@ -22,7 +22,7 @@ PHRASES = ["hund", "der hund", "katze"]
 
 def forbidden_by(vocabulary, phrases, *written):
     """The tokens that the automaton forbids after each of some lists of tokens, walked through side by side."""
-    spelled = [vocabulary._spelled(phrase, 0) for phrase in phrases]
+    spelled = [vocabulary._spell(phrase, "banned") for phrase in phrases]
     tables = vocabulary.banned_automata([spelled] * len(written))
     rule = BannedPhrases(
         *(tf.constant(tables[f"banned_{name}"]) for name in ("sources", "ids", "targets", "states")),
@@ -44,7 +44,7 @@ def forbidden_by(vocabulary, phrases, *written):
 def test_every_spelling_is_forbidden_and_nothing_else(kind):
     size = {"bpe": 45, "unigram": 33}.get(kind, 40)
     tokenizer = train_tokenizer(TEXTS * 20, TEXTS * 20, kind=kind, vocabulary_size=size)
-    vocabulary = Vocabulary(tokenizer)
+    vocabulary = PhraseVocabulary(tokenizer.target)
     random, checked = np.random.default_rng(1), 0
     starts = [tokenizer.target.encode([text])[0][:-1] for text in (*TEXTS, "der hund", "hund", "hunde katze")]
     written = []
@@ -69,7 +69,7 @@ def test_every_spelling_is_forbidden_and_nothing_else(kind):
 
 def test_a_script_without_spaces_has_no_longer_words():
     tokenizer = train_tokenizer(["我爱猫和狗"] * 9, ["我爱猫和狗"] * 9, kind="char", vocabulary_size=20)
-    vocabulary = Vocabulary(tokenizer)
+    vocabulary = PhraseVocabulary(tokenizer.target)
     love = tokenizer.target.encode(["我爱"])[0][:-1]
     (cat,) = set(tokenizer.target.encode(["爱猫"])[0][:-1]) - set(love)
     assert forbidden_by(vocabulary, ["猫"], love) == [{cat}]
@@ -77,5 +77,7 @@ def test_a_script_without_spaces_has_no_longer_words():
 
 def test_what_is_wished_for_twice_counts_once():
     tokenizer = train_tokenizer(TEXTS, TEXTS, kind="char", vocabulary_size=40)
-    constraints = Vocabulary(tokenizer).constraints(Wish("", ("hund", "hund"), ("katze", "katze")), 0, limit=6)
+    constraints = PhraseVocabulary(tokenizer.target).encode(
+        LexicalConstraints("", ("hund", "hund"), ("katze", "katze")), limit=6
+    )
     assert len(constraints.required) == len(constraints.banned) == 1

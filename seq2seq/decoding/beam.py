@@ -7,8 +7,6 @@ open hypothesis can reach a better score than the `n_best` finished ones. With a
 search is exhaustive.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 
@@ -90,45 +88,33 @@ def beam_search(step: StepFunction, initial_state: Any, config: BeamConfig) -> H
 
 
 def _advance(config: BeamConfig, beams: BeamState, scores: Scores) -> BeamUpdate:
-    candidates = _candidates(config, beams, scores)
-    by_beam = [tf.size(beams.sentences), config.beam_size, tf.shape(candidates.token_ids)[1]]
-    token_ids, gains, log_probs = (tf.reshape(part, by_beam) for part in candidates[:3])
-    candidates = candidates._replace(token_ids=token_ids, gains=gains, log_probs=log_probs)
-    positions: Any = ()
-    banks = None
-    if config.required is not None:
-        positions = config.required.advance(beams.positions, candidates.token_ids)
-        banks = config.required.num_matched(positions)
-        candidates = candidates._replace(gains=_gains_with_room(config, config.required, beams, candidates, positions))
-    chosen, chosen_sums = _choose(config, beams, candidates, banks)
-    update = _fill_beams(config, beams, candidates, positions, chosen, chosen_sums, scores)
-    return update._replace(beams=update.beams._replace(is_done=_is_done(config, update.beams)))
-
-
-def _candidates(config: BeamConfig, beams: BeamState, scores: Scores) -> Candidates:
-    """Return enough candidates to fill all beams of a sentence from one row."""
     # While phrases are missing, the end is a candidate that may not be taken.
     candidates = best_tokens(config, scores, config.beam_size + (config.required is not None))
     if config.required is not None:
         candidates = config.required.extend_candidates(candidates, scores, beams.positions, config.pad_id)
-    return force_prefix(config, candidates, scores, beams.num_steps)
+    candidates = force_prefix(config, candidates, scores, beams.num_steps)
+    by_beam = [tf.size(beams.sentences), config.beam_size, tf.shape(candidates.token_ids)[1]]
+    token_ids, gains, log_probs = (tf.reshape(part, by_beam) for part in candidates[:3])
+    candidates = candidates._replace(token_ids=token_ids, gains=gains, log_probs=log_probs)
+    if config.required is not None:
+        candidates = _leave_room(config, config.required, beams, candidates)
+    chosen, sums = _choose(config, beams, candidates)
+    update = _fill_beams(config, beams, candidates, scores, chosen, sums)
+    return update._replace(beams=update.beams._replace(is_done=_is_done(config, update.beams)))
 
 
-def _gains_with_room(
-    config: BeamConfig, required: RequiredPhrases, beams: BeamState, candidates: Candidates, positions: tf.Tensor
-) -> tf.Tensor:
+def _leave_room(config: BeamConfig, required: RequiredPhrases, beams: BeamState, candidates: Candidates) -> Candidates:
     """Forbid tokens that end a hypothesis without all phrases or leave no room for them."""
+    positions = required.advance(beams.positions, candidates.token_ids)
     missing = required.num_missing(positions)
     has_room = beams.num_steps + 1 + missing <= config.max_steps[:, tf.newaxis, tf.newaxis]
     is_allowed = has_room & ((candidates.token_ids != config.end_id) | (missing == 0))
     if config.prefix is not None:
         is_allowed |= (beams.num_steps < config.prefix.lengths)[:, tf.newaxis, tf.newaxis]
-    return tf.where(is_allowed, candidates.gains, MINUS_INFINITY)
+    return candidates._replace(gains=tf.where(is_allowed, candidates.gains, MINUS_INFINITY), positions=positions)
 
 
-def _choose(
-    config: BeamConfig, beams: BeamState, candidates: Candidates, banks: tf.Tensor | None
-) -> tuple[tf.Tensor, tf.Tensor]:
+def _choose(config: BeamConfig, beams: BeamState, candidates: Candidates) -> tuple[tf.Tensor, tf.Tensor]:
     """Choose one of the beams * candidates continuations for every beam, `(batch, beams)`, and return it with its sum.
 
     The sum is infinity where a hypothesis stays as it is, minus infinity where there is nothing to take.
@@ -139,6 +125,7 @@ def _choose(
     itself = tf.where(tf.range(count) == 0, float("inf"), MINUS_INFINITY)
     sums = tf.where(is_frozen[..., tf.newaxis], itself, beams.sums[..., tf.newaxis] + candidates.gains)
     size = config.beam_size // config.beam_groups
+    banks = None if config.required is None else config.required.num_matched(candidates.positions)
     chosen: list[tf.Tensor] = []
     for group in range(config.beam_groups):
         members = slice(group * size, (group + 1) * size)
@@ -171,13 +158,7 @@ def _taken(token_ids: tf.Tensor, chosen: list[tf.Tensor], sums: tf.Tensor) -> tf
 
 
 def _fill_beams(
-    config: BeamConfig,
-    beams: BeamState,
-    candidates: Candidates,
-    positions: Any,
-    chosen: tf.Tensor,
-    chosen_sums: tf.Tensor,
-    scores: Scores,
+    config: BeamConfig, beams: BeamState, candidates: Candidates, scores: Scores, chosen: tf.Tensor, sums: tf.Tensor
 ) -> BeamUpdate:
     """Continue every beam as chosen."""
     batch, size, count = tf.unstack(tf.shape(candidates.token_ids))
@@ -189,8 +170,8 @@ def _fill_beams(
         return tf.gather(tf.reshape(values, [batch * size, *rest]), rows)
 
     # With fewer continuations than beams, the remaining beams take forbidden ones and stay unused.
-    is_frozen = chosen_sums == float("inf")
-    is_open = ~is_frozen & (chosen_sums > MINUS_INFINITY)
+    is_frozen = sums == float("inf")
+    is_open = ~is_frozen & (sums > MINUS_INFINITY)
     token_ids = tf.where(is_open, _gather_chosen(candidates.token_ids, chosen), config.pad_id)
     log_probs = tf.where(is_open, _gather_chosen(candidates.log_probs, chosen), 0.0)
     num_steps = beams.num_steps + 1
@@ -199,13 +180,14 @@ def _fill_beams(
     if not isinstance(coverage, tuple):
         received = tf.reshape(scores.attention_weights, tf.shape(coverage))
         coverage = continued(coverage) + tf.cast(is_open, tf.float32)[..., tf.newaxis] * continued(received)
-    if not isinstance(positions, tuple):
-        chosen_positions = _gather_chosen(positions, chosen)
-        positions = tf.where(is_frozen[..., tf.newaxis], continued(beams.positions), chosen_positions)
+    positions = beams.positions
+    if config.required is not None:
+        chosen_positions = _gather_chosen(candidates.positions, chosen)
+        positions = tf.where(is_frozen[..., tf.newaxis], continued(positions), chosen_positions)
     beams = beams._replace(
         num_steps=num_steps,
         last_ids=token_ids,
-        sums=tf.where(is_frozen, continued(beams.sums), chosen_sums),
+        sums=tf.where(is_frozen, continued(beams.sums), sums),
         lengths=tf.where(is_open, num_steps, continued(beams.lengths)),
         is_finished=(is_frozen & continued(beams.is_finished)) | ends,
         coverage=coverage,

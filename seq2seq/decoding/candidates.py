@@ -4,9 +4,7 @@ A search reads a handful of the thousands of tokens of a row. The largest logits
 so only those few are normalized, by one number per row.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -27,6 +25,7 @@ class Candidates(NamedTuple):
     gains: tf.Tensor  # float32, processed log-probabilities, which decide; minus infinity for a forbidden token
     log_probs: tf.Tensor  # float32, as the step function gives them
     normalizers: tf.Tensor  # (rows, 1) float32, logit minus log-probability
+    positions: Any = ()  # (batch, beams, candidates, phrases) int32, of required phrases after each candidate
 
 
 def best_tokens(config: SearchConfig, scores: Scores, count: int) -> Candidates:

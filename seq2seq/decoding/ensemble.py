@@ -1,7 +1,5 @@
 """Several step functions as one, for an ensemble of models that share a target vocabulary."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any
@@ -42,12 +40,9 @@ class _EnsembleStep:
     steps: tuple[Any, ...]
     average: str
 
-    def __call__(
-        self, token_ids: tf.Tensor, states: tuple[Any, ...]
-    ) -> tuple[tf.Tensor, tuple[Any, ...], tf.Tensor | None]:
-        logits, states, weights = zip(
-            *(step(token_ids, state) for step, state in zip(self.steps, states, strict=True)), strict=True
-        )
+    def __call__(self, token_ids: tf.Tensor, states: Any) -> tuple[tf.Tensor, Any, tf.Tensor | None]:
+        outputs = [step(token_ids, state) for step, state in zip(self.steps, states, strict=True)]
+        logits, states, weights = zip(*outputs, strict=True)
         log_probs = tf.stack([tf.nn.log_softmax(tf.cast(one, tf.float32)) for one in logits])
         if self.average == "log_probs":
             averaged = tf.reduce_mean(log_probs, axis=0)

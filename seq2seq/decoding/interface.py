@@ -1,7 +1,5 @@
 """What every search takes and returns: step function, configuration, logits processors, hypotheses."""
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, NamedTuple, Self

@@ -9,8 +9,6 @@ from the batch, so that no step is spent on what cannot change. Beams, states an
 remaining sentences only, in the order of `BeamState.sentences`; the record always has rows for all sentences.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -62,15 +60,6 @@ class Record(NamedTuple):
     log_probs: tf.Tensor
     rows: tf.Tensor | None  # as in `BeamUpdate`, for the initial batch
     attention_weights: tf.Tensor | None  # (steps, rows, source_steps), by the row that was read
-
-    def used(self, config: SearchConfig, reorders: bool) -> list[Any]:
-        """List the fields that a search records."""
-        fields = [self.token_ids, self.log_probs]
-        if reorders:
-            fields.append(self.rows)
-        if config.return_attention:
-            fields.append(self.attention_weights)
-        return fields
 
 
 Advance = Callable[[Any, BeamState, Scores], BeamUpdate]
@@ -167,8 +156,10 @@ class _Loop:
         """Return the beams of all sentences at the end and the record of all steps."""
         rows = tf.size(self.start.last_ids)
         processor_states = tuple(processor.start(rows, self.longest) for processor in self.config.processors)
-        types = Record(tf.int32, tf.float32, tf.int32, tf.float32).used(self.config, self.reorders)
-        record = tuple(tf.TensorArray(dtype, size=0, dynamic_size=True, element_shape=[None, None]) for dtype in types)
+        weights = tf.float32 if self.config.return_attention else None
+        types = Record(tf.int32, tf.float32, tf.int32 if self.reorders else None, weights)
+        options: dict[str, Any] = {"size": 0, "dynamic_size": True, "element_shape": [None, None]}
+        record = tuple(tf.TensorArray(dtype, **options) for dtype in filter(None, types))
         variables = (self.start, (state, processor_states), self.start, record)
         self.shapes = tf.nest.map_structure(_any_number_of_rows, variables)
         if self.compacts:
@@ -182,9 +173,8 @@ class _Loop:
         else:
             variables = self._run_until_compaction(*variables)
         _, _, end, record = variables
-        token_ids, log_probs, *others = [array.stack() for array in record]
-        rows = others.pop(0) if self.reorders else None
-        return end, Record(token_ids, log_probs, rows, others[0] if others else None)
+        stacked = iter([array.stack() for array in record])
+        return end, Record(*(None if dtype is None else next(stacked) for dtype in types))
 
     def _is_running(self, beams: BeamState, has_work: tf.Tensor) -> tf.Tensor:
         # The first step is always taken, so that the shape of the attention weights is known at the end.
@@ -228,31 +218,29 @@ class _Loop:
         states = (decoder_state, processor_states)
         if update.rows is not None:
             states = _gather_rows(states, tf.reshape(update.rows, [-1]))
-        taken = self._for_initial_batch(update, attention_weights).used(config, self.reorders)
-        record = tuple(array.write(beams.num_steps, values) for array, values in zip(record, taken, strict=True))
+        taken = self._for_initial_batch(update, attention_weights if config.return_attention else None)
+        fields = [values for values in taken if values is not None]
+        record = tuple(array.write(beams.num_steps, values) for array, values in zip(record, fields, strict=True))
         return *_with_shapes((update.beams, states), self.shapes[:2]), record
 
     def _for_initial_batch(self, update: BeamUpdate, attention_weights: tf.Tensor | None) -> Record:
         """Give what a step took rows for all sentences; beams of removed sentences continue themselves."""
-        beams, rows = update.beams, update.rows
-        sentences = beams.sentences[:, tf.newaxis]
-        num_beams = tf.shape(beams.last_ids)[1]
-        own_rows = tf.range(self.batch * num_beams)
+        sentences, rows = update.beams.sentences[:, tf.newaxis], update.rows
+        shape = [self.batch, self.beams]
 
         def scatter(values: tf.Tensor, others: tf.Tensor) -> tf.Tensor:
             return tf.tensor_scatter_nd_update(others, sentences, values)
 
-        zeros = tf.zeros([self.batch, num_beams])
         if rows is not None:
-            rows += num_beams * (sentences - tf.range(tf.size(sentences))[:, tf.newaxis])
-            rows = scatter(rows, tf.reshape(own_rows, [self.batch, num_beams]))
+            rows += self.beams * (sentences - tf.range(tf.size(sentences))[:, tf.newaxis])
+            rows = scatter(rows, tf.reshape(tf.range(self.batch * self.beams), shape))
         if attention_weights is not None:
-            source_steps = tf.shape(attention_weights)[1]
-            by_sentence = tf.reshape(attention_weights, [-1, num_beams, source_steps])
-            attention_weights = scatter(by_sentence, tf.zeros([self.batch, num_beams, source_steps]))
-            attention_weights = tf.reshape(attention_weights, [self.batch * num_beams, source_steps])
-        token_ids = scatter(beams.last_ids, tf.cast(zeros, tf.int32))
-        return Record(token_ids, scatter(update.log_probs, zeros), rows, attention_weights)
+            steps = tf.shape(attention_weights)[1]
+            by_sentence = tf.reshape(attention_weights, [-1, self.beams, steps])
+            attention_weights = scatter(by_sentence, tf.zeros([*shape, steps]))
+            attention_weights = tf.reshape(attention_weights, [self.batch * self.beams, steps])
+        token_ids = scatter(update.beams.last_ids, tf.zeros(shape, tf.int32))
+        return Record(token_ids, scatter(update.log_probs, tf.zeros(shape)), rows, attention_weights)
 
 
 def _scores(

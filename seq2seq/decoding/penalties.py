@@ -5,8 +5,6 @@ bound, the best score that an open hypothesis can still reach: beam search stops
 found, and so an early stop never changes the result.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Callable
 from typing import Any

@@ -1,7 +1,5 @@
 """Logits processors: minimum length, n-gram blocking, repetition penalty, banned tokens and phrases."""
 
-from __future__ import annotations
-
 import dataclasses
 from typing import Any
 

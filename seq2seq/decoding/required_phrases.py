@@ -6,10 +6,9 @@ always a candidate, whatever its rank; and no token may be taken after which the
 would exceed the length limit.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
+from typing import Self
 
 import numpy as np
 import tensorflow as tf
@@ -38,7 +37,7 @@ class RequiredPhrases(PerSentence):
     continues_word: tf.Tensor | None = None  # (vocabulary,) bool
 
     @classmethod
-    def from_lists(cls, phrases: Sequence[Sequence[Sequence[int]]]) -> RequiredPhrases:
+    def from_lists(cls, phrases: Sequence[Sequence[Sequence[int]]]) -> Self:
         """Build NumPy arrays from the token ids of each phrase of each sentence.
 
         >>> phrases = RequiredPhrases.from_lists([[[7, 8, 7]], []])
@@ -100,13 +99,6 @@ class RequiredPhrases(PerSentence):
         begun = tf.reduce_max(tf.where(is_missing, positions, 0), axis=-1)
         return tf.reduce_sum(tf.where(is_missing, lengths, 0), axis=-1) - begun
 
-    def next_tokens(self, positions: tf.Tensor, pad_id: int) -> tf.Tensor:
-        """Return the token that continues each phrase, `(batch, beams, phrases)`, `pad_id` for a complete phrase."""
-        place = tf.minimum(positions, tf.shape(self.token_ids)[2] - 1)
-        token_ids = tf.gather(self.token_ids, tf.transpose(place, [0, 2, 1]), batch_dims=2)
-        is_missing = positions < self.lengths[:, tf.newaxis]
-        return tf.where(is_missing, tf.transpose(token_ids, [0, 2, 1]), pad_id)
-
     def extend_candidates(
         self, candidates: Candidates, scores: Scores, positions: tf.Tensor, pad_id: int
     ) -> Candidates:
@@ -114,7 +106,10 @@ class RequiredPhrases(PerSentence):
 
         Logits processors cannot forbid these tokens, so that they never make a phrase impossible.
         """
-        next_ids = self.next_tokens(positions, pad_id)
+        place = tf.minimum(positions, tf.shape(self.token_ids)[2] - 1)
+        next_ids = tf.gather(self.token_ids, tf.transpose(place, [0, 2, 1]), batch_dims=2)
+        is_missing = positions < self.lengths[:, tf.newaxis]
+        next_ids = tf.where(is_missing, tf.transpose(next_ids, [0, 2, 1]), pad_id)
         next_ids = tf.reshape(next_ids, [-1, tf.shape(next_ids)[2]])
         log_probs = tf.gather(scores.logits, next_ids, batch_dims=1) - candidates.normalizers
         gains = log_probs
@@ -144,10 +139,10 @@ def best_of_each_bank(priorities: tf.Tensor, banks: tf.Tensor, count: int) -> tf
     """
     order = tf.argsort(priorities, direction="DESCENDING", stable=True)
     banks = tf.gather(banks, order, batch_dims=1)
-    number_of_banks = tf.reduce_max(banks) + 1
-    members = tf.one_hot(banks, number_of_banks, dtype=tf.int32)
+    num_banks = tf.reduce_max(banks) + 1
+    members = tf.one_hot(banks, num_banks, dtype=tf.int32)
     rank = tf.gather(tf.cumsum(members, axis=1), banks, batch_dims=2)
-    turn = rank * number_of_banks - banks
+    turn = rank * num_banks - banks
     sorted_priorities = tf.gather(priorities, order, batch_dims=1)
     turn = tf.where(sorted_priorities == float("inf"), 0, turn)
     turn = tf.where(sorted_priorities > MINUS_INFINITY, turn, tf.int32.max)

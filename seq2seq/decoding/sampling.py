@@ -4,8 +4,6 @@ The numbers are an argument so that a sentence's samples depend on nothing but i
 padding, or the machine.
 """
 
-from __future__ import annotations
-
 import dataclasses
 from collections.abc import Sequence
 from typing import Any

@@ -19,7 +19,7 @@ from tests.decoding.oracles import END, IDS, PAD, TableLanguage, assert_found, b
 
 
 def bans(*sequences, sentences, vocabulary):
-    """An automaton for sequences of tokens: one state for each of their places."""
+    """Build an automaton for sequences of tokens, with one state for each of their places."""
     transitions, states = [], 2
     for sequence in sequences:
         for place, token in enumerate(sequence):

@@ -75,7 +75,7 @@ def draw_samples(language, limits, numbers, **options):
 
 
 def draw(values, number, top_k, top_p):
-    """The token at which the cumulated probability passes the number."""
+    """Return the token at which the cumulative probability exceeds the number."""
     tokens = np.arange(len(values))
     if top_k or top_p is not None:
         tokens = tokens[np.argsort(-values, kind="stable")][: top_k or None]

@@ -1,5 +1,4 @@
-"""Write golden_1.zip, a small model file of this format version with its exports and translations, and
-golden_1_int8.keras, a model file of 8 bits per weight.
+"""Write the golden files: a small model file with its exports and translations, and one of 8 bits per weight.
 
 Run by hand, only when the format changes: python -m tests.export.make_golden
 """

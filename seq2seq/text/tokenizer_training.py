@@ -52,9 +52,9 @@ def train_tokenizer(
     piece of a whole word that is part of no other word: for a corpus of few words `bpe` gives shorter rows. An error
     names the nearest vocabulary size that works.
     """
-    if shared and target_vocabulary_size is not None:
-        raise ArgumentError("target_vocabulary_size", "None where shared is True", target_vocabulary_size)
-    options = _options(kind, character_coverage, byte_fallback, user_symbols, normalization)
+    options = sentencepiece_options(
+        kind, shared, target_vocabulary_size, character_coverage, byte_fallback, user_symbols, normalization
+    )
     if max_training_lines is not None:
         require_integer("max_training_lines", max_training_lines)
     source, target = Reservoir[str](max_training_lines, seed), Reservoir[str](max_training_lines, seed)
@@ -68,10 +68,18 @@ def train_tokenizer(
     return Tokenizer(source_vocabulary, SubwordVocabulary(target_model))
 
 
-def _options(
-    kind: str, character_coverage: float, byte_fallback: bool, user_symbols: Sequence[str], normalization: str
+def sentencepiece_options(
+    kind: str,
+    shared: bool,
+    target_vocabulary_size: int | None,
+    character_coverage: float,
+    byte_fallback: bool,
+    user_symbols: Sequence[str],
+    normalization: str,
 ) -> dict[str, Any]:
-    """Check the arguments and translate them to SentencePiece's."""
+    """Check the arguments of `train_tokenizer` and translate them to SentencePiece's."""
+    if shared and target_vocabulary_size is not None:
+        raise ArgumentError("target_vocabulary_size", "None where shared is True", target_vocabulary_size)
     require_choice("kind", kind, KINDS)
     require_choice("normalization", normalization, NORMALIZATIONS)
     if not 0.98 <= character_coverage <= 1:

@@ -1,9 +1,8 @@
-"""Cross entropy over a large vocabulary: no work on padding, and no logits that outlive their chunk of tokens.
+"""Cross entropy over a large vocabulary, without work on padding, in chunks of tokens.
 
-The output product and the softmax over the vocabulary are the largest part of a training step, and what they make its
-largest arrays. Both run here over the valid tokens only, one chunk of them after the other. A chunk leaves its loss and
-its share of the gradients behind, so that memory does not grow with the number of tokens; and what XLA does to each
-logit, it does while the chunk is in the processor's cache.
+The output product and the softmax are the largest part of a training step, and their arrays its largest. Both run over
+valid tokens only, chunk by chunk; a chunk leaves its loss and its gradients behind, so that memory does not grow with
+the number of tokens and XLA processes logits while they are in the processor's cache.
 """
 
 from collections.abc import Sequence
@@ -14,13 +13,13 @@ import tensorflow as tf
 from seq2seq.layers.copying import LabelShares, logaddexp
 
 CHUNK = 512
-"""Tokens in a chunk: enough for products at full rate, few enough for the logits of 8,000 words to stay in a cache."""
+"""Tokens of a chunk: enough for products at full rate, few enough to keep the logits of 8,000 words in a cache."""
 
 ROWS = 64
-"""The last chunk is filled up to a multiple of this, since XLA compiles anew for each number of tokens it meets."""
+"""The last chunk is padded to a multiple of this number, since XLA compiles again for each number of tokens."""
 
 SLICES = 8
-"""The vocabulary is cut into so many for its maximum."""
+"""Slices of the vocabulary for its maximum."""
 
 
 def token_cross_entropy(
@@ -32,32 +31,19 @@ def token_cross_entropy(
     label_smoothing: float = 0.0,
     shares: LabelShares | None = None,
 ) -> Any:
-    """Sum over valid tokens of the cross entropy with smoothed labels, differentiable in features and output matrix.
+    """Sum the cross entropy with smoothed labels over the tokens in `mask`, as float32.
 
         loss = - sum_k t_k log softmax(E f + b)_k,   t = (1 - smoothing) onehot(label) + smoothing / vocabulary
 
-    Where tokens are copied too, the label's part of it is the logarithm of the mixture, and the smoothed rest speaks of
-    the vocabulary as before, so that it moves neither gate nor attention:
+    With `shares` of copied tokens, the label's part is the logarithm of the mixture, and the smoothed part that of the
+    vocabulary, which moves neither gate nor attention:
 
         loss = - (1 - smoothing) log(g softmax(E f + b)_label + copied_label)
                - smoothing / vocabulary sum_k log softmax(E f + b)_k
 
-    Label smoothing: Szegedy et al. 2016 (arXiv 1512.00567). The gradient is computed on the way forward, since that of
-    a sum needs nothing from behind; so no chunk is computed twice, as in Wijmans et al. 2024 (arXiv 2411.09009), who
-    save the same memory. Products are in the features' type; the softmax, the loss and all sums over tokens outside a
-    product in float32, or in float64 for features in float64.
-
-    Args:
-        features: Readout vectors, `(batch, steps, units)`.
-        labels: Right tokens, `(batch, steps)`.
-        mask: True at the tokens that count, `(batch, steps)`.
-        embeddings: E, `(vocabulary, units)`.
-        bias: b, `(vocabulary,)`.
-        label_smoothing: Probability spread over the whole vocabulary.
-        shares: Of the labels, differentiable too, where tokens are copied.
-
-    Returns:
-        The sum, a float32 scalar. The number of tokens that it sums over is the sum of `mask`.
+    Label smoothing: Szegedy et al. 2016 (arXiv 1512.00567). The gradient is computed on the way forward, because that
+    of a sum needs nothing from behind, so that no chunk is computed twice, as it is in Wijmans et al. 2024 (arXiv
+    2411.09009). Products have the type of `features`; softmax and sums are float32, or float64 for float64 features.
 
     >>> mask = tf.constant([[True, False]])
     >>> loss = token_cross_entropy(tf.zeros([1, 2, 3]), tf.constant([[1, 0]]), mask, tf.zeros([4, 3]), tf.zeros([4]))
@@ -95,16 +81,9 @@ def token_cross_entropy(
 
 
 def repeated_attention(weights: Any, mask: Any) -> Any:
-    """Sum over valid tokens of the attention that goes where it has been: the coverage loss of See et al. 2017.
+    """Sum the attention `(batch, steps, source_steps)` that repeats itself: the coverage loss of See et al. 2017.
 
         loss = sum_t sum_s min(alpha_ts, coverage_ts),   coverage_ts = sum of alpha_is over the steps i before t
-
-    Args:
-        weights: alpha, `(batch, steps, source_steps)`.
-        mask: True at the tokens that count, `(batch, steps)`.
-
-    Returns:
-        The sum, a float32 scalar.
 
     >>> weights = tf.constant([[[1.0, 0.0], [0.25, 0.75]]])
     >>> float(repeated_attention(weights, tf.constant([[True, True]])))
@@ -117,12 +96,12 @@ def repeated_attention(weights: Any, mask: Any) -> Any:
 def _loss_and_gradients(
     features: Any, labels: Any, embeddings: Any, bias: Any, label_smoothing: float, logs: Sequence[Any]
 ) -> tuple[Any, Any, Any, Any, list[Any]]:
-    """The loss of tokens, `(tokens, units)`, and its gradients by features, embeddings, bias and each of `logs`."""
+    """Return the loss of `(tokens, units)` features and its gradients by features, embeddings, bias and `logs`."""
     tokens, units, dtype = tf.shape(features)[0], features.shape[1], features.dtype
     wide = tf.float64 if dtype == tf.float64 else tf.float32
     filled = tf.maximum((tokens + ROWS - 1) // ROWS, 1) * ROWS
     filling = [0, filled - tokens]
-    # A column of ones makes the gradient by the bias a column of that by the embeddings. Its zeros tell the filling.
+    # A column of ones makes the gradient by the bias a column of that by the embeddings; its zeros mark padding.
     extended = tf.pad(tf.pad(features, [[0, 0], [0, 1]], constant_values=1), [filling, [0, 0]])
     labels = tf.pad(labels, [filling])
     logs = [tf.pad(tf.cast(log, wide), [filling]) for log in logs]
@@ -136,7 +115,7 @@ def _loss_and_gradients(
         of_loss, of_logits, *of_logs = _softmax_loss(
             logits, bias, labels[start:end], chunk, summed_embeddings, label_smoothing, logs_of_chunk
         )
-        # Of the large matrices none is transposed by a product: oneDNN takes up to a third longer then.
+        # A product that transposes a large matrix takes oneDNN up to a third longer.
         of_features = tf.transpose(tf.matmul(transposed, of_logits))
         parts = zip(collected, [of_features, *of_logs], strict=True)
         collected = [array.write(start // CHUNK, part) for array, part in parts]
@@ -147,7 +126,7 @@ def _loss_and_gradients(
     collected = [tf.TensorArray(dtype, chunks, infer_shape=False, element_shape=[None, units])]
     collected += [tf.TensorArray(wide, chunks, infer_shape=False, element_shape=[None]) for _ in logs]
     sums = tf.zeros([], wide), collected, tf.zeros(embeddings.shape, wide), tf.zeros(bias.shape, wide)
-    # One chunk at a time: the logits of a second one would take its memory, and its place in the cache.
+    # One chunk at a time: the logits of a second one would need its memory and its place in the cache.
     _, loss, collected, of_embeddings, of_bias = tf.while_loop(
         lambda start, *_: start < filled, add_chunk, (0, *sums), parallel_iterations=1
     )
@@ -157,7 +136,7 @@ def _loss_and_gradients(
 
 @tf.function(jit_compile=True, autograph=False)
 def _views(embeddings: Any, dtype: Any, wide: Any) -> tuple[Any, Any, Any]:
-    """The embeddings in the type of the products, the same transposed, and their sum over the vocabulary."""
+    """Return the embeddings in the type of the products, their transpose, and their sum over the vocabulary."""
     embeddings = tf.cast(embeddings, dtype)
     return embeddings, tf.transpose(embeddings), tf.reduce_sum(tf.cast(embeddings, wide), axis=0)
 
@@ -172,19 +151,18 @@ def _softmax_loss(
     label_smoothing: float,
     logs: Sequence[Any],
 ) -> tuple[Any, ...]:
-    """The loss of a chunk, its gradient by the logits, both `(vocabulary, tokens)`, and by each of `logs`, `(tokens,)`:
-    those of the vocabulary's share of each token and of what is copied of the label, or none."""
+    """Return the loss of a chunk and its gradients by the logits, `(vocabulary, tokens)`, and by `logs`, `(tokens,)`."""
     wide, vocabulary = bias.dtype, logits.shape[0]
     everywhere = label_smoothing / vocabulary
     features, counts = tf.cast(chunk[:, :-1], wide), tf.cast(chunk[:, -1], wide)
     scores = tf.cast(logits, wide) + bias[:, None]
     highest = _maximum(scores)
-    # Written once and read for sum and gradient, which takes less time than a second pass of exponentials.
+    # Stored for sum and gradient, which is faster than a second pass of exponentials.
     exponentials = tf.exp(scores - highest)
     total = tf.reduce_sum(exponentials, axis=0)
     places = tf.stack([labels, tf.range(tf.shape(labels)[0])], axis=1)
     at_label = tf.cast(tf.gather_nd(logits, places), wide) + tf.gather(bias, labels)
-    # The sum of all scores is that of the logits before they were rounded, for no pass over them.
+    # The sum of all scores by one product, without a pass over the logits.
     summed = tf.linalg.matvec(features, summed_embeddings) + tf.reduce_sum(bias)
     is_label = tf.range(vocabulary)[:, None] == labels
     if not logs:
@@ -196,7 +174,7 @@ def _softmax_loss(
     generated, copied = logs[0] + at_label - normaliser, logs[1]
     expected = (1 - label_smoothing) * logaddexp(generated, copied) + everywhere * summed
     loss = tf.reduce_sum(counts * (label_smoothing * normaliser - expected))
-    # How far the label is the vocabulary's: so far its gradient is that of the softmax.
+    # The share of the label that is generated, whose gradient is that of the softmax.
     share = (1 - label_smoothing) * tf.sigmoid(generated - copied)
     target = tf.where(is_label, share + everywhere, tf.constant(everywhere, wide))
     of_logits = exponentials * (counts * (share + label_smoothing) / total) - counts * target
@@ -205,7 +183,7 @@ def _softmax_loss(
 
 
 def _maximum(scores: Any) -> Any:
-    """The maximum over the vocabulary: of slices first, which XLA makes in the pass that makes the scores."""
+    """Compute the maximum over the vocabulary, of slices first, which XLA fuses with the scores."""
     vocabulary = scores.shape[0]
     size = -(-vocabulary // SLICES)
     slices = [scores[end - size : end] for end in (min((number + 1) * size, vocabulary) for number in range(SLICES))]
@@ -217,6 +195,6 @@ def _maximum(scores: Any) -> Any:
 
 @tf.function(jit_compile=True, autograph=False)
 def _added(of_embeddings: Any, of_bias: Any, product: Any) -> tuple[Any, Any]:
-    """Both sums with a chunk's share, which the product holds side by side."""
+    """Add the gradients of a chunk, of which the product holds both side by side, to the sums."""
     product = tf.cast(product, of_bias.dtype)
     return of_embeddings + product[:, :-1], of_bias + product[:, -1]

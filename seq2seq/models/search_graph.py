@@ -70,32 +70,26 @@ class Plan:
 
     @property
     def n_best(self) -> int:
-        """Return the number of hypotheses of a sentence that the search returns."""
         return (self.options.sample and self.options.mbr_samples) or self.options.n_best
 
     @property
     def rows(self) -> int:
-        """Return the number of hypotheses of a sentence that the search extends at every step."""
         return self.n_best if self.options.sample else self.options.beam_size
 
     @property
     def has_top_p(self) -> bool:
-        """Return whether samples come from the most probable tokens only."""
         return self.options.top_p < 1
 
     @property
     def has_repetition_penalty(self) -> bool:
-        """Return whether repeated tokens are penalized."""
         return self.options.repetition_penalty > 1
 
     @property
     def has_minimum(self) -> bool:
-        """Return whether targets have a least length."""
         return self.options.min_length > 1 or self.options.min_length_ratio > 0
 
     @property
     def has_shortlist(self) -> bool:
-        """Return whether each sentence is written with some tokens only."""
         return self.options.shortlist > 0
 
     @property
@@ -111,23 +105,14 @@ class Plan:
 
 
 class SearchComponents(NamedTuple):
-    """The parts of a model that a search runs.
-
-    Attributes:
-        prepare: Function of source ids `(batch, source_steps)` that returns what steps read, and the first state.
-        decoder: Layer with `step`.
-    """
+    """The functions of a model that a search runs: `prepare(source_ids)`, and the steps of a decoder."""
 
     prepare: Callable[[Any], tuple[PreparedContext, Any]]
     decoder: Decoder | FusedDecoder
 
 
 def create_components(model: EncoderDecoder, plan: Plan) -> SearchComponents:
-    """Return the parts of a model, on copies of its weights if the plan asks for them.
-
-    Raises:
-        ConfigError: The weights cannot be copied in that precision, with every reason.
-    """
+    """Return the parts of a model, on copies of its weights if the plan asks for them and the layers allow it."""
     if not plan.uses_fused_weights:
         return SearchComponents(model.prepare, model.decoder)
     precision = plan.options.precision
@@ -207,18 +192,9 @@ def compile_search(
     inputs: dict[str, Any],
     sentences_leave: bool = True,
 ) -> Any:
-    """Compile one search for any number of sentences of any length.
+    """Compile a search as a function of tensors named as in `inputs`, for any number of sentences of any length.
 
-    Args:
-        components: Parts of each model.
-        average: What is averaged over models; see `seq2seq.decoding.ensemble_step`.
-        vocabulary: The target's pieces, for required and banned phrases.
-        plan: The options of the graph.
-        inputs: Example tensors by name.
-        sentences_leave: Whether finished sentences leave the loop.
-
-    Returns:
-        A function of such tensors that returns `Hypotheses`.
+    `average` combines the models as in `ensemble_step`; with `sentences_leave`, finished sentences leave the loop.
     """
 
     def search(inputs: dict[str, Any]) -> Hypotheses:

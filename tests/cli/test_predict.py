@@ -98,7 +98,7 @@ def test_what_labels_have_not(paths, arguments, message, tmp_path, capsys):
 
 def test_a_model_of_another_shape(paths, capsys):
     assert main(["translate", paths["tag"][0]]) == 1
-    assert "must be a Seq2Seq, but is a SequenceTagger instead. Its task is tag" in capsys.readouterr().err
+    assert "must be a Seq2Seq, got a SequenceTagger. Its task is tag" in capsys.readouterr().err
 
 
 def test_window(paths, capsys):

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from seq2seq.errors import ArgumentError
+from seq2seq.errors import ArgumentError, require_integer
 from seq2seq.layers.masking import ExplicitMaskLayer, length
 
 
@@ -156,6 +156,7 @@ class MultiHeadScore(Score):
 
     def __init__(self, units: int | None = None, num_heads: int = 4, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        require_integer("num_heads", num_heads)
         self.units = units
         self.num_heads = num_heads
 
@@ -203,8 +204,7 @@ class LocalWindow(ExplicitMaskLayer):
 
     def __init__(self, window: int = 10, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        if window < 1:
-            raise ArgumentError("window", ">= 1", window)
+        require_integer("window", window)
         self.window = window
 
     def build(self, query_shape: tuple[int | None, ...], mask_shape: Any = None) -> None:

@@ -234,7 +234,7 @@ class GRUCell(RecurrentCell):
         update_gate: `keep` (an open gate keeps the past: Keras, cuDNN, PyTorch) or `write` (an open gate writes the
             candidate: h' = (1 - z) * h + z * n).
 
-    Call arguments and results are those of `RNNCell`.
+    Call arguments are those of `RNNCell`.
 
     Returns:
         Output `(batch, units)` and the list of the new state.
@@ -268,7 +268,7 @@ class GRUResetBeforeCell(RecurrentCell):
     Args:
         units, kernel_initializer, recurrent_initializer, bias_initializer, update_gate: As in `GRUCell`.
 
-    Call arguments and results are those of `RNNCell`.
+    Call arguments are those of `RNNCell`.
 
     Returns:
         Output `(batch, units)` and the list of the new state.
@@ -296,7 +296,7 @@ class GRUSimplifiedCell(RecurrentCell):
     Args:
         units, kernel_initializer, recurrent_initializer, bias_initializer, update_gate: As in `GRUCell`.
 
-    Call arguments and results are those of `RNNCell`.
+    Call arguments are those of `RNNCell`.
 
     Returns:
         Output `(batch, units)` and the list of the new state.

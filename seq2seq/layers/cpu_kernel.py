@@ -157,20 +157,10 @@ def run(
     reverse: bool,
     compiled: bool = False,
 ) -> tuple[Any, list[Any]]:
-    """Run one direction of one layer, whose padded steps carry the states over unchanged.
+    """Run one direction of one layer over `(batch, steps, features)`; padded steps carry the states over unchanged.
 
-    Args:
-        cell: Gates and gradients of the cell.
-        inputs: `(batch, steps, features)`.
-        mask: `(batch, steps)`, True keeps. None: all are valid.
-        initial_states: `(batch, units)` each, as many as the cell has.
-        weights: Kernel, recurrent kernel and bias, in Keras' layout.
-        reverse: Whether to read the sequence from its last step to its first.
-        compiled: Whether XLA compiles the element-wise part, for each number of rows again: for training, where batches
-            come in few shapes.
-
-    Returns:
-        States at every step `(batch, steps, units)` in the order of the inputs, and the final states.
+    Returns the states at every step `(batch, steps, units)`, in the order of the inputs, and the final states. XLA
+    compiles the element-wise part if `compiled`, for each number of rows again: for training, with its few shapes.
     """
     sweep = _Sweep(tf.shape(inputs)[1], None if mask is None else tf.transpose(mask)[:, :, None], reverse)
     forward_step, backward_step = cell.steps(compiled and weights[1].shape[0] >= COMPILED_UNITS)

@@ -13,17 +13,10 @@ def scan(
     output_specs: Any,
     reverse: bool = False,
 ) -> tuple[Any, Any]:
-    """Run `step` over the time axis; unlike in Keras' `ops.scan`, outputs need not have the shape of the state.
+    """Run `step(inputs, state) -> (outputs, state)` over `(batch, steps, features)`, from either end.
 
-    Args:
-        step: Maps inputs `(batch, features)` and a state to outputs and the next state.
-        state: Any nest of tensors.
-        inputs: `(batch, steps, features)`.
-        output_specs: Shapes and types of the outputs of one step, any nest of `tf.TensorSpec([None, ...])`.
-        reverse: Whether to go from the last step to the first.
-
-    Returns:
-        Outputs, `(batch, steps, ...)` each, in the order of the inputs, and the last state.
+    Outputs are a nest of `(batch, steps, ...)` in the order of the inputs, as `output_specs` describe it for one step;
+    unlike in Keras' `ops.scan` they need not have the shape of the state.
     """
     inputs = tf.convert_to_tensor(inputs)
     state = tf.nest.map_structure(tf.convert_to_tensor, state)

@@ -25,7 +25,6 @@ SETTING_OF_ARGUMENT = {
     "tie_output": "model.tie_embeddings",
     "tokenizer": "tokenizer.shared",
     "reduction": "model.encoder",
-    "kind": "model.encoder.front_end",
     "alpha": "training.sampling_alpha",
     "nbest_size": "training.sampling_nbest",
 }

@@ -191,9 +191,10 @@ def test_sinusoids_have_no_longest_source():
             lambda: AttentionContext("multi_head", num_heads=3)(*sample("multi_head")),
             r"units must be a multiple of num_heads \(3\), got 4",
         ),
+        (lambda: AttentionContext("multi_head", num_heads=0), "num_heads must be"),
         (lambda: LocationScore(7), "units must be an even positive integer"),
         (lambda: LocationScore(0), "units must be an even positive integer"),
-        (lambda: AttentionContext("local", window=-1), "window must be >= 1"),
+        (lambda: AttentionContext("local", window=-1), "window must be"),
     ],
 )
 def test_bad_arguments(create, message):

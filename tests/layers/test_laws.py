@@ -68,120 +68,95 @@ class Case:
         return outputs_and_gradients(self.layer, self.inputs)
 
 
-def context(create):
-    return Case(create, {"memory": SEQUENCE, "query": QUERY, "mask": MASK}, (("memory", "mask"), ("query",)))
+def sequence(layer_class, *arguments, drops=False, **options):
+    """Make the case of a layer over masked sequences."""
+
+    def create(**policy):
+        return layer_class(*arguments, **options, **policy)
+
+    return Case(create, {"inputs": SEQUENCE, "mask": MASK}, (("inputs", "mask"),), drops)
 
 
-def attention(name):
-    return context(lambda **policy: AttentionContext(name, units=8, num_heads=2, window=2, **policy))
+def rnn(cell_class, **options):
+    def create(**policy):
+        return keras.layers.RNN(cell_class(4, **options, **policy), return_sequences=True, **policy)
+
+    return Case(create, {"sequences": SEQUENCE, "mask": MASK}, (("sequences", "mask"),))
 
 
-def decoder(choices, coverage=False, **more_inputs):
+def context(layer_class, *arguments, **options):
+    inputs = {"memory": SEQUENCE, "query": QUERY, "mask": MASK}
+    return dataclasses.replace(
+        sequence(layer_class, *arguments, **options), inputs=inputs, padded=(("memory", "mask"), ("query",))
+    )
+
+
+def decoder(coverage=False, more_inputs=(), **options):
     def create(**policy):
         general = AttentionContext("general", coverage=coverage, **policy)
         rates = {"embedding_dropout": 0.3, "dropout": 0.2, "readout_dropout": 0.1}
-        return Decoder(9, 5, 4, **{"context": general} | choices | rates | policy)
+        return Decoder(9, 5, 4, context=general, **options, **rates, **policy)
 
-    inputs = {"token_ids": TOKENS, "memory": SEQUENCE, "memory_mask": MASK} | more_inputs
-    return Case(create, inputs, (("token_ids",), ("memory", "memory_mask", *more_inputs)), drops=True)
+    inputs = DECODER_INPUTS | dict(more_inputs)
+    return Case(create, inputs, (("token_ids",), ("memory", "memory_mask", *dict(more_inputs))), drops=True)
 
 
-SEQUENCES = {"inputs": SEQUENCE, "mask": MASK}
+def embedded_words(**policy):
+    """Embed the ids of word dropout, which have no gradients themselves."""
+    dropout = WordDropout(0.3, unknown_id=1, kept_ids=(0, 3), seed=5, **policy)
+    return keras.Sequential([dropout, keras.layers.Embedding(9, 4, **policy)])
+
+
+DECODER_INPUTS = {"token_ids": TOKENS, "memory": SEQUENCE, "memory_mask": MASK}
+FRONT_END = {"front_end": "convolution", "stride": 2}
 CASES = {
-    "gru_cell": Case(
-        lambda **policy: keras.layers.RNN(
-            GRUCell(4, bias_initializer="ones", **policy), return_sequences=True, **policy
-        ),
-        {"sequences": SEQUENCE, "mask": MASK},
-        (("sequences", "mask"),),
+    "gru_cell": rnn(GRUCell, bias_initializer="ones"),
+    "lstm_cell": rnn(LSTMCell),
+    "recurrent": sequence(Recurrent, 4),
+    "recurrent_backward_raw": sequence(Recurrent, 4, "lstm", reverse=True, implementation="raw"),
+    "recurrent_from_a_state": dataclasses.replace(
+        sequence(Recurrent, 4, "lstm", implementation="scan"),
+        inputs={"inputs": SEQUENCE, "mask": MASK, "initial_state": [STATE, STATE]},
     ),
-    "lstm_cell": Case(
-        lambda **policy: keras.layers.RNN(LSTMCell(4, **policy), return_sequences=True, **policy),
-        {"sequences": SEQUENCE, "mask": MASK},
-        (("sequences", "mask"),),
-    ),
-    "recurrent": Case(lambda **policy: Recurrent(4, **policy), SEQUENCES, (("inputs", "mask"),)),
-    "recurrent_backward_raw": Case(
-        lambda **policy: Recurrent(4, "lstm", reverse=True, implementation="raw", **policy),
-        SEQUENCES,
-        (("inputs", "mask"),),
-    ),
-    "recurrent_from_a_state": Case(
-        lambda **policy: Recurrent(4, "lstm", implementation="scan", **policy),
-        SEQUENCES | {"initial_state": [STATE, STATE]},
-        (("inputs", "mask"),),
-    ),
-    "encoder": Case(
-        lambda **policy: Encoder(3, num_layers=2, residual=True, dropout=0.3, implementation="scan", **policy),
-        SEQUENCES,
-        (("inputs", "mask"),),
-        drops=True,
-    ),
-    "encoder_one_way": Case(
-        lambda **policy: Encoder(4, cell="rnn", bidirectional=False, **policy), SEQUENCES, (("inputs", "mask"),)
-    ),
-    "encoder_of_fewer_steps": Case(
-        lambda **policy: Encoder(
-            3, 2, dropout=0.3, front_end="convolution", stride=2, kernel_size=5, subsample=2, **policy
-        ),
-        SEQUENCES,
-        (("inputs", "mask"),),
-        drops=True,
-    ),
-    "front_end": Case(
-        lambda **policy: FrontEnd("convolution", stride=2, kernel_size=3, **policy), SEQUENCES, (("inputs", "mask"),)
-    ),
+    "encoder": sequence(Encoder, 3, 2, residual=True, dropout=0.3, implementation="scan", drops=True),
+    "encoder_one_way": sequence(Encoder, 4, cell="rnn", bidirectional=False),
+    "encoder_of_fewer_steps": sequence(Encoder, 3, 2, dropout=0.3, kernel_size=5, subsample=2, drops=True, **FRONT_END),
+    "front_end": sequence(FrontEnd, kernel_size=3, **FRONT_END),
+    "front_end_mean": sequence(FrontEnd, "mean", stride=3),
+    "front_end_max": sequence(FrontEnd, "max", stride=3),
+    "last": context(LastContext, bidirectional=True),
+    "projected": context(ProjectedContext, units=4, bidirectional=True),
+    "max": context(PooledContext, "max"),
+    "attentive": context(AttentiveContext, units=4),
     **{
-        f"front_end_{kind}": Case(
-            lambda kind=kind, **policy: FrontEnd(kind, stride=3, **policy), SEQUENCES, (("inputs", "mask"),)
-        )
-        for kind in ("mean", "max")
+        f"attention_{name}": context(AttentionContext, name, units=8, num_heads=2, window=2)
+        for name in ATTENTION_SCORES
+        if name != "scaled_dot"
     },
-    "last": context(lambda **policy: LastContext(bidirectional=True, **policy)),
-    "projected": context(lambda **policy: ProjectedContext(units=4, bidirectional=True, **policy)),
-    "max": context(lambda **policy: PooledContext("max", **policy)),
-    "attentive": context(lambda **policy: AttentiveContext(units=4, **policy)),
-    **{f"attention_{name}": attention(name) for name in ATTENTION_SCORES if name != "scaled_dot"},
-    "local_window": Case(
-        lambda **policy: LocalWindow(window=2, **policy), {"query": QUERY, "mask": MASK}, (("query",), ("mask",))
+    "local_window": dataclasses.replace(
+        context(LocalWindow, window=2), inputs={"query": QUERY, "mask": MASK}, padded=(("query",), ("mask",))
     ),
-    "decoder": decoder({"implementation": "scan"}),
-    "decoder_between": decoder({"num_layers": 2, "attention_position": "between", "residual": True, "cell": "lstm"}),
+    "decoder": decoder(implementation="scan"),
+    "decoder_between": decoder(num_layers=2, attention_position="between", residual=True, cell="lstm"),
     "decoder_bahdanau": decoder(
-        {
-            "context_inputs": ("input", "state", "readout"),
-            "readout_size": 7,
-            "cell": "gru_reset_before",
-            "update_gate": "write",
-        }
+        context_inputs=("input", "state", "readout"), readout_size=7, cell="gru_reset_before", update_gate="write"
     ),
-    "decoder_input_feeding": decoder({"input_feeding": True, "tie_output": True, "cell": "gru_simplified"}),
-    "encoder_final_state": Case(
-        lambda **policy: FinalStateEncoder(3, num_layers=2, cell="lstm", dropout=0.3, **policy),
-        SEQUENCES,
-        (("inputs", "mask"),),
-        drops=True,
+    "decoder_input_feeding": decoder(input_feeding=True, tie_output=True, cell="gru_simplified"),
+    "encoder_final_state": sequence(FinalStateEncoder, 3, num_layers=2, cell="lstm", dropout=0.3, drops=True),
+    "decoder_final_state": dataclasses.replace(
+        sequence(FinalStateDecoder, 9, 5, UNITS // 2),
+        inputs=DECODER_INPUTS,
+        padded=(("token_ids",), ("memory", "memory_mask")),
     ),
-    "decoder_final_state": Case(
-        lambda **policy: FinalStateDecoder(9, 5, UNITS // 2, **policy),
-        {"token_ids": TOKENS, "memory": SEQUENCE, "memory_mask": MASK},
-        (("token_ids",), ("memory", "memory_mask")),
+    "decoder_covering": decoder(coverage=True),
+    "decoder_copying": decoder(copy="separate", more_inputs={"source_ids": SOURCE_TOKENS}),
+    "readout": dataclasses.replace(
+        sequence(OutputProjection, 9, 4), inputs={"inputs": SEQUENCE}, padded=(("inputs",),)
     ),
-    "decoder_covering": decoder({}, coverage=True),
-    "decoder_copying": decoder({"copy": "separate"}, source_ids=SOURCE_TOKENS),
-    "readout": Case(lambda **policy: OutputProjection(9, 4, **policy), {"inputs": SEQUENCE}, (("inputs",),)),
-    "shared_dropout": Case(
-        lambda **policy: SharedDropout(0.3, seed=5, **policy), {"inputs": SEQUENCE}, (("inputs",),), drops=True
+    "shared_dropout": dataclasses.replace(
+        sequence(SharedDropout, 0.3, seed=5, drops=True), inputs={"inputs": SEQUENCE}, padded=(("inputs",),)
     ),
-    "word_dropout": Case(
-        # Its ids are nothing that laws about gradients could speak of: what is embedded is.
-        lambda **policy: keras.Sequential(
-            [WordDropout(0.3, unknown_id=1, kept_ids=(0, 3), seed=5, **policy), keras.layers.Embedding(9, 4, **policy)]
-        ),
-        {"inputs": TOKENS},
-        (("inputs",),),
-        drops=True,
-    ),
+    "word_dropout": Case(embedded_words, {"inputs": TOKENS}, (("inputs",),), drops=True),
 }
 ONE_OF_EACH_CLASS = {type(case.create()): name for name, case in reversed(CASES.items())}.values()
 EVERY_LAYER = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
@@ -272,6 +247,8 @@ def test_config_survives_json(case):
     assert json.loads(json.dumps(again.get_config())) == config
     again.set_weights(layer.get_weights())
     all_close(call(again, case.inputs), case.outputs, 0)
+    low = case.create(dtype=keras.DTypePolicy("mixed_bfloat16"))
+    assert type(low).from_config(low.get_config()).compute_dtype == "bfloat16"
     for part in layer._flatten_layers():
         if type(part).__module__.startswith("seq2seq") and "__init__" in vars(type(part)):
             arguments = inspect.signature(type(part).__init__).parameters.values()

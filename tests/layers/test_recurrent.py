@@ -163,34 +163,6 @@ def test_bfloat16_is_close_to_float32(road):
         close(actual, expected, 0.15)
 
 
-@EVERY_KEEPING_ROAD
-@DIRECTIONS
-def test_padding_changes_nothing(road, reverse):
-    layer, (inputs, states) = create(road, reverse), sample(cell=road[0])
-    outputs, final_states = layer(inputs, mask=RAGGED, initial_state=states)
-    longer_mask = np.concatenate([RAGGED, np.zeros((ROWS, 3), bool)], axis=1)
-    for garbage in (0.0, -1e6, 1e30):
-        filled = np.where(RAGGED[..., None], inputs, np.float32(garbage))
-        longer = np.concatenate([filled, np.full((ROWS, 3, FEATURES), garbage, "float32")], axis=1)
-        padded_outputs, padded_states = layer(longer, mask=longer_mask, initial_state=states)
-        close(padded_outputs[:, :STEPS], outputs, 1e-6)
-        assert not padded_outputs.numpy()[~longer_mask].any()
-        for padded, final_state, first in zip(padded_states, final_states, states, strict=True):
-            close(padded, final_state, 1e-6)
-            close(padded[3], first[3], 0)
-
-
-@EVERY_KEEPING_ROAD
-@DIRECTIONS
-def test_padding_gets_no_gradient(road, reverse):
-    layer, (inputs, states) = create(road, reverse), sample(cell=road[0])
-    _, (of_inputs, *of_states) = gradients(loss_of(layer), inputs, *states)
-    assert not of_inputs[~RAGGED].any()
-    assert of_inputs[RAGGED].all()
-    for place, of_state in enumerate(of_states):
-        close(of_state[3], normal(11 + place, ROWS, UNITS)[3], 1e-6)
-
-
 @EVERY_ROAD
 def test_one_step_at_a_time_is_the_sequence(road):
     layer, (inputs, states) = create(road), sample(cell=road[0])

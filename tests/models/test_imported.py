@@ -188,18 +188,15 @@ def test_models_of_another_shape_are_refused_with_the_place():
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"source": "abc"}, "tokens.source must be 9 tokens, one for each id, got 3."),
-        ({"end": "!"}, "tokens.end must be one of tokens.target, got '!'."),
-        (
-            {"target": [*TARGET[:-1], "AB"]},
-            "target_tokens[8] must be one character where kind is char, but is 'AB' instead.",
-        ),
-        ({"target": [*TARGET[:-1], "A"]}, "target_tokens must hold each token once, but hold 'A' twice."),
-        ({"kind": "bpe"}, "kind must be one of char, word, but is 'bpe' instead."),
+        ({"source": "abc"}, "tokens.source must be 9 tokens, one for each id"),
+        ({"end": "!"}, "tokens.end must be one of tokens.target"),
+        ({"target": [*TARGET[:-1], "AB"]}, "target_tokens[8] must be one character"),
+        ({"target": [*TARGET[:-1], "A"]}, "target_tokens must hold each token once"),
+        ({"kind": "bpe"}, "kind must be one of char, word"),
     ],
 )
 def test_tokens_that_do_not_fit_are_refused(changes, message):
-    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}"):
         seq2seq.from_keras(keras_model(), tokens(**changes))
 
 

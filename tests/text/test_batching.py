@@ -151,25 +151,6 @@ def test_epochs_and_seeds_differ_and_repeat():
     assert len(groups[0] & groups[1]) < len(groups[0]) / 2
 
 
-CODE = """
-import hashlib, random
-from seq2seq.text.batching import Batches
-from seq2seq.text.dataset import EncodedCorpus
-draw = random.Random(1)
-rows = [[[draw.randrange(4, 50)] * draw.randrange(9) + [3] for _ in range(300)] for _ in range(2)]
-digest = hashlib.sha256()
-for epoch in range(2):
-    for batch in Batches(EncodedCorpus.from_lists(*rows), batch_tokens=150, bucket_pool=70, seed=9).epoch(epoch):
-        for part in batch:
-            digest.update(repr(part.tolist()).encode())
-print(digest.hexdigest())
-"""
-
-
-def test_the_same_in_any_process(fresh_python):
-    assert fresh_python(CODE, hash_seed=1) == fresh_python(CODE, hash_seed=2)
-
-
 PINNED = [[1, 6], [2, 14, 11], [10, 22, 19], [17, 0, 5], [20], [16, 12], [8, 18, 7], [4, 3, 9], [23, 13], [15, 21]]
 
 
@@ -189,14 +170,6 @@ def test_the_whole_corpus_is_shuffled():
             break
     thirds = np.histogram(first, bins=[0, 700, 1400, 2000])[0]
     assert thirds.min() > 15, thirds
-
-
-def test_long_and_short_batches_come_mixed():
-    batches = Batches(random_corpus(2000, longest=40), batch_tokens=400)
-    widths = np.array([batch.target_ids.shape[1] for batch in batches.epoch(0)])
-    half = len(widths) // 2
-    assert abs(widths[:half].mean() - widths[half:].mean()) < 5
-    assert widths.max() > 35
 
 
 def test_sorting_leaves_little_padding():
@@ -226,11 +199,10 @@ def test_a_pair_over_the_budget_is_a_batch():
 
 
 def test_no_pairs_no_batches():
-    assert Batches(EncodedCorpus.from_lists([], []), batch_tokens=9).shapes(0).shape == (0, 3)
-    empty = Batches(EncodedCorpus.from_lists([], []), batch_tokens=10)
-    assert list(empty.epoch(0)) == []
-    assert empty.number_of_batches(0) == 0
-    assert list(Batches(EncodedCorpus.from_lists([], []), batch_tokens=10, shuffle=False).epoch(0)) == []
+    for shuffle in (True, False):
+        empty = Batches(EncodedCorpus.from_lists([], []), batch_tokens=9, shuffle=shuffle)
+        assert list(empty.epoch(0)) == []
+        assert (empty.number_of_batches(0), empty.shapes(0).shape) == (0, (0, 3))
 
 
 def test_prefetching_changes_nothing_and_ends():

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from seq2seq.errors import DataError
+from seq2seq.errors import ArgumentError, DataError
 from seq2seq.text.corpus import CorpusReport, read_pairs
 from seq2seq.text.lines import count_lines, read_lines, scan_lines
 from seq2seq.text.tokenizer import label_problem
@@ -112,76 +112,51 @@ def test_json_texts_may_hold_line_breaks_and_tabs(write):
     assert [pair.source for pair in read_pairs(path, format="jsonl")] == ["one\ntwo\t\r\n"]
 
 
-BAD_PARALLEL = {
-    "blank source": (b"\n", b"x\n", "a.en", r"the source must be text, got a blank one"),
-    "blank target": (b"x\n", b" \t\xe2\x80\x83\n", "a.fr", r"the target must be text, got a blank one"),
-    "not UTF-8": (b"ab\xff\n", b"x\n", "a.en", r"must be UTF-8, got 0xff at byte 3\. Save the file"),
-    "not UTF-8 ": (b"x\n", "é".encode("latin-1") + b"\n", "a.fr", r"must be UTF-8, got 0xe9 at byte 1"),
-    "NUL character": (b"x\n", b"ab\0c\n", "a.fr", r"must be text, got NUL at character 3"),
-    "line too long": (b"y" * 31 + b"\n", b"x\n", "a.en", r"must have at most 30 characters, got 31"),
-    "line too long ": (b"x\n", "🙂".encode() * 999 + b"\n", "a.fr", r"must have at most 30 characters, got more"),
-}
-BAD_TSV = {
-    "blank line": (b"\n", "the line must be text, got a blank one"),
-    "blank source": (b"\ta\n", "the source must be text, got a blank one"),
-    "blank target": (b"a\t \n", "the target must be text, got a blank one"),
-    "too few columns": (b"a b\n", r"must have 2 tab-separated columns, got 1\. .* missing tab"),
-    "too many columns": (b"a\tb\tc\n", r"must have 2 tab-separated columns, got 3\. .* stray tab"),
-    "not UTF-8": (b"a\t\xc3\x28\n", r"must be UTF-8, got 0xc3 at byte 3"),
-    "NUL character": (b"\0\tb\n", "must be text, got NUL at character 1"),
-    "line too long": (b"a\t" + b"b" * 29 + b"\n", "must have at most 30 characters, got 31"),
-}
-BAD_JSON = {
-    "blank line": (b"  \n", "the line must be text, got a blank one"),
-    "not JSON": (b'{"source": \n', r"must be one JSON object, got no JSON \(.*\)"),
-    "not JSON ": (b"{'source': 1}\n", r"must be one JSON object, got no JSON \(.*\)"),
-    "not a JSON object": (b'["a", "b"]\n', "must be one JSON object, got list"),
-    "not a JSON object ": (b"null\n", "must be one JSON object, got NoneType"),
-    "missing key": (b'{"source":"a","x":1}\n', r"must have the key 'target', got source, x"),
-    "missing key ": (b"{}\n", "must have the key 'source', got none"),
-    "not a string": (b'{"source":1,"target":""}\n', "'source' must be a string, got int"),
-    "blank target": (b'{"source":"a","target":""}\n', "the target must be text, got a blank one"),
-    "NUL character": (b'{"source":"\\u0000","target":"b"}\n', "'source' must be text, got the character NUL"),
-    "not UTF-8": (b'{"source":"\\ud800","target":"b"}\n', "'source' must be valid Unicode, got half a surr"),
-    "not UTF-8 ": (b'{"source":"\xff","target":"b"}\n', r"must be UTF-8, got 0xff at byte 12"),
-    "line too long": (b'{"source":"a","target":"' + b"b" * 30 + b'"}\n', "must have at most 40 characters, got 56"),
-}
+BAD_LINES = [
+    ("parallel", "blank source", (b"", b"x"), "the source must be text, got a blank one"),
+    ("parallel", "blank target", (b"x", b" \t\xe2\x80\x83"), "the target must be text, got a blank one"),
+    ("parallel", "not UTF-8", (b"ab\xff", b"x"), r"must be UTF-8, got 0xff at byte 3\. Save the file as UTF-8"),
+    ("parallel", "not UTF-8", (b"x", "é".encode("latin-1")), "must be UTF-8, got 0xe9 at byte 1"),
+    ("parallel", "NUL character", (b"x", b"ab\0c"), "must be text, got NUL at character 3"),
+    ("parallel", "line too long", (b"y" * 41, b"x"), "must have at most 40 characters, got 41"),
+    ("parallel", "line too long", (b"x", "🙂".encode() * 999), "must have at most 40 characters, got more"),
+    ("tsv", "blank line", b"", "the line must be text, got a blank one"),
+    ("tsv", "blank source", b"\ta", "the source must be text, got a blank one"),
+    ("tsv", "blank target", b"a\t ", "the target must be text, got a blank one"),
+    ("tsv", "too few columns", b"a b", r"must have 2 tab-separated columns, got 1\. Check for a missing tab"),
+    ("tsv", "too many columns", b"a\tb\tc", r"must have 2 tab-separated columns, got 3\. .* stray tab"),
+    ("jsonl", "blank line", b"  ", "the line must be text, got a blank one"),
+    ("jsonl", "not JSON", b'{"source": ', r"must be one JSON object, got no JSON \(.*\)"),
+    ("jsonl", "not JSON", b"[" * 40, r"must be one JSON object, got no JSON \(.*\)"),
+    ("jsonl", "not a JSON object", b'["a", "b"]', "must be one JSON object, got list"),
+    ("jsonl", "missing key", b'{"source":"a","x":1}', "must have the key 'target', got source, x"),
+    ("jsonl", "missing key", b"{}", "must have the key 'source', got none"),
+    ("jsonl", "not a string", b'{"source":1,"target":""}', "'source' must be a string, got int"),
+    ("jsonl", "blank target", b'{"source":"a","target":""}', "the target must be text, got a blank one"),
+    ("jsonl", "NUL character", b'{"source":"\\u0000","target":"b"}', "'source' must be text, got the character NUL"),
+    ("jsonl", "not UTF-8", b'{"source":"\\ud800","target":"b"}', "'source' must be valid Unicode, got half a surr"),
+]
 
 
-def check_bad(paths, options, reason, where, message, pairs_around):
-    """Check that a bad line stops the reader with its place and reason, or is skipped and counted."""
+@pytest.mark.parametrize(("form", "reason", "line", "message"), BAD_LINES)
+def test_a_bad_line_stops_the_reader_or_is_counted(write, form, reason, line, message):
+    good = {
+        "parallel": [(b"one", b"un"), (b"two", b"deux")],
+        "tsv": [b"one\tun", b"two\tdeux"],
+        "jsonl": [b'{"source": "one", "target": "un"}', b'{"source": "two", "target": "deux"}'],
+    }[form]
+    rows = [good[0], line, good[1]]
+    sides = list(zip(*rows, strict=True)) if form == "parallel" else [rows]
+    paths = [write(f"a.{side}", b"\n".join(texts)) for side, texts in enumerate(sides)]
+    options = {"format": form, "max_line_characters": 40}
     with pytest.raises(DataError, match=message) as caught:
         list(read_pairs(*paths, **options))
-    assert str(caught.value).startswith(f"{where}: ")
+    where = str(caught.value).partition(": ")[0]
+    assert where in [f"{path}:2" for path in paths]
     report = CorpusReport()
     found = list(read_pairs(*paths, **options, on_bad_line="skip", report=report))
-    assert [(pair.source, pair.target) for pair in found] == pairs_around
-    assert report == CorpusReport(pairs=2, skipped={reason.strip(): 1}, first={reason.strip(): where})
-    assert report.summary() == f"2 pairs, 1 skipped\n  1 {reason.strip()} (first: {where})"
-
-
-@pytest.mark.parametrize("reason", BAD_PARALLEL)
-def test_bad_lines_of_parallel_files(write, reason):
-    source, target, file, message = BAD_PARALLEL[reason]
-    paths = write("a.en", b"one\n" + source + b"two\n"), write("a.fr", b"un\n" + target + b"deux\n")
-    where = f"{paths[('a.en', 'a.fr').index(file)]}:2"
-    check_bad(paths, {"max_line_characters": 30}, reason, where, message, [("one", "un"), ("two", "deux")])
-
-
-@pytest.mark.parametrize("reason", BAD_TSV)
-def test_bad_lines_of_columns(write, reason):
-    line, message = BAD_TSV[reason]
-    path = write("a.tsv", b"one\tun\n" + line + b"two\tdeux\n")
-    options = {"format": "tsv", "max_line_characters": 30}
-    check_bad([path], options, reason, f"{path}:2", message, [("one", "un"), ("two", "deux")])
-
-
-@pytest.mark.parametrize("reason", BAD_JSON)
-def test_bad_lines_of_json(write, reason):
-    line, message = BAD_JSON[reason]
-    path = write("a.jsonl", jsonl([{"source": "one", "target": "un"}]) + line + b'{"source":"two","target":"deux"}')
-    options = {"format": "jsonl", "max_line_characters": 40}
-    check_bad([path], options, reason, f"{path}:2", message, [("one", "un"), ("two", "deux")])
+    assert [(pair.source, pair.target) for pair in found] == [("one", "un"), ("two", "deux")]
+    assert report == CorpusReport(pairs=2, skipped={reason: 1}, first={reason: where})
 
 
 def test_json_nested_beyond_all_measure(write):
@@ -198,10 +173,7 @@ def test_files_of_unequal_length(write, longer):
     shorter = paths["a.fr" if longer == "a.en" else "a.en"]
     with pytest.raises(DataError) as caught:
         list(read_pairs(*paths.values()))
-    assert str(caught.value) == (
-        f"{paths[longer]}:3: must have a partner, but {shorter} ends after line 2. "
-        "Check that both files are complete and aligned."
-    )
+    assert str(caught.value).startswith(f"{paths[longer]}:3: must have a partner, but {shorter} ends after line 2.")
     report = CorpusReport()
     assert len(list(read_pairs(*paths.values(), on_bad_line="skip", report=report))) == 2
     assert report.skipped == {"line without partner": 3}
@@ -251,36 +223,22 @@ def test_damaged_gzip_is_never_skipped(tmp_path, on_bad_line, damage):
 
 
 @pytest.mark.parametrize(
-    ("paths", "options", "message"),
+    ("paths", "options", "argument"),
     [
-        (("a", "b"), {"format": "csv"}, "format must be one of parallel, tsv, jsonl, got 'csv'"),
-        (("a", "b"), {"on_bad_line": "ignore"}, "on_bad_line must be one of error, skip"),
-        (("a",), {}, "target_path must be a path where format is parallel"),
-        (("a", "b"), {"format": "tsv"}, "target_path must be None where format is tsv"),
-        (("a", "b"), {"source_field": "en"}, "source_field must be None where format is parallel"),
-        (("a",), {"format": "jsonl", "columns": 2}, "columns must be None where format is jsonl"),
-        (
-            ("a",),
-            {"format": "tsv", "source_field": "en"},
-            "source_field must be the number of a column",
-        ),
-        (
-            ("a",),
-            {"format": "tsv", "target_field": 0},
-            "target_field must be the number of a column",
-        ),
-        (("a",), {"format": "tsv", "target_field": 3, "columns": 2}, "columns must be >= 3"),
+        ("ab", {"format": "csv"}, "format"),
+        ("ab", {"on_bad_line": "ignore"}, "on_bad_line"),
+        ("a", {}, "target_path"),
+        ("ab", {"format": "tsv"}, "target_path"),
+        ("ab", {"source_field": "en"}, "source_field"),
+        ("a", {"format": "jsonl", "columns": 2}, "columns"),
+        ("a", {"format": "tsv", "source_field": "en"}, "source_field"),
+        ("a", {"format": "tsv", "target_field": 0}, "target_field"),
+        ("a", {"format": "tsv", "target_field": 3, "columns": 2}, "columns"),
     ],
 )
-def test_arguments_that_contradict_each_other_are_refused_at_once(paths, options, message):
-    with pytest.raises(ValueError, match=message):
+def test_contradicting_arguments_are_refused_at_once(paths, options, argument):
+    with pytest.raises(ArgumentError, match=f"^{argument} must be"):
         read_pairs(*paths, **options)
-
-
-def test_the_length_limit_must_be_positive(tmp_path):
-    (tmp_path / "a").write_bytes(b"x\n")
-    with pytest.raises(ValueError, match="max_line_characters must be"):
-        list(read_lines(tmp_path / "a", max_line_characters=0))
 
 
 def test_reading_holds_a_line_and_not_the_file(tmp_path):

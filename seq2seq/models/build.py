@@ -19,7 +19,7 @@ from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.ids import FIRST_LABEL_ID
 from seq2seq.text.subword_sampling import Sampling
 from seq2seq.text.tokenizer import Tokenizer
-from seq2seq.text.tokenizer_training import sentencepiece_options
+from seq2seq.text.tokenizer_training import TokenizerOptions
 
 SETTING_OF_ARGUMENT = {
     "tie_output": "model.tie_embeddings",
@@ -92,8 +92,7 @@ def check_recipe(config: Config) -> None:
     with _recipe_errors(config, "decoding"):
         check_decoding(config.decoding)
     with _recipe_errors(config, "tokenizer"):
-        options = {name: value for name, value in vars(config.tokenizer).items() if name != "vocabulary_size"}
-        sentencepiece_options(**options)
+        TokenizerOptions(**vars(config.tokenizer))
     with _recipe_errors(config):
         if config.training.sampling_alpha > 0:
             Sampling(config.training.sampling_alpha, config.training.sampling_nbest)

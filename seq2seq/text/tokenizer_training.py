@@ -1,5 +1,6 @@
 """Train tokenizers on lines of text, or build them from given tokens; errors name a size that works."""
 
+import dataclasses
 import io
 import random
 import re
@@ -30,82 +31,86 @@ _TOO_LARGE = re.compile(r"Vocabulary size too high .*<= (\d+)")
 _TOO_SMALL = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")
 
 
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TokenizerOptions:
+    """Settings of a tokenizer's training, as a recipe explains them.
+
+    SentencePiece's unigram makes no piece of a whole word that is part of no other word: for a corpus of few words `bpe`
+    gives shorter rows.
+    """
+
+    kind: str = "unigram"
+    vocabulary_size: int
+    target_vocabulary_size: int | None = None
+    shared: bool = True
+    character_coverage: float = 1.0
+    byte_fallback: bool = False
+    user_symbols: Sequence[str] = ()
+    normalization: str = "nmt_nfkc"
+
+    def __post_init__(self) -> None:
+        require_choice("kind", self.kind, KINDS)
+        require_choice("normalization", self.normalization, NORMALIZATIONS)
+        if self.shared and self.target_vocabulary_size is not None:
+            requirement, advice = "None where shared is True", "Set shared to False for two vocabularies."
+            raise ArgumentError("target_vocabulary_size", requirement, self.target_vocabulary_size, advice)
+        if not 0.98 <= self.character_coverage <= 1:
+            raise ArgumentError("character_coverage", "from 0.98 to 1", self.character_coverage)
+        if self.byte_fallback and self.kind not in ("unigram", "bpe"):
+            raise ArgumentError("byte_fallback", f"False where kind is {self.kind}", self.byte_fallback)
+        if isinstance(self.user_symbols, str):
+            raise TypeError(f"user_symbols must be a list of strings, got one string, {self.user_symbols!r}.")
+        for symbol in self.user_symbols:
+            if not symbol or symbol.split() != [symbol] or SPACE in symbol:
+                raise ArgumentError("user_symbols", "strings without spaces", symbol)
+            if symbol in SPECIAL_PIECES:
+                raise ArgumentError("user_symbols", f"other than {', '.join(SPECIAL_PIECES)}", symbol)
+        if len(set(self.user_symbols)) < len(self.user_symbols):
+            raise ArgumentError("user_symbols", "without repetition", list(self.user_symbols))
+
+    def for_sentencepiece(self) -> dict[str, Any]:
+        """Return the options of both sides under SentencePiece's names."""
+        return {
+            "model_type": self.kind,
+            "character_coverage": self.character_coverage,
+            "byte_fallback": self.byte_fallback,
+            "user_defined_symbols": list(self.user_symbols),
+            "normalization_rule_name": self.normalization,
+            # The characters or words of a corpus are given; a size can only select the frequent ones.
+            "hard_vocab_limit": self.kind in ("unigram", "bpe"),
+            # With its own spaces the mark of an unknown word would have two, since pieces of text bring theirs.
+            "unk_surface": " ⁇" if self.kind == "word" else "⁇",
+        }
+
+
 def train_tokenizer(
     source_lines: Iterable[str],
     target_lines: Iterable[str],
     *,
-    kind: str = "unigram",
-    vocabulary_size: int,
-    target_vocabulary_size: int | None = None,
-    shared: bool = True,
-    character_coverage: float = 1.0,
-    byte_fallback: bool = False,
-    user_symbols: Sequence[str] = (),
-    normalization: str = "nmt_nfkc",
     max_training_lines: int | None = MAX_TRAINING_LINES,
     seed: int = 0,
+    **settings: Any,
 ) -> Tokenizer:
-    """Train SentencePiece on a corpus (Kudo and Richardson 2018); the same lines always give the same tokenizer.
+    """Train SentencePiece on a corpus (Kudo and Richardson 2018) with the settings of `TokenizerOptions`.
 
-    One thread does the work, because SentencePiece's sums, and with them its pieces, differ with the number of threads.
-    Of more than `max_training_lines` lines for a vocabulary some are drawn with `seed`. SentencePiece's unigram makes no
-    piece of a whole word that is part of no other word: for a corpus of few words `bpe` gives shorter rows. An error
-    names the nearest vocabulary size that works.
+    The same lines always give the same tokenizer: one thread does the work, because SentencePiece's sums, and with them
+    its pieces, differ with the number of threads. Of more than `max_training_lines` lines for a vocabulary some are
+    drawn with `seed`. An error names the nearest vocabulary size that works.
     """
-    options = sentencepiece_options(
-        kind, shared, target_vocabulary_size, character_coverage, byte_fallback, user_symbols, normalization
-    )
+    options = TokenizerOptions(**settings)
     if max_training_lines is not None:
         require_integer("max_training_lines", max_training_lines)
     source, target = Reservoir[str](max_training_lines, seed), Reservoir[str](max_training_lines, seed)
     _add_lines(source, source_lines, "source")
-    _add_lines(source if shared else target, target_lines, "target")
-    source_vocabulary = SubwordVocabulary(_train(source.items, "vocabulary_size", vocabulary_size, options))
-    if shared:
-        return Tokenizer(source_vocabulary)
-    target_size = vocabulary_size if target_vocabulary_size is None else target_vocabulary_size
-    target_model = _train(target.items, "target_vocabulary_size", target_size, options)
-    return Tokenizer(source_vocabulary, SubwordVocabulary(target_model))
-
-
-def sentencepiece_options(
-    kind: str,
-    shared: bool,
-    target_vocabulary_size: int | None,
-    character_coverage: float,
-    byte_fallback: bool,
-    user_symbols: Sequence[str],
-    normalization: str,
-) -> dict[str, Any]:
-    """Check the arguments of `train_tokenizer` and translate them to SentencePiece's."""
-    if shared and target_vocabulary_size is not None:
-        raise ArgumentError("target_vocabulary_size", "None where shared is True", target_vocabulary_size)
-    require_choice("kind", kind, KINDS)
-    require_choice("normalization", normalization, NORMALIZATIONS)
-    if not 0.98 <= character_coverage <= 1:
-        raise ArgumentError("character_coverage", "from 0.98 to 1", character_coverage)
-    if byte_fallback and kind not in ("unigram", "bpe"):
-        raise ArgumentError("byte_fallback", f"False where kind is {kind}", byte_fallback)
-    if isinstance(user_symbols, str):
-        raise TypeError(f"user_symbols must be a list of strings, got one string, {user_symbols!r}.")
-    for symbol in user_symbols:
-        if not symbol or symbol.split() != [symbol] or SPACE in symbol:
-            raise ArgumentError("user_symbols", "strings without spaces", symbol)
-        if symbol in SPECIAL_PIECES:
-            raise ArgumentError("user_symbols", f"other than {', '.join(SPECIAL_PIECES)}", symbol)
-    if len(set(user_symbols)) < len(user_symbols):
-        raise ArgumentError("user_symbols", "without repetition", list(user_symbols))
-    return {
-        "model_type": kind,
-        "character_coverage": character_coverage,
-        "byte_fallback": byte_fallback,
-        "user_defined_symbols": list(user_symbols),
-        "normalization_rule_name": normalization,
-        # The characters or words of a corpus are given; a size can only select the frequent ones.
-        "hard_vocab_limit": kind in ("unigram", "bpe"),
-        # With its own spaces the mark of an unknown word would have two, since pieces of text bring theirs.
-        "unk_surface": " ⁇" if kind == "word" else "⁇",
-    }
+    _add_lines(source if options.shared else target, target_lines, "target")
+    vocabulary = SubwordVocabulary(
+        _train(source.items, "vocabulary_size", options.vocabulary_size, options.for_sentencepiece())
+    )
+    if options.shared:
+        return Tokenizer(vocabulary)
+    size = options.target_vocabulary_size or options.vocabulary_size
+    model = _train(target.items, "target_vocabulary_size", size, options.for_sentencepiece())
+    return Tokenizer(vocabulary, SubwordVocabulary(model))
 
 
 class Reservoir(Generic[Item]):

@@ -22,14 +22,8 @@ class StepRecord(NamedTuple):
 class CellSpec(NamedTuple):
     """The differences between one kind of cell and another.
 
-    Attributes:
-        equation: From `equations`; the first fields of its result are the new states.
-        blocks: Gates of the blocks of weight columns, in Keras' order.
-        num_states: Number of states that a step passes to the next.
-        has_recurrent_bias: Whether the recurrent product has a bias of its own, as in cuDNN's GRU.
-        kernel: Gates and gradients for the processor's kernel; None: the cell only runs step by step.
-        cudnn_mode: cuDNN's name of the cell; empty: cuDNN has no kernel for it.
-        bias_initializer: Class of the initial biases.
+    `blocks` names the gates of the blocks of weight columns, in Keras' order. A cell without a `kernel` only runs step
+    by step, and cuDNN has no kernel for a cell without a `cudnn_mode`.
     """
 
     equation: Callable[..., Any]
@@ -195,15 +189,7 @@ class LSTMCell(RecurrentCell):
         units, kernel_initializer, recurrent_initializer, update_gate: As in `RNNCell`.
         bias_initializer: None: `OpenForgetGate`, ones for the forget gate and zeros elsewhere.
 
-    Call arguments:
-        inputs: `(batch, features)`.
-        states: h and c, `(batch, units)` each.
-
-    Returns:
-        Output `(batch, units)` and the list of the new h and c.
-
-    Raises:
-        ArgumentError: A bad `units` or `update_gate`.
+    Call arguments, results and errors are those of `RNNCell`, with the two states h and c.
 
     >>> import numpy as np
     >>> cell = LSTMCell(4)
@@ -234,13 +220,7 @@ class GRUCell(RecurrentCell):
         update_gate: `keep` (an open gate keeps the past: Keras, cuDNN, PyTorch) or `write` (an open gate writes the
             candidate: h' = (1 - z) * h + z * n).
 
-    Call arguments are those of `RNNCell`.
-
-    Returns:
-        Output `(batch, units)` and the list of the new state.
-
-    Raises:
-        ArgumentError: A bad `units` or `update_gate`.
+    Call arguments, results and errors are those of `RNNCell`.
 
     >>> import numpy as np
     >>> cell = GRUCell(4, update_gate="write")
@@ -268,13 +248,7 @@ class GRUResetBeforeCell(RecurrentCell):
     Args:
         units, kernel_initializer, recurrent_initializer, bias_initializer, update_gate: As in `GRUCell`.
 
-    Call arguments are those of `RNNCell`.
-
-    Returns:
-        Output `(batch, units)` and the list of the new state.
-
-    Raises:
-        ArgumentError: A bad `units` or `update_gate`.
+    Call arguments, results and errors are those of `RNNCell`.
 
     >>> import numpy as np
     >>> cell = GRUResetBeforeCell(4)
@@ -296,13 +270,7 @@ class GRUSimplifiedCell(RecurrentCell):
     Args:
         units, kernel_initializer, recurrent_initializer, bias_initializer, update_gate: As in `GRUCell`.
 
-    Call arguments are those of `RNNCell`.
-
-    Returns:
-        Output `(batch, units)` and the list of the new state.
-
-    Raises:
-        ArgumentError: A bad `units` or `update_gate`.
+    Call arguments, results and errors are those of `RNNCell`.
 
     >>> import numpy as np
     >>> cell = GRUSimplifiedCell(4)

@@ -22,12 +22,8 @@ from seq2seq.layers.scan import scan
 class PreparedContext(NamedTuple):
     """A sentence prepared for `read`.
 
-    Attributes:
-        values: `(batch, 1, units)` of a constant context, `(batch, source_steps, ...)` of attention.
-        summary: Vector that the decoder's first state is made from, `(batch, units)`.
-        keys: What attention compares with queries.
-        mask: `(batch, source_steps)`, of attention.
-        source: A `CopySource`, for a decoder that copies.
+    Values are `(batch, 1, units)` in a constant context, `(batch, source_steps, ...)` in attention; the decoder's first
+    state is made from the summary `(batch, units)`; `source` is the `CopySource` of a decoder that copies.
     """
 
     values: Any

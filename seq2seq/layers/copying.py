@@ -24,15 +24,10 @@ GENERATING = 5.0
 
 
 class CopySource(NamedTuple):
-    """Source sentences prepared for copying.
+    """Source sentences prepared for copying: token ids `(batch, source_steps)` and the mask of the memory.
 
-    Attributes:
-        token_ids: `(batch, source_steps)`.
-        mask: Mask of the memory, `(batch, memory_steps)`.
-        keys: Keys of a separate copy attention, or None.
-        token_keys: Where a step of the memory stands for a window of tokens, their keys, `(batch, memory_steps, window,
-            units)`, or None.
-        token_mask: Mask of the tokens in windows, `(batch, memory_steps, window)`, or None.
+    `keys` are those of a separate copy attention. `token_keys` `(batch, memory_steps, window, units)` and `token_mask`
+    are those of the tokens, where a step of the memory stands for a window of them.
     """
 
     token_ids: Any
@@ -43,12 +38,7 @@ class CopySource(NamedTuple):
 
 
 class Copies(NamedTuple):
-    """Copying of steps.
-
-    Attributes:
-        gate: Logits of the vocabulary's share, `(rows, steps)`.
-        weights: Weights of the source tokens, which sum to 1, `(rows, steps, source_steps)`.
-    """
+    """Logits of the vocabulary's share `(rows, steps)` and weights of source tokens `(rows, steps, source_steps)`."""
 
     gate: Any
     weights: Any
@@ -161,13 +151,7 @@ def mixture(logits: Any, copies: Copies, source_ids: Any) -> Any:
 
 
 class LabelShares(NamedTuple):
-    """Parts of the probability of each right token, `(batch, steps)` each.
-
-    Attributes:
-        log_generated: Logarithm of the vocabulary's share.
-        log_copied: Logarithm of all that is copied of the token.
-        is_in_source: Whether the token is in the source.
-    """
+    """Logarithms of the vocabulary's share and of what is copied of each right token, `(batch, steps)` each."""
 
     log_generated: Any
     log_copied: Any

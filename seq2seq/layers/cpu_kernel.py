@@ -23,12 +23,10 @@ COMPILED_UNITS = 128
 
 
 class StepGradients(NamedTuple):
-    """Gradients that one time step propagates to its previous states and to its products.
+    """Gradients that one time step propagates to its previous states, past the recurrent product, and to its products.
 
-    Attributes:
-        states: For the previous states, without the way through the recurrent product, `(batch, units)` each.
-        products: For the blocks of the recurrent product, `(batch, units)` each, and for those of the input product
-            where they differ: cells that start from the sum of both products have the same for both.
+    `products` has the blocks of the recurrent product, and those of the input product where they differ: cells that
+    start from the sum of both products have the same for both.
     """
 
     states: list[Any]

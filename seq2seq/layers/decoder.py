@@ -79,10 +79,8 @@ class OutputProjection(ExplicitMaskLayer):
 class DecoderState(NamedTuple):
     """State that one step passes to the next.
 
-    Attributes:
-        layers: States of each layer.
-        fed: With input feeding, the last readout vector.
-        coverage: With coverage, the attention that source places have had, `(rows, source_steps)`.
+    `fed` is the last readout vector, for input feeding, and `coverage` the attention that source places have had,
+    `(rows, source_steps)`.
     """
 
     layers: tuple[list[Any], ...]
@@ -91,13 +89,9 @@ class DecoderState(NamedTuple):
 
 
 class DecoderOutput(NamedTuple):
-    """Result of one step.
+    """Result of one step, with logits `(rows, vocabulary_size)` and attention weights `(rows, source_steps)` or None.
 
-    Attributes:
-        logits: `(rows, vocabulary_size)`; log-probabilities where the decoder copies.
-        state: State for the next step.
-        attention_weights: `(rows, source_steps)`, or None without attention.
-        copies: Gate and weights of a decoder that copies.
+    The logits of a decoder that copies are log-probabilities.
     """
 
     logits: Any
@@ -107,13 +101,7 @@ class DecoderOutput(NamedTuple):
 
 
 class TeacherForcedOutputs(NamedTuple):
-    """All steps of a known target.
-
-    Attributes:
-        features: Readout vectors, `(batch, target_steps, readout_size)`.
-        copies: Gates and weights of a decoder that copies.
-        attention_weights: `(batch, target_steps, source_steps)`, where there are any and they were requested.
-    """
+    """Readout vectors `(batch, target_steps, readout_size)` of a known target, with copies and attention weights."""
 
     features: Any
     copies: Copies | None

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from seq2seq.config.sections import DecodingConfig
-from seq2seq.errors import ConfigError, ModelFileError, Seq2SeqError
+from seq2seq.errors import ModelFileError, Seq2SeqError
 from seq2seq.layers import Decoder, Encoder
 from seq2seq.models.results import Hypothesis
 from seq2seq.models.seq2seq import Seq2Seq
@@ -183,7 +183,7 @@ class TestOptions:
         ],
     )
     def test_mistakes_are_told(self, trained, options, message):
-        with pytest.raises(ConfigError, match=message):
+        with pytest.raises(ValueError, match=message):
             trained.generate(["the cat"], **options)
 
     def test_strings_need_a_tokenizer(self):

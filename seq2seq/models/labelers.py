@@ -20,20 +20,7 @@ from seq2seq.text.tokenizer import LabelVocabulary, Tokenizer
 
 
 class LabelPredictor(TextModel):
-    """Predict labels with an encoder and a softmax over labels, p = softmax(W h + b).
-
-    Args:
-        encoder: Encodes embedded source tokens as the memory.
-        vocabulary_size: Number of source tokens.
-        num_labels: Number of labels.
-        embedding_size: Width of the embeddings.
-        context: Summarizes the memory as one C; None: each step of the memory has its label.
-        embedding_dropout, context_dropout, source_word_dropout: As in `Seq2Seq`.
-        readout_dropout: Share of the input of the softmax to drop in training.
-        label_smoothing: Probability that the loss spreads over all labels.
-        tokenizer: Encodes strings as token ids, and decodes ids as labels.
-        recipe: The whole recipe of the run that trained the model.
-    """
+    """Predict labels with an encoder and a softmax over labels, p = softmax(W h + b); without a context, one a step."""
 
     SETTINGS = (
         *TextModel.SETTINGS,
@@ -175,8 +162,9 @@ class SequenceClassifier(LabelPredictor):
     Args:
         encoder: Encodes embedded source tokens as the memory.
         context: Summarizes the memory as C: `LastContext`, `PooledContext`, `AttentiveContext`, ...
-        **options: Arguments of `LabelPredictor`: `vocabulary_size`, `num_labels`, `embedding_size`, dropout rates,
-            `label_smoothing`, `tokenizer` and `recipe`.
+        **options: `vocabulary_size` of the source, `num_labels`, `embedding_size`; `embedding_dropout`,
+            `context_dropout`, `source_word_dropout`, `label_smoothing`, `tokenizer` and `recipe` as in `Seq2Seq`; and
+            `readout_dropout`, the share of the input of the softmax to drop in training.
 
     Returns:
         Logits, `(batch, 1, labels)`, float32.
@@ -213,8 +201,7 @@ class SequenceTagger(LabelPredictor):
 
     Args:
         encoder: Encodes embedded source tokens as the memory.
-        **options: Arguments of `LabelPredictor`: `vocabulary_size`, `num_labels`, `embedding_size`, dropout rates,
-            `label_smoothing`, `tokenizer` and `recipe`.
+        **options: As in `SequenceClassifier`.
 
     Returns:
         Logits, `(batch, source_steps, labels)`, float32.

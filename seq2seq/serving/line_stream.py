@@ -37,17 +37,7 @@ _LINE_BREAKS = str.maketrans("\r\n", "  ")
 
 @dataclasses.dataclass(frozen=True)
 class Request:
-    """One line of input, or one line of each of two files.
-
-    Attributes:
-        where: File and number of the line.
-        source: The source; of a line that is too long, its beginning.
-        target: The target to score.
-        prefix, required, banned: Constraints on the translation.
-        record: Keys of the answer that come from the input.
-        problem: The defect of the line.
-        is_usable: Whether the line has an answer in spite of its problem.
-    """
+    """One line of input, or one line of each of two files; `is_usable` if it has an answer in spite of its problem."""
 
     where: str
     source: str = ""
@@ -62,12 +52,7 @@ class Request:
 
 @dataclasses.dataclass(frozen=True)
 class Answer:
-    """The answer to a request: its lines as text, and its keys as a JSON object.
-
-    Attributes:
-        note: A property of the answer to count, such as `BLANK`.
-        num_truncated_tokens: Number of source tokens that the model did not read.
-    """
+    """The answer to a request: its lines as text, its keys as a JSON object, and what the report counts."""
 
     request: Request
     lines: Sequence[str] = ("",)
@@ -137,14 +122,7 @@ class ScoresPairs(Protocol):
 
 
 class Translations(Answerer):
-    """Answer with translations.
-
-    Args:
-        translator: The model or ensemble.
-        reader: The model whose tokens are part of JSON answers; None: no tokens.
-        attention: Whether attention weights are part of them.
-        **options: Settings that differ from the translator's.
-    """
+    """Answer with translations, in JSON with the tokens of `reader` and attention weights on request."""
 
     def __init__(
         self, translator: Translates, reader: ReadsText | None = None, attention: bool = False, **options: Any

@@ -311,7 +311,6 @@ def test_ctrl_c_says_what_was_done(model, typed, monkeypatch, capsys):
         (["model.keras", "--ensemble", "model.keras"], 2, "--ensemble: models must share one target vocabulary."),
         (["model.keras", "--output", "/dev/full"], 1, "/dev/full: the results cannot be written: No space left"),
         (["model.keras", "--beam-size", "0"], 2, "beam_size must be greater than 0, got 0."),
-        (["model.keras", "--n-best", "9"], 2, "n_best must be from 1 to beam_size (5), got 9."),
         (["model.keras", "same.txt", "--output", "./same.txt"], 2, "--output must be another file than the input"),
         (["model.keras", "--output", "no/where"], 1, "no/where: the results cannot be written: No such file"),
         (["model.keras", "--length-penalty", "averag"], 2, 'Did you mean "average"?'),

@@ -10,8 +10,7 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterable, Iterator
-from types import TracebackType
-from typing import Self, TypeVar
+from typing import TypeVar
 
 from tqdm import tqdm
 
@@ -52,7 +51,7 @@ def current_label() -> str:
     return _HANDLER.label
 
 
-class ProgressBar:
+class ProgressBar(contextlib.AbstractContextManager["ProgressBar"]):
     """Show the work done, its rate and the time left: a bar on a terminal, else a line every 30 seconds.
 
     Args:
@@ -95,12 +94,7 @@ class ProgressBar:
             smoothing=0.05,
         )
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         self._bar.close()
 
     def advance(self, count: int = 1, amount: float | None = None, *status: str) -> None:

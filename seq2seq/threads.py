@@ -28,29 +28,19 @@ def count_cores(membership: str = "/proc/self/cgroup", hierarchy: str | pathlib.
 
 
 def _quotas(membership: pathlib.Path, hierarchy: pathlib.Path) -> Iterator[float]:
-    """Yield the cores that each control group of this process allows, in versions 1 and 2 of the kernel's interface."""
-    try:
-        lines = membership.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
+    """Yield the cores that the control groups of this process allow, in versions 1 and 2 of the kernel's interface."""
+    for line in membership.read_text(encoding="utf-8").splitlines() if membership.is_file() else ():
         _, controllers, group = line.split(":", 2)
-        if controllers and "cpu" not in controllers.split(","):
-            continue
-        inner = pathlib.PurePosixPath(group.strip("/"))
+        names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+        mounts = ("cpu", controllers) if "cpu" in controllers.split(",") else () if controllers else ("",)
+        inner = pathlib.PurePosixPath(group.lstrip("/"))
         # Inside a container the path may be the host's: then only the top of what is mounted is there.
-        for folder in (inner, *inner.parents):
-            if controllers:
-                roots = (hierarchy / "cpu", hierarchy / controllers)
-                found = next((root / folder for root in roots if (root / folder / "cpu.cfs_quota_us").is_file()), None)
-                names = ["cpu.cfs_quota_us", "cpu.cfs_period_us"]
-            else:
-                found, names = hierarchy / folder, ["cpu.max"]
-            if found is None or not (found / names[0]).is_file():
-                continue
-            quota, period = itertools.chain.from_iterable((found / name).read_text().split() for name in names)
-            if quota not in ("max", "-1"):
-                yield int(quota) / int(period)
+        for mount, folder in itertools.product(mounts, (inner, *inner.parents)):
+            files = [hierarchy / mount / folder / name for name in names]
+            if all(file.is_file() for file in files):
+                quota, period = " ".join(file.read_text() for file in files).split()
+                if quota not in ("max", "-1"):
+                    yield int(quota) / int(period)
 
 
 def set_op_threads(threads: int) -> bool:

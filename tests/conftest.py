@@ -135,6 +135,6 @@ def trained(make_model, toy_pairs, toy_tokenizer):
     batches = Batches(corpus, batch_tokens=512)
     for epoch in range(50):
         for batch in batches.epoch(epoch):
-            step(batch.source_ids, batch.target_ids, 0.01)
+            step([batch], 0.01)
     step.synchronise()
     return averaged

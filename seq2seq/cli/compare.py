@@ -29,8 +29,8 @@ def _compare(
         recipe: a YAML file of the settings below; what it leaves out keeps its default.
         vary: a setting that the variants differ in and the values that it takes, such as
             model.encoder.cell=rnn,lstm,gru; given several times: every combination. KEY,KEY=VALUE,VALUE: settings that
-            always take the same value. The words of a list are joined with plus signs: model.context_inputs=state,state+readout.
-        name: what the comparison and its folder are called; left out: compare- and the name of the run.
+            always take the same value. Plus signs join the words of a list: model.context_inputs=state,state+readout.
+        name: name of the comparison and its folder; left out: compare- and the name of the run.
         json: print one JSON object, and no table.
     """
     comparison = plan_comparison(recipe, vary or [], flags, name)

@@ -2,16 +2,19 @@
 
 import logging
 import pathlib
-from collections.abc import Sequence
-from typing import Any, Literal
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
 
 from seq2seq.cli.quiet import import_tensorflow
 from seq2seq.cli.report import aligned, print_json, score_lines, shown
 from seq2seq.config.flags import Switch, with_search_flags
-from seq2seq.config.sections import LABEL_TASKS
 from seq2seq.errors import ConfigError
 from seq2seq.progress import ProgressBar
 from seq2seq.serving.line_stream import on_one_line, opened_output, read_aligned, refuse_same_file
+
+if TYPE_CHECKING:
+    from seq2seq.models.base import TextModel
+    from seq2seq.training.evaluation import System, TaskMetrics
 
 LOG = logging.getLogger(__name__)
 
@@ -82,29 +85,25 @@ def evaluate(
     given = None if against is None or is_model else read_aligned(against, source, len(sources))
     import_tensorflow()
     from seq2seq.metrics.agreement import parse_agreement_items
-    from seq2seq.metrics.translation import tokenized_bleu
-    from seq2seq.models.archive import load
     from seq2seq.threads import use_single_threaded_ops
-    from seq2seq.training.evaluation import System, evaluate_agreement, score_systems
+    from seq2seq.training.evaluation import System, evaluate_agreement, metrics_for, score_systems
 
     items = None if agreement is None else parse_agreement_items(read_lines(agreement), agreement)
-    # A model that cannot be read is told of before the other one has worked.
     use_single_threaded_ops()
-    models = {path: load(path) for path in (model, against if is_model else None) if path is not None}
+    models = _load_models(model, against if is_model else None)
     task = models[model].task
-    if len({one.task for one in models.values()}) > 1:
-        raise ConfigError(f"--against must be a model that was trained to {task} too, but is {against}. Name another.")
-    of_texts = {"tokenize": tokenize != "13a", "lowercase": lowercase, "lowercase_tokenized": tokenized}
-    if task in LABEL_TASKS:
-        _refuse_options_of_texts("gives labels", significance=significance != "bootstrap", **of_texts, **options)
-    elif task == "summarize":
-        _refuse_options_of_texts("summarizes", **of_texts, agreement=items)
+    of_texts = {"tokenize": tokenize != "13a", "lowercase": lowercase, "lowercase_tokenized": tokenized is not None}
+    _refuse_options(
+        metrics_for(task), options, agreement=items is not None, significance=significance != "bootstrap", **of_texts
+    )
     with ProgressBar(len(models) * len(sources), "line") as bar:
         for path, one in models.items():
             if note := one.truncation.note(one.require_tokenizer(), sources):
                 LOG.info(f"{path}: {note}")
-        given_options = options | {"progress": bar.advance}
-        systems = [System.of(one, path, sources, references, **given_options) for path, one in models.items()]
+        systems = [
+            System.from_model(one, path, sources, references, **options, progress=bar.advance)
+            for path, one in models.items()
+        ]
     if given is not None and against is not None:
         systems.append(System(against, given))
     if output is not None:
@@ -113,11 +112,8 @@ def evaluate(
     found = score_systems(
         systems, sources, references, task=task, lowercase=lowercase, tokenize=tokenize, test=significance
     )
-    for system, scores in zip(systems, found, strict=True):
-        if tokenized is not None and language is not None:
-            bleu = tokenized_bleu(system.hypotheses, tokenized, language=language, references_are_tokenized=True)
-            scores["lowercase_tokenized_bleu"] = bleu.value
-            scores["signature"]["lowercase_tokenized_bleu"] = bleu.signature
+    if tokenized is not None and language is not None:
+        _add_tokenized_bleu(found, systems, tokenized, language)
     if items is not None:
         found[0]["agreement"] = evaluate_agreement(models[model], items, **options)
     if json:
@@ -126,11 +122,35 @@ def evaluate(
         print("\n".join(_report(found)))
 
 
-def _refuse_options_of_texts(model: str, **given: Any) -> None:
-    for name, value in given.items():
-        if value:
+def _load_models(model: str, against: str | None) -> "dict[str, TextModel]":
+    """Load the models by their paths, before any of them works."""
+    from seq2seq.models.archive import load
+
+    models = {path: load(path) for path in (model, against) if path is not None}
+    task = models[model].task
+    if any(one.task != task for one in models.values()):
+        raise ConfigError(f"--against must be a model that was trained to {task} too, but is {against}. Name another.")
+    return models
+
+
+def _refuse_options(metrics: "TaskMetrics", search: Mapping[str, Any], **given: bool) -> None:
+    """Refuse options that have no meaning for the scores of a task."""
+    given |= {} if "search" in metrics.options else dict.fromkeys(search, True)
+    for name, is_given in given.items():
+        if is_given and name not in metrics.options:
             flag = f"--{name.replace('_', '-')}"
-            raise ConfigError(f"{flag} must be left out for a model that {model}, but is given. Leave it out.")
+            raise ConfigError(f"{flag} must be left out for a model that {metrics.does}, but is given. Leave it out.")
+
+
+def _add_tokenized_bleu(
+    found: Sequence[dict[str, Any]], systems: "Sequence[System]", tokenized: Sequence[str], language: str
+) -> None:
+    from seq2seq.metrics.translation import tokenized_bleu
+
+    for system, scores in zip(systems, found, strict=True):
+        bleu = tokenized_bleu(system.hypotheses, tokenized, language=language, references_are_tokenized=True)
+        scores["lowercase_tokenized_bleu"] = bleu.value
+        scores["signature"]["lowercase_tokenized_bleu"] = bleu.signature
 
 
 def _report(found: Sequence[dict[str, Any]]) -> list[str]:

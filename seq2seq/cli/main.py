@@ -1,4 +1,4 @@
-"""`seq2seq VERB`: finds the verb's file and calls it; a verb that is not asked for is not imported."""
+"""`seq2seq VERB`: find the file of the verb and call it; other verbs are not imported."""
 
 import os
 import sys
@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seq2seq.config.flags import call, command_app
-from seq2seq.errors import ArgumentError, ConfigError, Seq2SeqError
+from seq2seq.errors import ConfigError, Seq2SeqError
 
 VERBS = {
     "train": "Train a model as a recipe says.",
@@ -23,17 +23,11 @@ VERBS = {
     "inspect": "Look inside a trained model: its gates, states and gradients.",
 }
 
-INTERRUPTED = 130
-
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one verb.
+    """Run one verb with the arguments of this process or others, and return the exit status.
 
-    Args:
-        arguments: what follows the program's name; None takes this process's own.
-
-    Returns:
-        The exit status: 0; 1 for a mistake in data, files or models; 2 for one in flags or recipe; 130 for Ctrl-C.
+    It is 1 for a mistake in data, files or models, 2 for one in flags or recipe, and 130 for Ctrl-C.
     """
     app = command_app("seq2seq")
     app.help = "Train recurrent encoder-decoders on pairs of texts, translate and summarize with them."
@@ -43,31 +37,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def exit_status(command: Callable[..., Any], *arguments: Any) -> int:
-    """Call a command, and turn what a user can do wrong into one line on stderr and a status.
-
-    Args:
-        command: what to call.
-        *arguments: what to call it with.
-
-    Returns:
-        As for `main`.
-    """
+    """Call a command, and turn a user's mistake into one line on stderr and a status."""
     try:
         command(*arguments)
-    except (ArgumentError, ConfigError) as error:
-        return _complain(error, 2)
     except Seq2SeqError as error:
-        return _complain(error, 1)
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, ConfigError) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return 130
     except BrokenPipeError:
-        # Whoever read our output has closed it, as `head` does: there is nothing left to say, not even while exiting.
+        # The reader of the output has closed it, as `head` does: nothing may be written any more, not even at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     return 0
-
-
-def _complain(error: Exception, status: int) -> int:
-    print(f"error: {error}", file=sys.stderr)
-    return status

@@ -9,11 +9,10 @@ GREETING = re.compile(rb"WARNING: All log messages before absl|I0000 ")
 
 
 def import_tensorflow() -> None:
-    """Import TensorFlow, which takes seconds, and pass on what it writes to stderr only where that is news.
+    """Import TensorFlow, which takes seconds, and pass on what it writes to stderr, except for its greeting.
 
-    Its greeting comes from C++ before any setting of its own can stop it. Commands call this inside their functions, so
-    that help and mistakes in flags are answered at once; afterwards the rooms that need TensorFlow import at once too.
-    Whoever sets TF_CPP_MIN_LOG_LEVEL gets all of it.
+    The greeting comes from C++ before any setting can stop it; TF_CPP_MIN_LOG_LEVEL shows all of it. Commands call this
+    inside their functions, so that help and mistakes in flags are answered at once.
     """
     if "tensorflow" in sys.modules:
         return
@@ -21,17 +20,17 @@ def import_tensorflow() -> None:
         import tensorflow
 
         return
-    # What goes wrong for good comes as an exception too; on a machine without a GPU the rest is noise.
+    # Fatal problems come as exceptions too; the rest is noise on a machine without a GPU.
     os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
     sys.stderr.flush()
     with tempfile.TemporaryFile() as written:
-        kept = os.dup(2)
+        stderr = os.dup(2)
         os.dup2(written.fileno(), 2)
         try:
             import tensorflow  # noqa: F401
         finally:
             sys.stderr.flush()
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(stderr, 2)
+            os.close(stderr)
             written.seek(0)
             os.write(2, b"".join(line for line in written if not GREETING.match(line)))

@@ -2,7 +2,10 @@
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from seq2seq.training.run import TrainingResult
 
 
 def print_json(scores: Mapping[str, Any]) -> None:
@@ -55,7 +58,9 @@ def aligned(rows: Sequence[Sequence[str]], left: tuple[int, ...]) -> list[str]:
     return lines
 
 
-def print_samples(samples: Sequence[tuple[str, str, str]]) -> None:
-    """Print some sources of the test set, with what the model makes of them and what is right."""
-    for source, output, reference in samples:
+def print_result(result: "TrainingResult") -> None:
+    """Print some outputs for the test set, the scores, and the path of the model of a run."""
+    for source, output, reference in result.samples:
         print(f"source     {source}\noutput     {output}\nreference  {reference}\n")
+    print_scores(result.scores)
+    print(f"model: {result.model_path}")

@@ -17,7 +17,7 @@ from seq2seq.training.data import Corpus, Texts, create_batches, create_tokenize
 from seq2seq.training.fine_tuning import init_from, read_start
 from seq2seq.training.optimizers import fastest_precision
 from seq2seq.training.run_folder import check_folder
-from seq2seq.training.step import choose_workers
+from seq2seq.training.step import choose_workers, create_step
 from seq2seq.training.trainer import Trainer, recurrent_parameters
 
 LOG = logging.getLogger(__name__)
@@ -83,7 +83,7 @@ class _Diagnosis:
         # Unless pairs are skipped, the cache is the one that the run will look for.
         recipe = self._lenient if self._skips_pairs else config
         batches = create_batches(recipe, corpus, tokenizer)
-        trainer = Trainer(config, tokenizer, batches, Texts([], []), workers=self._workers)
+        trainer = Trainer(config, create_step(config, tokenizer, self._workers), batches, Texts([], []))
         if start:
             LOG.info(init_from(trainer.step, start, config))
         yield from machine_findings(trainer, tokenizer, self._timed)

@@ -127,7 +127,7 @@ def dry_run(trainer: Trainer, largest: int) -> DryRun:
 
 def _timed_step(trainer: Trainer, batch: Batch) -> tuple[float, float]:
     began = time.monotonic()
-    result = trainer.step(batch.source_ids, batch.target_ids, 0.0)
+    result = trainer.step([batch], 0.0)
     loss = float(result.loss) / float(result.tokens)
     return loss, time.monotonic() - began
 

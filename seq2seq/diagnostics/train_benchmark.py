@@ -24,7 +24,7 @@ from seq2seq.text.batching import Batch, Batches
 from seq2seq.text.ids import PAD_ID, START_ID
 from seq2seq.training.data import Corpus, Texts, create_batches, create_tokenizer
 from seq2seq.training.fine_tuning import read_start
-from seq2seq.training.step import TrainingStep, choose_workers, cut_rows
+from seq2seq.training.step import TrainingStep, choose_workers, create_step, cut_rows
 from seq2seq.training.trainer import Trainer, recurrent_kernels
 
 LOG = logging.getLogger(__name__)
@@ -274,7 +274,7 @@ def _create_trainer(config: Config) -> Trainer:
     start = read_start(config)
     tokenizer = start.require_tokenizer() if start else create_tokenizer(config, corpus)
     batches = create_batches(config, corpus, tokenizer)
-    trainer = Trainer(config, tokenizer, batches, dev=Texts([], []), workers=workers)
+    trainer = Trainer(config, create_step(config, tokenizer, workers), batches, Texts([], []))
     LOG.info(trainer.describe())
     return trainer
 
@@ -313,8 +313,7 @@ def timed_steps(
 
 def train_on(step: TrainingStep, rate: float, group: Sequence[Batch]) -> float:
     """Take one step on all batches of a group and wait for its loss."""
-    *parts, last = [(batch.source_ids, batch.target_ids) for batch in group]
-    return float(step(*last, rate, parts).loss)
+    return float(step(group, rate).loss)
 
 
 def summarized(

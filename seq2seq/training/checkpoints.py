@@ -1,8 +1,7 @@
-"""What a run needs to go on: every number that a step changes, where in the data it stands, and its best model.
+"""Checkpoints of a run: every number that a step changes, the place in the data, and the best model.
 
-All of it is held together by one file, the state, which names the file of the best model. Both bear the checksum of
-what they hold in their names, so the moment when a state gets its name is the moment when the run has moved on:
-whatever a kill leaves half done belongs to no state.
+A state is one file, which names the file of its best model. Both have their own checksum in their name, so a run has
+moved on at the moment when a state gets its name: what a kill leaves half done belongs to no state.
 """
 
 import contextlib
@@ -11,7 +10,7 @@ import logging
 import math
 import pathlib
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -27,22 +26,17 @@ from seq2seq.files import (
     write_whole,
     write_with_checksum,
 )
-from seq2seq.models.archive import save
 from seq2seq.models.base import TextModel
 from seq2seq.training.step import TrainingStep
 
 LOG = logging.getLogger(__name__)
 
-KEPT = 2
-"""States that are kept: the one before takes the place of a newest that is damaged."""
+STATES_KEPT = 2
+"""The last but one replaces a newest state that is damaged."""
 
 
 class Checkpoints:
-    """The last states of a run, and the best models that they speak of.
-
-    Args:
-        folder: The run's folder. The states lie in its `state`, the best model of the newest is its `model.keras`.
-    """
+    """The last states of a run with their best models; the best model of the newest is also `model.keras`."""
 
     def __init__(self, folder: pathlib.Path) -> None:
         self.folder = folder / "state"
@@ -50,34 +44,29 @@ class Checkpoints:
         self._published: str | None = None
 
     def states(self) -> list[pathlib.Path]:
-        """The files of the states, oldest first."""
+        """Return the files of the states, oldest first."""
         return sorted(self.folder.glob("state-*.npz"))
 
     def models(self) -> list[pathlib.Path]:
-        """The files of the best models that the states may speak of, oldest first."""
+        """Return the files of the best models, oldest first."""
         return sorted(self.folder.glob("model-*.keras"))
 
     def save_model(self, model: TextModel) -> str:
-        """Writes a model that the next state may speak of, and returns the name of its file.
+        """Write a model for the next state, and return the name of its file.
 
         It becomes `model.keras` with that state, not before: a run that is killed between the two goes on from the
         state before, whose best model must still be there.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         start = self.folder / f"model-{_next_number(self.models())}"
-        return write_with_checksum(start, ".keras", lambda path: save(model, path)).name
+        return write_with_checksum(start, ".keras", model.save).name
 
     def save(self, step: TrainingStep, progress: dict[str, Any]) -> None:
-        """Writes a state, makes its best model `model.keras`, and removes the states before the last two.
+        """Write a state, make its best model `model.keras`, and remove all but the last states.
 
         Args:
-            step: Weights, optimizer, moving average, random streams and loss scale.
-            progress: Where the run stands, as JSON can hold it; its `best_model` is what `save_model` gave, or None.
-
-        Raises:
-            Seq2SeqError: The disk is full; the states before are whole.
+            step: weights, optimizer, moving average, random streams and loss scale.
+            progress: counters of the run; `best_model` is a name from `save_model` or None.
         """
-        self.folder.mkdir(parents=True, exist_ok=True)
         arrays: dict[str, Any] = {f"variable_{index}": np.asarray(value) for index, value in enumerate(variables(step))}
         if step.loss_scale:
             arrays["loss_scale"] = np.array(step.loss_scale.variables)
@@ -88,17 +77,14 @@ class Checkpoints:
         if best != self._published:
             write_whole(self.model_path, (self.folder / best).read_bytes())
             self._published = best
-        # Two states that follow one another speak of two models at most.
-        _remove([*self.states()[:-KEPT], *self.models()[:-KEPT]])
+        # Successive states have as many best models at most.
+        _remove([*self.states()[:-STATES_KEPT], *self.models()[:-STATES_KEPT]])
 
     def load(self, step: TrainingStep) -> dict[str, Any]:
-        """Puts back the newest state that is whole, with its best model, and returns its `progress`.
-
-        Args:
-            step: What takes the numbers.
+        """Restore the newest undamaged state with its best model, and return its `progress`.
 
         Raises:
-            ModelFileError: There is no state, none is whole, or it is that of another architecture.
+            ModelFileError: there is no state, none is whole, or it is that of another architecture.
         """
         for path in remove_unfinished(self.folder):
             LOG.info(f"{path}: was being written when the run was stopped; it is removed")
@@ -114,17 +100,16 @@ class Checkpoints:
             raise ModelFileError(
                 f"{self.folder}: none of the states is whole ({'; '.join(damaged)}). Start the run without --resume."
             )
-        progress = _assign(states[-1], step)
+        progress = _restore(states[-1], step)
         self._publish(progress["best_model"])
         _remove([path for path in self.states() if path > states[-1]])
         return progress
 
     def drop_newest(self) -> None:
-        """Removes the newest state, if there is one before it."""
+        """Remove the newest state, if there is one before it."""
         _remove(self.states()[1:][-1:])
 
     def _damage(self, state: pathlib.Path) -> str:
-        """What is wrong with a state, or nothing."""
         if not is_intact(state):
             return "its checksum is not that of what it holds"
         best = _progress(state)["best_model"]
@@ -133,7 +118,7 @@ class Checkpoints:
         return ""
 
     def _publish(self, best: str | None) -> None:
-        """Makes the files of models those of a state: of its best one and of none that came after."""
+        """Restore the best model of a state, and remove the models of later ones."""
         if best is None:
             _remove([*self.models(), self.model_path])
         else:
@@ -145,18 +130,18 @@ class Checkpoints:
         self._published = best
 
     def _copy_of(self, best: str) -> pathlib.Path | None:
-        """A whole file of a best model: the one that is kept with the states, or `model.keras`."""
+        """Return an undamaged file of a best model: in the folder of states, or `model.keras`."""
         kept = self.folder / best
         paths = (path for path in (kept, self.model_path) if path.is_file())
         return next((path for path in paths if checksum(path) == named_checksum(kept)), None)
 
 
 def variables(step: TrainingStep) -> list[Any]:
-    """All variables, in an order that the architecture fixes; Keras counts those of random streams as a model's own."""
+    """Return all variables in an order that the architecture fixes; those of the model include its random streams."""
     return [*step.model.variables, *step.optimizer.variables, *step.averaged.trainable_variables]
 
 
-def _assign(state: pathlib.Path, step: TrainingStep) -> dict[str, Any]:
+def _restore(state: pathlib.Path, step: TrainingStep) -> dict[str, Any]:
     current = variables(step)
     with np.load(state, allow_pickle=False) as stored:
         arrays = [stored[f"variable_{index}"] for index in range(sum("variable_" in name for name in stored.files))]
@@ -164,12 +149,12 @@ def _assign(state: pathlib.Path, step: TrainingStep) -> dict[str, Any]:
     shapes = [tuple(variable.shape) for variable in current]
     if [array.shape for array in arrays] != shapes:
         raise ModelFileError(
-            f"{state}: the state must hold {len(shapes)} arrays of this recipe's shapes, but holds {len(arrays)} "
-            "others instead. Resume with the recipe that the run began with."
+            f"{state}: the state must hold {len(shapes)} arrays of this recipe's shapes, got {len(arrays)} others. "
+            "Resume with the recipe that the run began with."
         )
     for variable, array in zip(current, arrays, strict=True):
         variable.assign(array)
-    # Where precision is auto, a run may go on from another machine's state, which has none.
+    # With precision auto, a run may resume from the state of another machine, which has none.
     if step.loss_scale and loss_scale is not None:
         for variable, number in zip(step.loss_scale.variables, loss_scale, strict=True):
             variable.assign(number)
@@ -182,7 +167,7 @@ def _progress(state: pathlib.Path) -> dict[str, Any]:
 
 
 def _next_number(files: list[pathlib.Path]) -> str:
-    """Counts on from the last of some files, in as many digits as keep their names in order."""
+    # As many digits as keep the names in order.
     return f"{int(files[-1].name.split('-')[1]) + 1 if files else 0:08}"
 
 
@@ -194,14 +179,13 @@ def _remove(files: list[pathlib.Path]) -> None:
 class Snapshots:
     """The weights at the best evaluations of a run, on disk, for their mean.
 
-    Near the end of a run the weights wander about a point that the loss likes better than the places they pass; their
-    mean is closer to it (Junczys-Dowmunt et al. 2016, arXiv 1605.04809). At most `count` files of the size of the
-    model's weights are kept, and one at a time is read.
+    Near its end a run wanders around a point of lower loss than the points that it passes; the mean of their weights is
+    closer to it (Junczys-Dowmunt et al. 2016, arXiv 1605.04809).
 
     Args:
-        folder: Where the files are.
-        count: How many evaluations are kept.
-        lower_is_better: Whether the score that ranks them is a loss.
+        folder: folder of the files, each of the size of the model's weights; one at a time is read.
+        count: evaluations to keep.
+        lower_is_better: whether the score that ranks them is a loss.
     """
 
     def __init__(self, folder: pathlib.Path, count: int, lower_is_better: bool) -> None:
@@ -210,103 +194,66 @@ class Snapshots:
         self._sign = 1 if lower_is_better else -1
 
     def keep(self, model: TextModel, updates: int, score: float) -> None:
-        """Writes the weights down if no `count` earlier evaluations are at least as good, and their score is a number.
-
-        Args:
-            model: The evaluated model.
-            updates: Steps of the run so far.
-            score: What the dev set says of the model.
-        """
-        # What a lost life of this run left of a later time than this one's is not of this run.
-        for path in self._files():
-            if _updates(path) >= updates:
-                path.unlink()
+        """Write the weights, unless `count` earlier evaluations are at least as good or the score is not a number."""
+        # A killed process may have left later ones than the state that the run was resumed from.
+        _remove([path for path in self._ranked() if _rank(path)[1] >= updates])
         if math.isnan(score):
             return
-        ranked = sorted(self._files(), key=self._rank)
+        ranked, rank = self._ranked(), self._sign * score
         if len(ranked) >= self.count:
-            worst = ranked[-1]
-            if self._sign * score >= self._rank(worst)[0]:
+            if rank >= _rank(ranked[-1])[0]:
                 return
-            worst.unlink()
-        self.folder.mkdir(parents=True, exist_ok=True)
+            ranked[-1].unlink()
         weights = [variable.numpy() for variable in model.trainable_variables]
-        arrays: dict[str, Any] = dict(zip(_names(len(weights)), weights, strict=True))
-        write_with_checksum(
-            self.folder / str(updates), ".npz", lambda path: np.savez(path, score=np.array(score), **arrays)
-        )
+        write_with_checksum(self.folder / f"{rank!r}_{updates}", ".npz", lambda path: np.savez(path, *weights))
 
     def assign_mean(self, model: TextModel) -> int:
-        """Puts the mean of the kept weights into a model of the same shapes; where none are kept, it stays as it is.
-
-        Returns:
-            Of how many evaluations it is the mean.
+        """Assign the mean of the kept weights to a model, if there are any, and return their number.
 
         Raises:
-            ModelFileError: A file is damaged.
+            ModelFileError: a file is damaged.
         """
-        files = sorted(self._files(), key=_updates)
-        if not files:
-            return 0
+        files = sorted(self._ranked(), key=lambda path: _rank(path)[1])
         variables = model.trainable_variables
         sums = [np.zeros(variable.shape) for variable in variables]
         for path in files:
-            for total, weights in zip(sums, _stored(path, _names(len(variables))), strict=True):
-                total += weights
-        for variable, total in zip(variables, sums, strict=True):
-            variable.assign(total / len(files))
+            if not is_intact(path):
+                raise ModelFileError(
+                    f"{path}: damaged: its checksum is not that of what it holds. Remove it, and go on with --resume: "
+                    "the mean is then that of the others."
+                )
+            with np.load(path, allow_pickle=False) as stored:
+                # One array at a time is in memory.
+                for total, name in zip(sums, stored.files, strict=True):
+                    total += stored[name]
+        if files:
+            for variable, total in zip(variables, sums, strict=True):
+                variable.assign(total / len(files))
         return len(files)
 
     def remove(self) -> None:
-        """Gives the disk back."""
+        """Remove all files."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
-    def _files(self) -> list[pathlib.Path]:
-        return list(self.folder.glob("[0-9]*-*.npz"))
-
-    def _rank(self, path: pathlib.Path) -> tuple[float, int]:
-        """Best first; of equals the earlier one, as for the best model of a run."""
-        (score,) = _stored(path, ["score"])
-        return self._sign * float(score), _updates(path)
+    def _ranked(self) -> list[pathlib.Path]:
+        """List the files, the best first, and of equals the earlier one, as for the best model of a run."""
+        return sorted(self.folder.glob("*_*-*.npz"), key=_rank)
 
 
-def _updates(path: pathlib.Path) -> int:
-    return int(path.stem.partition("-")[0])
-
-
-def _names(count: int) -> list[str]:
-    return [f"variable_{index}" for index in range(count)]
-
-
-def _stored(path: pathlib.Path, names: Iterable[str]) -> Iterator[np.ndarray]:
-    """Arrays of a file one by one, so that no more than one is in memory."""
-    if not is_intact(path):
-        raise ModelFileError(
-            f"{path}: damaged: its checksum is not that of what it holds. Remove it, and go on with --resume: the mean "
-            "is then that of the others."
-        )
-    with np.load(path, allow_pickle=False) as stored:
-        for name in names:
-            yield stored[name]
+def _rank(path: pathlib.Path) -> tuple[float, int]:
+    """Read the rank of an evaluation, the lower the better, and its number of updates from the name of its file."""
+    rank, _, updates = path.name.rpartition("-")[0].partition("_")
+    return float(rank), int(updates)
 
 
 def add_to_history(path: pathlib.Path, entry: dict[str, Any]) -> None:
-    """Adds a line.
-
-    Raises:
-        Seq2SeqError: The disk is full.
-    """
+    """Append a line of JSON."""
     with explain_refusals(path), path.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
 
 
 def cut_history(path: pathlib.Path, updates: int) -> None:
-    """Removes the lines after a state: what was evaluated there will be evaluated again.
-
-    Args:
-        path: The history.
-        updates: The last evaluation that the state knows of.
-    """
+    """Remove the lines of evaluations after `updates` updates, which will be evaluated again."""
     if not path.is_file():
         return
     # A kill may have left the last line half written, and without its end.
@@ -317,9 +264,9 @@ def cut_history(path: pathlib.Path, updates: int) -> None:
 
 
 @contextlib.contextmanager
-def tensorboard(folder: pathlib.Path, wanted: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
-    """Gives what writes the scores of an evaluation for TensorBoard, or does nothing where that is not wanted."""
-    if not wanted:
+def tensorboard(folder: pathlib.Path, enabled: bool) -> Iterator[Callable[[int, dict[str, float]], None]]:
+    """Yield a function that writes the scores of an evaluation for TensorBoard, or does nothing."""
+    if not enabled:
         yield lambda *_: None
         return
     writer = tf.summary.create_file_writer(str(folder / "tensorboard"))

@@ -1,4 +1,4 @@
-"""A whole run: recipe, corpus, tokenizer, model, training, scores."""
+"""A whole run in four steps: the data, the trainer, its training, the scores of its best model."""
 
 import dataclasses
 import json
@@ -12,22 +12,38 @@ from seq2seq.metrics.agreement import AgreementItem
 from seq2seq.models.archive import load
 from seq2seq.models.base import TextModel
 from seq2seq.models.build import check_recipe
+from seq2seq.text.batching import Batches
+from seq2seq.text.tokenizer import Tokenizer
 from seq2seq.training.data import Corpus, Texts, create_batches, create_tokenizer
 from seq2seq.training.evaluation import by_source_length, evaluate, evaluate_agreement
 from seq2seq.training.fine_tuning import init_from, read_start
 from seq2seq.training.run_folder import check_data, check_folder, create_folder, read_tokenizer
-from seq2seq.training.step import choose_workers
+from seq2seq.training.step import choose_workers, create_step
 from seq2seq.training.trainer import Trainer, recurrent_kernels, recurrent_parameters
 
 LOG = logging.getLogger(__name__)
 
-SCORES = "scores.json"
+SCORES_FILE = "scores.json"
+SAMPLES = 5
+
+
+@dataclasses.dataclass(frozen=True)
+class RunData:
+    """What a run reads: its corpus, the tokenizer, the training batches, and the texts that models are scored on."""
+
+    corpus: Corpus
+    tokenizer: Tokenizer
+    batches: Batches
+    dev: Texts
+    test: Texts | None
+    agreement: list[AgreementItem] | None
+    start: TextModel | None
+    """The model of `training.init_from`."""
 
 
 @dataclasses.dataclass(frozen=True)
 class TrainingResult:
-    """What a run leaves: its folder, the file of its best model, that model, its scores, and some outputs for the
-    test set as (source, output, reference)."""
+    """Folder, best model and scores of a run, and samples of the test set as (source, output, reference)."""
 
     folder: pathlib.Path
     model_path: pathlib.Path
@@ -37,9 +53,9 @@ class TrainingResult:
 
 
 def train(config: Config, resume: bool = False) -> TrainingResult:
-    """Trains a model as a recipe says, and scores the best one on the test set.
+    """Train a model as a recipe says, and score the best one on the test set.
 
-    In a process in which TensorFlow has not run yet, each operation is given its share of the cores, see
+    In a process in which TensorFlow has not run yet, each operation gets its share of the cores, see
     `training.workers`.
 
     Args:
@@ -57,12 +73,19 @@ def train(config: Config, resume: bool = False) -> TrainingResult:
         ModelFileError: The model to start from cannot be read, or no state of the run to resume is whole.
         KeyboardInterrupt: Ctrl-C; what was done is saved.
     """
-    # TensorFlow can be told only before anything of it runs, a check of an earlier run included.
+    # Threads can be set only before TensorFlow runs anything.
     workers = choose_workers(config.training.workers)
+    data = prepare_data(config, resume)
+    trainer = prepare_trainer(config, data, workers, resume)
+    trainer.run()
+    return score_run(trainer, data)
+
+
+def prepare_data(config: Config, resume: bool = False) -> RunData:
+    """Find every mistake in folder and files, before hours of training and before an old run is replaced."""
     check_recipe(config)
     folder = config.run.path
     check_folder(config, resume)
-    # Whatever can be wrong with the files is found now, before hours of training and before an old run is removed.
     corpus = Corpus(config)
     if resume:
         check_data(folder, corpus)
@@ -73,51 +96,49 @@ def train(config: Config, resume: bool = False) -> TrainingResult:
     else:
         tokenizer = start.require_tokenizer() if start else create_tokenizer(config, corpus)
     batches = create_batches(config, corpus, tokenizer)
-    trainer = Trainer(config, tokenizer, batches, dev, workers)
-    for name, texts in {"dev": dev, "test": test}.items():
-        if texts is not None and (note := trainer.step.model.truncation.note(tokenizer, texts.sources)):
+    return RunData(corpus, tokenizer, batches, dev, test, agreement, start)
+
+
+def prepare_trainer(config: Config, data: RunData, workers: int = 1, resume: bool = False) -> Trainer:
+    """Build the model and its trainer, with weights of another model or a saved state if the run has one."""
+    trainer = Trainer(config, create_step(config, data.tokenizer, workers), data.batches, data.dev)
+    for name, texts in {"dev": data.dev, "test": data.test}.items():
+        if texts is not None and (note := trainer.step.model.truncation.note(data.tokenizer, texts.sources)):
             LOG.info(f"{name}: {note}")
-    if start:
-        LOG.info(init_from(trainer.step, start, config))
+    if data.start:
+        LOG.info(init_from(trainer.step, data.start, config))
     if resume:
         trainer.resume()
     else:
-        create_folder(config, corpus, tokenizer)
+        create_folder(config, data.corpus, data.tokenizer)
     LOG.info(trainer.describe())
-    trainer.run()
-    return finish(config, trainer, test, agreement)
+    return trainer
 
 
-def finish(
-    config: Config, trainer: Trainer, test: Texts | None, agreement: list[AgreementItem] | None
-) -> TrainingResult:
-    """Scores the best model of a run on its test set and writes `scores.json`."""
-    model = load(trainer.model_path)
+def score_run(trainer: Trainer, data: RunData) -> TrainingResult:
+    """Score the best model of a run on its test set and write `scores.json`."""
+    model, state = load(trainer.model_path), trainer.state
     scores: dict[str, Any] = {
-        "training_minutes": round(trainer.standing.seconds / 60, 2),
-        "updates": trainer.standing.updates,
-        "target_tokens_per_second": trainer.standing.target_tokens_per_second,
+        "training_minutes": round(state.seconds / 60, 2),
+        "updates": state.updates,
+        "target_tokens_per_second": state.target_tokens_per_second,
         "parameters": model.count_params(),
         "recurrent_parameters": recurrent_parameters(model),
         "recurrent_kernel": recurrent_kernels(trainer.step.model),
-        "skipped_steps": trainer.standing.skipped,
-        "overflowed_steps": trainer.standing.overflows,
-        "monitor": config.training.monitor,
-        "best_dev": trainer.standing.best,
-        "averaged_checkpoints": trainer.standing.averaged,
+        "skipped_steps": state.skipped,
+        "overflowed_steps": state.overflows,
+        "monitor": trainer.config.training.monitor,
+        "best_dev": state.best,
+        "averaged_checkpoints": state.averaged,
     }
     samples: list[tuple[str, str, str]] = []
-    if test is not None:
+    if (test := data.test) is not None:
         test_scores, hypotheses = evaluate(model, test.sources, test.targets)
         by_length = by_source_length(model.task, test.sources, hypotheses, test.targets)
         scores["test"] = test_scores | {"by_length": by_length}
-        samples = _samples(test, hypotheses)
-    if agreement is not None:
-        scores["agreement"] = evaluate_agreement(model, agreement)
-    write_whole(trainer.folder / SCORES, (json.dumps(scores, indent=2) + "\n").encode())
+        places = range(0, len(hypotheses), max(1, len(hypotheses) // SAMPLES))[:SAMPLES]
+        samples = [(test.sources[place], hypotheses[place], test.targets[place]) for place in places]
+    if data.agreement is not None:
+        scores["agreement"] = evaluate_agreement(model, data.agreement)
+    write_whole(trainer.folder / SCORES_FILE, (json.dumps(scores, indent=2) + "\n").encode())
     return TrainingResult(trainer.folder, trainer.model_path, model, scores, samples)
-
-
-def _samples(test: Texts, hypotheses: list[str], count: int = 5) -> list[tuple[str, str, str]]:
-    places = range(0, len(hypotheses), max(1, len(hypotheses) // count))
-    return [(test.sources[place], hypotheses[place], test.targets[place]) for place in places][:count]

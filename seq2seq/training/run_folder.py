@@ -1,4 +1,4 @@
-"""The folder of a run: its recipe, its tokenizer, and what its data were when it began."""
+"""The folder of a run: its recipe, its tokenizer, and the fingerprints of its data."""
 
 import json
 import logging
@@ -20,30 +20,25 @@ RECIPE, STATE, DATA = "recipe.yaml", "state", "data.json"
 
 
 def check_folder(config: Config, resume: bool) -> None:
-    """Refuses a folder that holds something else than a run, and a run that cannot be resumed."""
+    """Refuse a folder that holds something else than a run, and a run that cannot be resumed."""
     folder = config.run.path
     recipe = folder / RECIPE
     if resume and not recipe.is_file():
         raise ConfigError(f"{folder}: no run to resume. Start it without --resume.")
-    if resume:
-        if changes := recipe_changes(config):
-            raise ConfigError(
-                f"{recipe}: a run must be resumed with the recipe it began with, but {'; '.join(changes)}. "
-                "Put it back, or start a run of another name."
-            )
-    elif folder.is_dir() and any(folder.iterdir()) and not recipe.is_file():
+    if resume and (changes := recipe_changes(config)):
         raise ConfigError(
-            f"{folder}: the folder of a run must be new or hold a run, but holds other files instead. "
+            f"{recipe}: a run must be resumed with the recipe it began with, but {'; '.join(changes)}. "
+            "Put it back, or start a run of another name."
+        )
+    if not resume and folder.is_dir() and any(folder.iterdir()) and not recipe.is_file():
+        raise ConfigError(
+            f"{folder}: the folder of a run must be new or hold a run, got one with other files. "
             "Set run.name to another name."
         )
 
 
 def check_data(folder: pathlib.Path, corpus: Corpus) -> None:
-    """Refuses to resume a run on other data than it began with: it would be neither that run nor a new one.
-
-    Raises:
-        DataError: A file holds something else than when the run began; the message names it.
-    """
+    """Refuse to resume a run on other data than it began with: it would be neither that run nor a new one."""
     path = folder / STATE / DATA
     before = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     now = corpus.fingerprints
@@ -56,10 +51,7 @@ def check_data(folder: pathlib.Path, corpus: Corpus) -> None:
 
 
 def create_folder(config: Config, corpus: Corpus, tokenizer: Tokenizer) -> None:
-    """Makes the run's folder, with its tokenizer and recipe, in the place of a run that may stand there.
-
-    It is made under another name, so that a kill leaves the run before, or none, or the new one.
-    """
+    """Create the folder of a run with its tokenizer and recipe; it replaces a run of that name once it is whole."""
     folder = config.run.path
     with atomic(folder) as new:
         (new / STATE).mkdir(parents=True)
@@ -74,12 +66,12 @@ def create_folder(config: Config, corpus: Corpus, tokenizer: Tokenizer) -> None:
 
 
 def read_tokenizer(folder: pathlib.Path) -> Tokenizer:
-    """The tokenizer of a run that is resumed."""
+    """Read the tokenizer of a run that is resumed."""
     return Tokenizer.from_models({path.name: path.read_bytes() for path in (folder / STATE).glob("*.model")})
 
 
 def recipe_changes(config: Config) -> list[str]:
-    """What a run's recipe says otherwise than when it began, a setting each; empty where there is no run yet."""
+    """Return how settings differ from those that a run began with; none where there is no run yet."""
     recipe = config.run.path / RECIPE
     if not recipe.is_file():
         return []

@@ -1,5 +1,6 @@
 """One training step, compiled once for all shapes: loss, gradients, clipping, optimizer, moving average."""
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -7,44 +8,37 @@ from typing import Any, NamedTuple
 import keras
 import tensorflow as tf
 
+from seq2seq.config.sections import Config
 from seq2seq.models.base import TextModel
+from seq2seq.models.build import build_model
+from seq2seq.text.batching import Batch
+from seq2seq.text.tokenizer import Tokenizer
 from seq2seq.threads import count_cores, set_op_threads
-from seq2seq.training.optimizers import LOWEST, LossScale, decayed_variables
+from seq2seq.training.optimizers import MIN_LOSS_SCALE, LossScale, choose_precision, create_optimizer, decayed_variables
 
-MOST_WORKERS = 4
-"""More parts have too few rows each to be worth the weights that every one of them reads."""
+MAX_AUTOMATIC_WORKERS = 4
+"""With more parts, each has too few rows to be worth reading all weights."""
 
 
 def choose_workers(asked: int) -> int:
-    """What `training.workers` means on this machine; to be asked before TensorFlow begins to run.
-
-    Operations are given their share of the cores. Where TensorFlow runs already and gives them all, batches stay whole
-    unless a number is asked for.
+    """Return the number of parts of a batch, and give operations their share of the cores; call before TensorFlow runs.
 
     Args:
-        asked: Number of parts; 0: one for each core, but no more than `MOST_WORKERS`, and one where there is a GPU,
-            which is itself many cores.
+        asked: `training.workers`; 0: one part a core, up to `MAX_AUTOMATIC_WORKERS`, and one on a GPU. Where TensorFlow
+            runs already and its operations use all cores, that is one part too.
 
     >>> choose_workers(3)
     3
     """
     if not asked and tf.config.list_physical_devices("GPU"):
         return 1
-    workers = asked or min(count_cores(), MOST_WORKERS)
-    if workers > 1 and not set_op_threads(max(1, count_cores() // workers)):
-        return asked or 1
-    return workers
+    cores = count_cores()
+    workers = asked or min(cores, MAX_AUTOMATIC_WORKERS)
+    return workers if set_op_threads(max(1, cores // workers)) else asked or 1
 
 
 def cut_rows(tensors: Sequence[Any], parts: int) -> list[list[Any]]:
-    """The rows of each tensor dealt out to parts, as many to each: one that lacks a row has zeros, which are padding.
-
-    Args:
-        tensors: `(batch, ...)` each.
-        parts: How many.
-
-    Returns:
-        For each part its rows of every tensor.
+    """Deal out the rows of each `(batch, ...)` tensor to equal parts, filled up with rows of zeros, which are padding.
 
     >>> [[part.numpy().tolist() for part in parts] for parts in cut_rows([tf.constant([[5, 3], [7, 3], [9, 3]])], 2)]
     [[[[5, 3], [9, 3]]], [[[7, 3], [0, 0]]]]
@@ -57,8 +51,7 @@ def cut_rows(tensors: Sequence[Any], parts: int) -> list[list[Any]]:
 
 
 class StepResult(NamedTuple):
-    """Summed loss and number of target tokens of a step, the norm of the gradients before clipping, and the factor that
-    the loss was scaled by while they were computed."""
+    """Summed loss and number of target tokens of a step, gradient norm before clipping, and loss scale of the step."""
 
     loss: Any
     tokens: Any
@@ -67,38 +60,33 @@ class StepResult(NamedTuple):
 
     @property
     def is_finite(self) -> bool:
-        """Whether the step changed anything: where its loss or gradient is infinite or no number, it does not."""
+        """Return whether the step changed the weights: it does not where loss or gradient is no finite number."""
         return math.isfinite(self.loss) and math.isfinite(self.gradient_norm)
 
     @property
     def has_overflowed(self) -> bool:
-        """Whether the scale of the loss, which was halved then, may be all that made the gradient infinite."""
-        return math.isfinite(self.loss) and not math.isfinite(self.gradient_norm) and self.loss_scale > LOWEST
+        """Return whether the loss scale, which was then halved, may be the only cause of the infinite gradient."""
+        return math.isfinite(self.loss) and not math.isfinite(self.gradient_norm) and self.loss_scale > MIN_LOSS_SCALE
 
 
 class TrainingStep:
-    """The state that a step changes, and the step.
+    """Model, optimizer and moving average, and the step that updates them.
 
-    The loss is the mean over the target tokens of the batch, so that padding counts for nothing. The moving average
-    lives in the weights of a second model, `averaged`, which is what gets evaluated and saved: nothing is ever swapped,
-    and the file is float32 whatever the precision of training.
+    The loss is the mean over the target tokens of all batches of a step: the gradients of several batches are weighted
+    by their target tokens, so a step is the same however its rows are cut into batches. Clipping, optimizer and moving
+    average run once a step. A loss or gradient that is not finite changes nothing.
 
-    A batch too large for the memory can be given in parts. Their gradients are weighted by their target tokens, so that
-    the step is that of the whole batch, however it is cut; clipping, optimizer and moving average run once.
-
-    A loss or gradient that is infinite or no number changes neither weights nor optimizer nor moving average.
-
-    Where the model computes in float16 the gradients are those of a scaled loss, `loss_scale`; elsewhere that is None.
+    The moving average lives in the weights of a second model, `averaged`, which is evaluated and saved: nothing is ever
+    swapped, and the file is float32 whatever the precision of training. In float16 the loss is scaled by `loss_scale`.
 
     Args:
-        model: What is trained.
-        averaged: The same model in float32, whose weights follow.
-        optimizer: A Keras optimizer; its learning rate is set at every step.
-        clip_norm: Largest norm of all gradients together; 0: never clipped.
-        ema: Decay of the moving average; 0: `averaged` follows at once, at `synchronise`.
-        l2: What the squares of the weights, biases and embeddings left out, count for in the loss that is followed; the
-            one that is told is without them.
-        workers: In how many parts the rows of a batch are computed, at the same time.
+        model: the model to train.
+        averaged: the same model in float32.
+        optimizer: a Keras optimizer; its learning rate is set at every step.
+        clip_norm: largest norm of all gradients together; 0: no clipping.
+        ema: decay of the moving average; 0: `averaged` gets the weights at `synchronise`.
+        l2: weight of the squared weights, without biases and embeddings, in the loss whose gradient is followed.
+        workers: parts of each batch that are computed at the same time.
     """
 
     def __init__(
@@ -121,63 +109,56 @@ class TrainingStep:
         self.loss_scale = LossScale() if model.compute_dtype == "float16" else None
         optimizer.build(model.trainable_variables)
         self.synchronise(force=True)
-        ids = tf.TensorSpec([None, None], tf.int32)
-        number = tf.TensorSpec([], tf.float32)
-        signature = [ids, ids, number, number]
-        self._run = tf.function(self._step, input_signature=signature, autograph=False)
-        self._run_last_part = tf.function(self._step_on_last_part, input_signature=signature, autograph=False)
-        part_signature = [ids, ids, tf.TensorSpec([], tf.bool)]
-        self._run_part = tf.function(self._step_on_part, input_signature=part_signature, autograph=False)
+        ids, number = tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([], tf.float32)
+        self._accumulate = tf.function(
+            self._add_batch, input_signature=[ids, ids, tf.TensorSpec([], tf.bool)], autograph=False
+        )
+        self._finish = {
+            has_sums: tf.function(
+                functools.partial(self._step, has_sums), input_signature=[ids, ids, number, number], autograph=False
+            )
+            for has_sums in (False, True)
+        }
         self._sums: list[tf.Variable] = []
 
-    def __call__(
-        self, source_ids: Any, target_ids: Any, learning_rate: float, parts_before: Sequence[tuple[Any, Any]] = ()
-    ) -> StepResult:
-        """Updates the weights on one batch of padded ids.
-
-        Args:
-            source_ids: `(batch, source_steps)`.
-            target_ids: `(batch, target_steps)`.
-            learning_rate: Of this step.
-            parts_before: Source and target ids of the other parts of the batch, where it is cut into several.
-        """
+    def __call__(self, batches: Sequence[Batch], learning_rate: float) -> StepResult:
+        """Update the weights once on all batches together."""
         updates = float(self.optimizer.iterations.numpy())
         # A young average follows faster: it would otherwise be mostly the random start.
         decay = min(self.ema, (1 + updates) / (10 + updates))
-        if parts_before and not self._sums:
+        *others, last = batches
+        if others and not self._sums:
             shapes = [variable.shape for variable in self.model.trainable_variables]
-            # Of the gradients, the loss and the tokens; where nothing is cut there is no memory to spare for them.
+            # Of gradients, loss and tokens. Where steps have one batch there is no memory to spare for them.
             self._sums = [tf.Variable(tf.zeros(shape), trainable=False) for shape in (*shapes, (), ())]
-        for number, part in enumerate(parts_before):
-            self._run_part(*part, tf.constant(number > 0))
-        run = self._run_last_part if parts_before else self._run
+        for number, batch in enumerate(others):
+            self._accumulate(batch.source_ids, batch.target_ids, tf.constant(number > 0))
         rates = tf.constant(learning_rate, tf.float32), tf.constant(decay, tf.float32)
-        return StepResult(*run(source_ids, target_ids, *rates))
+        return StepResult(*self._finish[bool(others)](last.source_ids, last.target_ids, *rates))
 
     def trace(self) -> tf.Graph:
-        """The step's graph, for whoever wants to see what will run."""
-        return self._run.get_concrete_function().graph
+        """Return the graph of a step on one batch."""
+        return self._finish[False].get_concrete_function().graph
 
     def synchronise(self, force: bool = False) -> None:
-        """Copies the weights to `averaged` where there is no moving average."""
+        """Copy the weights to `averaged` where there is no moving average."""
         if force or self.ema == 0:
             for follower, variable in zip(
                 self.averaged.trainable_variables, self.model.trainable_variables, strict=True
             ):
                 follower.assign(variable)
 
-    def _step(self, source_ids: Any, target_ids: Any, learning_rate: Any, decay: Any) -> tuple[Any, ...]:
-        return self._update(*self._gradients(source_ids, target_ids), learning_rate, decay)
-
-    def _step_on_last_part(self, source_ids: Any, target_ids: Any, learning_rate: Any, decay: Any) -> tuple[Any, ...]:
-        gradients, loss, tokens = self._with_sums(*self._gradients(source_ids, target_ids))
+    def _step(self, has_sums: bool, source_ids: Any, target_ids: Any, learning_rate: Any, decay: Any) -> Any:
+        gradients, loss, tokens = self._gradients(source_ids, target_ids)
+        if has_sums:
+            gradients, loss, tokens = self._with_sums(gradients, loss, tokens)
         return self._update(gradients, loss, tokens, learning_rate, decay)
 
-    def _step_on_part(self, source_ids: Any, target_ids: Any, is_more: Any) -> None:
+    def _add_batch(self, source_ids: Any, target_ids: Any, is_more: Any) -> None:
         self._add_to_sums(*self._gradients(source_ids, target_ids), is_more)
 
     def _gradients(self, source_ids: Any, target_ids: Any) -> tuple[list[Any], Any, Any]:
-        """The gradients of the loss a token, the summed loss, and the tokens."""
+        """Return the gradients of the loss a token, the summed loss, and the number of tokens."""
         variables = self.model.trainable_variables
         with tf.GradientTape() as tape:
             parts = [
@@ -208,7 +189,7 @@ class TrainingStep:
         return gradients, loss + other_loss, all_tokens
 
     def _update(self, gradients: list[Any], loss: Any, tokens: Any, learning_rate: Any, decay: Any) -> tuple[Any, ...]:
-        """Changes everything or, where the loss or the norm of the gradients is not finite, nothing."""
+        """Change everything or, where loss or gradient norm is not finite, nothing."""
         if self.l2:
             gradients = self._with_l2(gradients)
         # Outside of XLA, which adds up with one core only.
@@ -219,7 +200,7 @@ class TrainingStep:
             self._change(gradients, norm, learning_rate, decay)
             return is_finite
 
-        # A branch leaves all as it is without a copy of it; choosing number by number would need one.
+        # A branch that is not taken needs no copy of the weights; choosing number by number would.
         tf.cond(is_finite, change, lambda: is_finite)
         if not self.loss_scale:
             return loss, tokens, norm
@@ -237,7 +218,7 @@ class TrainingStep:
 
     @tf.function(jit_compile=True, autograph=False)
     def _change(self, gradients: list[Any], norm: Any, learning_rate: Any, decay: Any) -> None:
-        """Clipping, optimizer and moving average, fused by XLA."""
+        """Clip, update the weights and the moving average, fused by XLA."""
         variables = self.model.trainable_variables
         if self.clip_norm:
             gradients, _ = tf.clip_by_global_norm(gradients, self.clip_norm, use_norm=norm)
@@ -246,3 +227,19 @@ class TrainingStep:
         if self.ema:
             for follower, variable in zip(self.averaged.trainable_variables, variables, strict=True):
                 follower.assign_add((1 - decay) * (variable - follower))
+
+
+def create_step(config: Config, tokenizer: Tokenizer, workers: int = 1) -> TrainingStep:
+    """Build the model of a run, its moving average and its optimizer."""
+    settings = config.training
+    keras.utils.set_random_seed(config.run.seed)
+    model = build_model(config, tokenizer, dtype=choose_precision(settings.precision).policy)
+    return TrainingStep(
+        model=model,
+        averaged=build_model(config, tokenizer),
+        optimizer=create_optimizer(settings, model),
+        clip_norm=settings.clip_norm,
+        ema=settings.ema,
+        l2=settings.l2,
+        workers=workers,
+    )

@@ -11,27 +11,27 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from typing import Any
 
-import keras
-
 from seq2seq.config.sections import METRICS_BY_TASK, Config
 from seq2seq.errors import Seq2SeqError
 from seq2seq.models.base import TextModel
-from seq2seq.models.build import build_model
 from seq2seq.progress import ProgressBar, current_label
 from seq2seq.text.batching import Batch, Batches
-from seq2seq.text.tokenizer import Tokenizer
 from seq2seq.training.checkpoints import Checkpoints, Snapshots, add_to_history, cut_history, tensorboard
 from seq2seq.training.data import Texts
 from seq2seq.training.evaluation import evaluate
-from seq2seq.training.optimizers import choose_precision, create_optimizer, is_plateau, learning_rate
+from seq2seq.training.optimizers import choose_precision, learning_rate
 from seq2seq.training.step import StepResult, TrainingStep
 
 LOG = logging.getLogger(__name__)
 
+LOWER_IS_BETTER = ("loss", "perplexity")
+UNTIMED_STEPS = 5
+"""The first steps of a process compile and reserve memory, so the speed of a run is that of the others."""
+
 
 @contextlib.contextmanager
 def interrupts() -> Iterator[Callable[[], bool]]:
-    """Notes a Ctrl-C instead of raising in the middle of a step; a second one raises at once."""
+    """Note a Ctrl-C instead of raising in the middle of a step; a second one raises at once."""
     pressed: list[int] = []
 
     def note(number: int, frame: Any) -> None:
@@ -42,7 +42,7 @@ def interrupts() -> Iterator[Callable[[], bool]]:
     try:
         before = signal.signal(signal.SIGINT, note)
     except ValueError:
-        # Only the main thread may handle signals; elsewhere Ctrl-C is not ours to handle.
+        # Only the main thread may handle signals.
         yield lambda: False
         return
     try:
@@ -53,140 +53,119 @@ def interrupts() -> Iterator[Callable[[], bool]]:
 
 @dataclasses.dataclass
 class TrainerState:
-    """Counts of a run, and what it has found so far.
-
-    Args:
-        epoch: The epoch it is in, from 0.
-        batch: Batches of that epoch that it has read.
-        updates: Steps that have changed the weights.
-        seconds: Time of training so far.
-        timed_tokens: Target tokens of the steps whose time was taken.
-        timed_seconds: That time.
-        best: The best score so far.
-        best_model: The file of its model, in the state's folder.
-        evaluated: Updates at the last evaluation.
-        evaluations_without_gain: Evaluations since the best one.
-        rate_reductions: Times that the schedule `plateau` has lowered the learning rate.
-        averaged: Of how many evaluations' weights the best model is the mean; 0: it is that of one.
-        finished: Whether there is nothing left to train.
-        skipped: Steps left out because their loss or gradient was no finite number.
-        skipped_in_a_row: Those since the last update.
-        overflows: Steps left out only because the loss was scaled too much for float16; they are not among the skipped.
-        returns: Times that the run went back to a state because too many were skipped in a row.
-        rate_factor: What every learning rate is multiplied by, lower after each return.
-        workers: In how many parts each batch is computed; another machine that goes on with the run takes as many,
-            since other parts would round otherwise and drop other units.
-    """
+    """Counters of a run, which every checkpoint holds."""
 
     epoch: int = 0
-    batch: int = 0
-    updates: int = 0
-    seconds: float = 0.0
-    timed_tokens: float = 0.0
-    timed_seconds: float = 0.0
+    batch: int = 0  # batches read of this epoch
+    updates: int = 0  # steps that have changed the weights
+    seconds: float = 0.0  # of training, evaluations included
+    timed_tokens: float = 0.0  # target tokens of the steps in timed_seconds
+    timed_seconds: float = 0.0  # of the steps after the first UNTIMED_STEPS of each process
     best: float | None = None
-    best_model: str | None = None
-    evaluated: int = 0
+    best_model: str | None = None  # a file in the folder of states
+    evaluated: int = 0  # updates at the last evaluation
     evaluations_without_gain: int = 0
-    rate_reductions: int = 0
-    averaged: int = 0
+    rate_reductions: int = 0  # by the schedule plateau
+    averaged: int = 0  # evaluations whose mean weights the best model has; 0: it has those of one
     finished: bool = False
-    skipped: int = 0
+    skipped: int = 0  # steps whose loss or gradient was not finite
     skipped_in_a_row: int = 0
-    overflows: int = 0
-    returns: int = 0
-    rate_factor: float = 1.0
-    workers: int = 1
+    overflows: int = 0  # steps whose loss scale was too large for float16, which do not count as skipped
+    rollbacks: int = 0
+    rate_factor: float = 1.0  # lower after each rollback
+    workers: int = 1  # parts of each batch: a resumed run keeps them, since other parts would round otherwise
 
     @property
     def target_tokens_per_second(self) -> float | None:
-        """Target tokens, padding not counted, over the seconds of the steps that read them.
-
-        Evaluations, and the first steps after each start or resumption, are left out; None: no step is left.
-        """
+        """Return target tokens, without padding, over the seconds of their steps; None before any step was timed."""
         return self.timed_tokens / self.timed_seconds if self.timed_seconds else None
 
-    def rolled_back_to(self, to: "TrainerState", factor: float) -> "TrainerState":
-        """The standing of a state to which a run returns: time and what went wrong count on.
+    def count_step(self, result: StepResult) -> None:
+        """Count a step as an update, an overflow or a skipped step."""
+        if result.is_finite:
+            self.updates += 1
+            self.skipped_in_a_row = 0
+        elif result.has_overflowed:
+            self.overflows += 1
+        else:
+            self.skipped += 1
+            self.skipped_in_a_row += 1
 
-        Args:
-            to: As the state was saved.
-            factor: What the learning rate is lowered by.
-        """
+    def count_evaluation(self, gained: bool, plateau_patience: int) -> bool:
+        """Count an evaluation; return whether it lowers the rate, as each `plateau_patience`-th in a row without gain."""
+        self.evaluated = self.updates
+        self.evaluations_without_gain = 0 if gained else self.evaluations_without_gain + 1
+        lowers = plateau_patience > 0 and not gained and self.evaluations_without_gain % plateau_patience == 0
+        self.rate_reductions += lowers
+        return lowers
+
+    def rolled_back_to(self, saved: "TrainerState", rate_factor: float) -> "TrainerState":
+        """Return a saved state with the time and the trouble since then counted, and a lower learning rate."""
+        counted = ("seconds", "timed_tokens", "timed_seconds", "skipped", "overflows")
         return dataclasses.replace(
-            to,
-            seconds=self.seconds,
-            timed_tokens=self.timed_tokens,
-            timed_seconds=self.timed_seconds,
-            skipped=self.skipped,
-            overflows=self.overflows,
-            returns=self.returns + 1,
-            rate_factor=self.rate_factor * factor,
+            saved,
+            **{name: getattr(self, name) for name in counted},
+            rollbacks=self.rollbacks + 1,
+            rate_factor=self.rate_factor * rate_factor,
         )
-
-
-LOWER_IS_BETTER = ("loss", "perplexity")
-UNTIMED_STEPS = 5
-"""The first steps of a process compile and reserve memory; what comes after is the speed of a run."""
 
 
 class Trainer:
-    """Trains one model on batches; `run` does it all, and can be interrupted and resumed.
+    """Train one model: `run` trains to the end, can be interrupted, and goes on after `resume`.
 
     Args:
-        config: The run.
-        tokenizer: Its tokenizer.
-        batches: Its training pairs.
-        dev: Its dev set.
-        workers: In how many parts each batch is computed, at the same time.
+        config: the run.
+        step: model, optimizer and moving average.
+        batches: training batches.
+        dev: dev set.
+        evaluate: gives the scores of a model on texts.
+        clock: gives seconds.
+        checkpoints: saves and loads states; None: in the run's folder.
     """
 
-    def __init__(self, config: Config, tokenizer: Tokenizer, batches: Batches, dev: Texts, workers: int = 1) -> None:
+    def __init__(
+        self,
+        config: Config,
+        step: TrainingStep,
+        batches: Batches,
+        dev: Texts,
+        *,
+        evaluate: Callable[..., tuple[dict[str, Any], list[str]]] = evaluate,
+        clock: Callable[[], float] = time.monotonic,
+        checkpoints: Checkpoints | None = None,
+    ) -> None:
         settings = config.training
-        keras.utils.set_random_seed(config.run.seed)
-        self.precision = choose_precision(settings.precision)
         self.config = config
-        self.folder = config.run.path
+        self.step = step
         self.batches = batches
         self.dev = dev
-        self.standing = TrainerState(workers=workers)
-        model = build_model(config, tokenizer, dtype=self.precision.policy)
-        self.step = TrainingStep(
-            model=model,
-            averaged=build_model(config, tokenizer),
-            optimizer=create_optimizer(settings, model),
-            clip_norm=settings.clip_norm,
-            ema=settings.ema,
-            l2=settings.l2,
-            workers=workers,
-        )
+        self.folder = config.run.path
+        self.history_path = self.folder / "history.jsonl"
+        self.state = TrainerState(workers=step.workers)
         self.batches_per_epoch = batches.number_of_batches(0)
         self.updates_per_epoch = math.ceil(self.batches_per_epoch / settings.accumulate)
         self.total_steps = self.updates_per_epoch * settings.epochs
         self.evaluation_interval = max(1, round(settings.evaluate_every * self.updates_per_epoch))
-        self.checkpoints = Checkpoints(self.folder)
+        self.checkpoints = checkpoints or Checkpoints(self.folder)
         self.snapshots = Snapshots(
             self.folder / "snapshots", settings.average_checkpoints, settings.monitor in LOWER_IS_BETTER
         )
+        self._evaluate_model = evaluate
+        self._clock = clock
         self._updates_saved = 0
 
     @property
     def model_path(self) -> pathlib.Path:
-        """Where the best model so far stands."""
+        """Return the file of the best model so far."""
         return self.checkpoints.model_path
 
-    @property
-    def history_path(self) -> pathlib.Path:
-        """Where the scores of all evaluations stand."""
-        return self.folder / "history.jsonl"
-
     def describe(self) -> str:
-        """Model and precision, and every kernel that a recurrent layer runs on, in a line each."""
-        model = self.step.model
+        """Return lines about the model, the precision, the batches, and the kernels of recurrent layers."""
+        model, precision = self.step.model, choose_precision(self.config.training.precision)
         lines = [
             f"{model.count_params():,} parameters, {recurrent_parameters(model):,} of them recurrent, "
             f"{self.batches_per_epoch:,} batches an epoch",
-            f"computing in {self.precision.name}: {self.precision.reason}",
+            f"computing in {precision.name}: {precision.reason}",
         ]
         if (parts := self.config.training.accumulate) > 1:
             lines.append(f"{parts} batches make an update, {self.updates_per_epoch:,} updates an epoch")
@@ -198,236 +177,196 @@ class Trainer:
         return "\n".join(lines)
 
     def resume(self) -> None:
-        """Goes back to the last state that the run has saved, and says what of it was damaged.
+        """Return to the last state that the run has saved and that is not damaged.
 
         Raises:
-            ModelFileError: No state can be used.
+            ModelFileError: no state can be used.
         """
-        self._load()
-
-    def _load(self) -> None:
-        self.standing = TrainerState(**self.checkpoints.load(self.step))
-        self.step.workers = self.standing.workers
-        self._updates_saved = self.standing.updates
-        cut_history(self.history_path, self.standing.evaluated)
+        self.state = TrainerState(**self.checkpoints.load(self.step))
+        self.step.workers = self.state.workers
+        self._updates_saved = self.state.updates
+        cut_history(self.history_path, self.state.evaluated)
 
     def run(self) -> TextModel:
-        """Trains until the last epoch, the time limit, the patience or Ctrl-C ends it.
+        """Train until the last epoch, the time limit, the patience or Ctrl-C ends the run.
 
         Returns:
-            The model of the moving average, with its last weights; the best one stands at `model_path`.
+            The moving average with its last weights; the best model is in the file `model_path`.
 
         Raises:
-            KeyboardInterrupt: Ctrl-C was pressed; the state is saved and `resume` goes on from it.
-            Seq2SeqError: Loss or gradient is no longer a number, also after going back to states before; or the disk
-                is full.
+            KeyboardInterrupt: Ctrl-C; the state is saved and `resume` goes on from it.
+            Seq2SeqError: loss or gradient is not finite, also after rollbacks; or the disk is full.
         """
-        self._started = time.monotonic() - self.standing.seconds
+        self._started = self._clock() - self.state.seconds
         self._untimed_steps = UNTIMED_STEPS
-        if self.standing.updates == 0:
-            # A disk that is full or closed is better found now, and a return always has a state to go to.
+        if self.state.updates == 0:
+            # A full disk is better found now, and a rollback always has a state to go to.
             self._save()
+        done, settings = self.state.updates, self.config.training
         with (
-            ProgressBar(self.total_steps, "step", "target tokens", done=self.standing.updates) as progress,
+            ProgressBar(self.total_steps, "step", "target tokens", done=done) as self._bar,
             interrupts() as interrupted,
-            tensorboard(self.folder, self.config.training.tensorboard) as write_summary,
+            tensorboard(self.folder, settings.tensorboard) as self._write_summary,
         ):
-            while not self._train(progress, write_summary, interrupted):
-                self._go_back(progress)
-            if self.standing.evaluated != self.standing.updates or self.standing.best is None:
-                self._evaluate(progress, write_summary)
-            if self.config.training.average_checkpoints and not self.standing.finished:
-                self._try_mean(progress)
-            self.standing.finished = True
+            while not self._train(interrupted):
+                self._roll_back()
+            if self.state.evaluated != self.state.updates or self.state.best is None:
+                self._evaluate()
+            if settings.average_checkpoints and not self.state.finished:
+                self._try_mean()
+            self.state.finished = True
             self._save()
             self.snapshots.remove()
             if interrupted():
-                LOG.info(f"stopped after the last step; {self._again} scores the model")
+                LOG.info(f"stopped after the last step; {_how_to_resume()} scores the model")
                 raise KeyboardInterrupt
         return self.step.averaged
 
-    @property
-    def _again(self) -> str:
-        return "the same command" if current_label() else "--resume"
-
-    def _train(
-        self,
-        progress: ProgressBar,
-        write_summary: Callable[[int, dict[str, float]], None],
-        interrupted: Callable[[], bool],
-    ) -> bool:
-        """Trains to the end, or until too many steps in a row were skipped; returns whether it is the end."""
-        standing, settings = self.standing, self.config.training
+    def _train(self, interrupted: Callable[[], bool]) -> bool:
+        """Train to the end and return True, or False after too many skipped steps in a row."""
+        state, settings = self.state, self.config.training
         with contextlib.closing(self._remaining_groups()) as groups:
             for group in groups:
-                result = self._train_on(group, progress)
+                result = self._train_on(group)
                 if result.has_overflowed:
                     LOG.info(
-                        f"step {standing.updates} left out, epoch {standing.epoch}, batch {standing.batch}: loss scale "
+                        f"step {state.updates} left out, epoch {state.epoch}, batch {state.batch}: loss scale "
                         f"{result.loss_scale:,.0f} is too large for float16, {result.loss_scale / 2:,.0f} from here"
                     )
                 elif not result.is_finite:
-                    self._tell_of_skipping(result, progress)
-                    if standing.skipped_in_a_row >= settings.max_skipped_steps:
+                    LOG.info(
+                        f"step {state.updates} skipped, epoch {state.epoch}, batch {state.batch}: loss "
+                        f"{result.loss / result.tokens}, gradient norm {result.gradient_norm}; "
+                        f"{state.skipped_in_a_row} in a row, {state.skipped} in all"
+                    )
+                    if state.skipped_in_a_row >= settings.max_skipped_steps:
                         return False
-                elif standing.updates % self.evaluation_interval == 0:
-                    self._evaluate(progress, write_summary)
+                elif state.updates % self.evaluation_interval == 0:
+                    self._evaluate()
                     self._save()
-                elif settings.save_every and standing.updates % settings.save_every == 0:
+                elif settings.save_every and state.updates % settings.save_every == 0:
                     self._save()
                 if interrupted() and not self._is_over():
-                    # While steps are skipped nobody knows yet whether the weights are good: the state before is.
-                    if not standing.skipped_in_a_row:
+                    # After skipped steps the weights may be bad: the state saved before them is good.
+                    if not state.skipped_in_a_row:
                         self._save()
-                    LOG.info(f"stopped at step {standing.updates}; {self._again} goes on from there")
+                    LOG.info(f"stopped at step {state.updates}; {_how_to_resume()} goes on from there")
                     raise KeyboardInterrupt
         return True
 
-    def _go_back(self, progress: ProgressBar) -> None:
-        """Returns to the last good state, with a lower learning rate, because too many steps in a row were skipped."""
-        standing, settings = self.standing, self.config.training
-        trouble = f"The loss or gradient of {standing.skipped_in_a_row} steps in a row was no finite number"
-        if standing.returns >= settings.max_rollbacks:
-            raise Seq2SeqError(
-                f"{trouble}, the last at step {standing.updates} (epoch {standing.epoch}, batch {standing.batch}), "
-                f"after {standing.returns} returns to a state before. Start a run with a lower training.learning_rate "
-                "or training.clip_norm, or with training.precision float32; the best model so far is kept."
-            )
-        if standing.updates == self._updates_saved:
-            # Nothing but trouble has come from that state: the one before it may be better.
-            self.checkpoints.drop_newest()
-        self._load()
-        self.standing = standing.rolled_back_to(self.standing, settings.rollback_lr_factor)
-        progress.go_back(self.standing.updates)
-        LOG.info(
-            f"{trouble}: back to the state of step {self.standing.updates}, with "
-            f"{self.standing.rate_factor:.3g} of the learning rate"
-        )
-
-    def _is_over(self) -> bool:
-        standing, settings = self.standing, self.config.training
-        out_of_time = bool(settings.minutes) and standing.seconds >= 60 * settings.minutes
-        out_of_patience = bool(settings.patience) and standing.evaluations_without_gain >= settings.patience
-        return out_of_time or out_of_patience
-
     def _remaining_groups(self) -> Generator[list[Batch], None, None]:
-        """The batches of one update after the other, from where the run stands to its end, counted before they are
-        handed out; the last update of an epoch may have fewer."""
-        standing, settings = self.standing, self.config.training
-        while standing.epoch < settings.epochs and not standing.finished and not self._is_over():
-            with contextlib.closing(self.batches.epoch(standing.epoch, standing.batch)) as epoch:
+        """Yield the batches of each update to come, already counted; the last of an epoch may have fewer."""
+        state, settings = self.state, self.config.training
+        while state.epoch < settings.epochs and not state.finished and not self._is_over():
+            with contextlib.closing(self.batches.epoch(state.epoch, state.batch)) as epoch:
                 while group := list(itertools.islice(epoch, settings.accumulate)):
-                    standing.batch += len(group)
+                    state.batch += len(group)
                     yield group
                     if self._is_over():
                         return
-            standing.epoch, standing.batch = standing.epoch + 1, 0
+            state.epoch, state.batch = state.epoch + 1, 0
 
-    def _train_on(self, group: list[Batch], progress: ProgressBar) -> StepResult:
-        standing, settings = self.standing, self.config.training
-        rate = standing.rate_factor * learning_rate(
-            standing.updates,
-            schedule=settings.schedule,
-            peak=settings.learning_rate,
-            warmup_steps=settings.warmup_steps,
-            total_steps=self.total_steps,
-            plateau_factor=settings.plateau_factor,
-            reductions=standing.rate_reductions,
-        )
-        *parts, last = [(batch.source_ids, batch.target_ids) for batch in group]
-        began = time.monotonic()
-        result = StepResult(*map(float, self.step(*last, rate, parts)))
-        ended = time.monotonic()
-        standing.seconds = ended - self._started
+    def _is_over(self) -> bool:
+        state, settings = self.state, self.config.training
+        out_of_time = bool(settings.minutes) and state.seconds >= 60 * settings.minutes
+        out_of_patience = bool(settings.patience) and state.evaluations_without_gain >= settings.patience
+        return out_of_time or out_of_patience
+
+    def _train_on(self, group: list[Batch]) -> StepResult:
+        state, settings = self.state, self.config.training
+        rate = state.rate_factor * learning_rate(settings, state.updates, self.total_steps, state.rate_reductions)
+        began = self._clock()
+        result = StepResult(*map(float, self.step(group, rate)))
+        ended = self._clock()
+        state.seconds = ended - self._started
         if self._untimed_steps:
             self._untimed_steps -= 1
         else:
-            standing.timed_tokens += result.tokens
-            standing.timed_seconds += ended - began
+            state.timed_tokens += result.tokens
+            state.timed_seconds += ended - began
+        state.count_step(result)
         if result.is_finite:
-            standing.updates += 1
-            standing.skipped_in_a_row = 0
-            progress.advance(1, result.tokens, f"loss {result.loss / result.tokens:.3f}")
-        elif result.has_overflowed:
-            standing.overflows += 1
-        else:
-            standing.skipped += 1
-            standing.skipped_in_a_row += 1
+            self._bar.advance(1, result.tokens, f"loss {result.loss / result.tokens:.3f}")
         return result
 
-    def _tell_of_skipping(self, result: StepResult, progress: ProgressBar) -> None:
-        standing = self.standing
+    def _roll_back(self) -> None:
+        """Return to the last good state with a lower learning rate."""
+        state, settings = self.state, self.config.training
+        trouble = f"The loss or gradient of {state.skipped_in_a_row} steps in a row was no finite number"
+        if state.rollbacks >= settings.max_rollbacks:
+            raise Seq2SeqError(
+                f"{trouble}, the last at step {state.updates} (epoch {state.epoch}, batch {state.batch}), "
+                f"after {state.rollbacks} returns to a state before. Start a run with a lower training.learning_rate "
+                "or training.clip_norm, or with training.precision float32; the best model so far is kept."
+            )
+        if state.updates == self._updates_saved:
+            # No update has succeeded since that state: the one before it may be better.
+            self.checkpoints.drop_newest()
+        self.resume()
+        self.state = state.rolled_back_to(self.state, settings.rollback_lr_factor)
+        self._bar.go_back(self.state.updates)
         LOG.info(
-            f"step {standing.updates} skipped, epoch {standing.epoch}, batch {standing.batch}: loss "
-            f"{result.loss / result.tokens}, gradient norm {result.gradient_norm}; {standing.skipped_in_a_row} in a "
-            f"row, {standing.skipped} in all"
+            f"{trouble}: back to the state of step {self.state.updates}, with "
+            f"{self.state.rate_factor:.3g} of the learning rate"
         )
 
     def _save(self) -> None:
-        self.checkpoints.save(self.step, dataclasses.asdict(self.standing))
-        self._updates_saved = self.standing.updates
+        self.checkpoints.save(self.step, dataclasses.asdict(self.state))
+        self._updates_saved = self.state.updates
 
-    def _evaluate(self, progress: ProgressBar, write_summary: Callable[[int, dict[str, float]], None]) -> None:
-        standing, settings = self.standing, self.config.training
+    def _evaluate(self) -> None:
+        state, settings = self.state, self.config.training
         self.step.synchronise()
         scores = self._score()
-        gained = self._keep_if_better(scores)
-        standing.evaluations_without_gain = 0 if gained else standing.evaluations_without_gain + 1
+        gained = self._save_if_better(scores)
+        plateau_patience = settings.plateau_patience if settings.schedule == "plateau" else 0
+        lowers_rate = state.count_evaluation(gained, plateau_patience)
         if settings.average_checkpoints:
-            self.snapshots.keep(self.step.averaged, standing.updates, scores[settings.monitor])
-        standing.evaluated = standing.updates
-        standing.seconds = time.monotonic() - self._started
+            self.snapshots.keep(self.step.averaged, state.updates, scores[settings.monitor])
+        state.seconds = self._clock() - self._started
         LOG.info(
-            f"epoch {standing.updates / self.updates_per_epoch:.1f}  {standing.seconds / 60:.1f} min  "
+            f"epoch {state.updates / self.updates_per_epoch:.1f}  {state.seconds / 60:.1f} min  "
             + _shown(scores, gained)
         )
-        waited = standing.evaluations_without_gain
-        if settings.schedule == "plateau" and is_plateau(waited, settings.plateau_patience):
-            standing.rate_reductions += 1
-            share = settings.plateau_factor**standing.rate_reductions
+        if lowers_rate:
+            share = settings.plateau_factor**state.rate_reductions
+            waited = state.evaluations_without_gain
             LOG.info(f"{waited} evaluations without improvement: {share:.3g} of the learning rate from here")
-        entry = {
-            "updates": standing.updates,
-            "seconds": round(standing.seconds, 1),
-            "skipped": standing.skipped,
-            **scores,
-        }
-        add_to_history(self.history_path, entry)
-        write_summary(standing.updates, scores)
+        counts = {"updates": state.updates, "seconds": round(state.seconds, 1), "skipped": state.skipped}
+        add_to_history(self.history_path, counts | scores)
+        self._write_summary(state.updates, scores)
 
-    def _try_mean(self, progress: ProgressBar) -> None:
-        """Keeps the mean of the weights at the best evaluations where it is better than the best of them."""
+    def _try_mean(self) -> None:
+        """Make the mean of the weights at the best evaluations the best model, if its score is better."""
         averaged = self.step.averaged
         last = averaged.get_weights()
         count = self.snapshots.assign_mean(averaged)
         if count > 1:
             scores = self._score()
-            if gained := self._keep_if_better(scores):
-                self.standing.averaged = count
+            if gained := self._save_if_better(scores):
+                self.state.averaged = count
             LOG.info(f"mean of the weights at the {count} best evaluations  {_shown(scores, gained)}")
         averaged.set_weights(last)
 
     def _score(self) -> dict[str, float]:
-        """Scores of the averaged model on the dev set."""
         count = self.config.training.dev_sentences or len(self.dev.sources)
         options = {} if self.config.gives_labels else {"beam_size": 1}
-        scores, _ = evaluate(self.step.averaged, self.dev.sources[:count], self.dev.targets[:count], **options)
+        sources, references = self.dev.sources[:count], self.dev.targets[:count]
+        scores, _ = self._evaluate_model(self.step.averaged, sources, references, **options)
         return {name: scores[name] for name in METRICS_BY_TASK[self.config.task]}
 
-    def _keep_if_better(self, scores: dict[str, float]) -> bool:
-        score = scores[self.config.training.monitor]
-        gained = self._is_better(score)
+    def _save_if_better(self, scores: dict[str, float]) -> bool:
+        state, monitor = self.state, self.config.training.monitor
+        score, best = scores[monitor], state.best
+        # A score that is not a number is better than none, and worse than any other.
+        gained = best is None or math.isnan(best) or (score < best if monitor in LOWER_IS_BETTER else score > best)
         if gained:
-            self.standing.best = score
-            self.standing.best_model = self.checkpoints.save_model(self.step.averaged)
+            state.best, state.best_model = score, self.checkpoints.save_model(self.step.averaged)
         return gained
 
-    def _is_better(self, score: float) -> bool:
-        best = self.standing.best
-        # A score that is no number is better than none, and worse than any other.
-        if best is None or math.isnan(best):
-            return True
-        return score < best if self.config.training.monitor in LOWER_IS_BETTER else score > best
+
+def _how_to_resume() -> str:
+    return "the same command" if current_label() else "--resume"
 
 
 def _shown(scores: dict[str, float], gained: bool) -> str:
@@ -435,11 +374,10 @@ def _shown(scores: dict[str, float], gained: bool) -> str:
 
 
 def recurrent_parameters(model: TextModel) -> int:
-    """Numbers in the weights of the recurrent layers, encoder and decoder together."""
+    """Count the weights of the recurrent layers, encoder and decoder together."""
     return sum(layer.count_params() for layer in model.recurrent_layers.values())
 
 
 def recurrent_kernels(model: TextModel) -> str:
-    """What the recurrent layers run on, on this machine: a speed says nothing of a cell without it."""
-    kernels = dict.fromkeys(choice.implementation for choice in model.kernel_choices().values())
-    return " and ".join(kernels)
+    """Return the kernels that the recurrent layers run on: a speed means nothing without them."""
+    return " and ".join(dict.fromkeys(choice.implementation for choice in model.kernel_choices().values()))

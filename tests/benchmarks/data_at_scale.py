@@ -105,6 +105,7 @@ def measure_start(began: float, folder: str, *overrides: str) -> dict[str, float
 
     from seq2seq.diagnostics.train_benchmark import timed_steps, train_on, updates
     from seq2seq.training.data import Corpus, create_batches, create_tokenizer
+    from seq2seq.training.step import create_step
     from seq2seq.training.trainer import Trainer
 
     reached("imported_s")
@@ -117,7 +118,7 @@ def measure_start(began: float, folder: str, *overrides: str) -> dict[str, float
     batches = create_batches(config, corpus, tokenizer)
     reached("encoded_s")
     found |= {f"encoded_{name}": value for name, value in memory().items()}
-    trainer = Trainer(config, tokenizer, batches, dev)
+    trainer = Trainer(config, create_step(config, tokenizer), batches, dev)
     reached("planned_s")
     stream = updates(batches, 1)
     train_on(trainer.step, 1e-4, next(stream))

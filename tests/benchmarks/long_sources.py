@@ -57,6 +57,7 @@ def measure(length: int, *settings: str) -> dict[str, float]:
 
     from seq2seq.config.flags import load_config
     from seq2seq.models.build import build_model
+    from seq2seq.text.batching import Batch
     from seq2seq.text.tokenizer_training import train_tokenizer
     from seq2seq.training.optimizers import choose_precision
     from seq2seq.training.step import TrainingStep
@@ -72,10 +73,9 @@ def measure(length: int, *settings: str) -> dict[str, float]:
     options = {"beam_size": 5, "min_length": TARGET_TOKENS, "max_length": TARGET_TOKENS}
     found = cost_of("translation", lambda: averaged.generate([text], **options))
     step = TrainingStep(model, averaged, keras.optimizers.Adam(1e-4), clip_norm=1.0, ema=0.0)
-    source_ids, target_ids = (
-        random.integers(4, VOCABULARY - 4, (ROWS, steps)).astype("int32") for steps in (length, TARGET_TOKENS)
-    )
-    found |= cost_of("step", lambda: float(step(source_ids, target_ids, 1e-4).loss))
+    ids = (random.integers(4, VOCABULARY - 4, (ROWS, steps)).astype("int32") for steps in (length, TARGET_TOKENS))
+    batch = Batch(*ids, np.arange(ROWS))
+    found |= cost_of("step", lambda: float(step([batch], 1e-4).loss))
     return found | {"memory_steps": -(-length // model.encoder.reduction)}
 
 

@@ -19,7 +19,7 @@ def recipe(tmp_path):
 
 @pytest.fixture
 def comparisons(monkeypatch):
-    """The comparisons that were asked for; each run's score is its number, and the runs named here fail."""
+    """Record the comparisons that were asked for; the score of a run is its number, and `failing` runs fail."""
     seen = types.SimpleNamespace(planned=[], failing=set(), pages=[])
 
     def compare(comparison):

@@ -23,7 +23,7 @@ def run(folder, **more):
 
 @pytest.fixture
 def pretender(tmp_path):
-    """A module of TensorFlow's name that writes what it is told."""
+    """Write a module of TensorFlow's name."""
 
     def write(code):
         (tmp_path / "tensorflow.py").write_text(code)

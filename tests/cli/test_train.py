@@ -16,16 +16,29 @@ ROOT = pathlib.Path(__file__).parents[2]
 def runs(monkeypatch):
     seen = []
 
-    def train(config, resume):
-        seen.append((config.training.epochs, config.run.name, resume))
-        return types.SimpleNamespace(
-            samples=[("a cat", "un chat", "un chat gris")],
-            scores={"test": {"bleu": 12.345}},
-            model_path="x/model.keras",
-        )
+    result = types.SimpleNamespace(
+        samples=[("a cat", "un chat", "un chat gris")], scores={"test": {"bleu": 12.345}}, model_path="x/model.keras"
+    )
 
+    def prepare_data(config, resume):
+        seen.append((config.training.epochs, config.run.name, resume))
+        return "data"
+
+    def prepare_trainer(config, data, workers, resume):
+        assert (data, workers, resume) == ("data", 2, True)
+        return types.SimpleNamespace(run=lambda: None)
+
+    def train(config, resume):
+        prepare_data(config, resume)
+        return result
+
+    run = types.SimpleNamespace(
+        prepare_data=prepare_data, prepare_trainer=prepare_trainer, score_run=lambda *_: result, train=train
+    )
+    step = types.SimpleNamespace(choose_workers=lambda asked: asked + 2)
     monkeypatch.setattr("seq2seq.cli.train.import_tensorflow", lambda: None)
-    monkeypatch.setitem(sys.modules, "seq2seq.training.run", types.SimpleNamespace(train=train))
+    monkeypatch.setitem(sys.modules, "seq2seq.training.run", run)
+    monkeypatch.setitem(sys.modules, "seq2seq.training.step", step)
     return seen
 
 

@@ -17,7 +17,7 @@ from seq2seq.text.batching import Batches
 from seq2seq.text.dataset import EncodedCorpus
 from seq2seq.training.data import Texts
 from seq2seq.training.optimizers import Precision
-from seq2seq.training.step import StepResult
+from seq2seq.training.step import StepResult, create_step
 from seq2seq.training.trainer import Trainer
 
 MEBIBYTE = 1 << 20
@@ -246,7 +246,8 @@ def trainer(toy_config, toy_tokenizer, toy_pairs, tmp_path_factory):
     sources, targets = zip(*toy_pairs, strict=True)
     corpus = EncodedCorpus.from_lists(toy_tokenizer.source.encode(sources), toy_tokenizer.target.encode(targets))
     config = toy_config(run__folder=str(tmp_path_factory.mktemp("runs")))
-    return Trainer(config, toy_tokenizer, Batches(corpus, batch_tokens=150, seed=3), Texts([], []))
+    batches = Batches(corpus, batch_tokens=150, seed=3)
+    return Trainer(config, create_step(config, toy_tokenizer), batches, Texts([], []))
 
 
 @pytest.fixture
@@ -254,8 +255,9 @@ def steps(trainer, monkeypatch):
     """Record the batches of each step; a step takes as many seconds as its number, and has twice that loss."""
     taken = []
 
-    def step(source_ids, target_ids, rate):
-        taken.append((source_ids, target_ids, rate))
+    def step(batches, rate):
+        (batch,) = batches
+        taken.append((batch.source_ids, batch.target_ids, rate))
         return StepResult(loss=len(taken) * 20.0, tokens=10.0, gradient_norm=1.0)
 
     monkeypatch.setattr(trainer, "step", step)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from seq2seq.models.build import build_model
+from seq2seq.text.batching import Batch
 from seq2seq.text.dataset import pad
 from seq2seq.text.ids import PAD_ID
 from seq2seq.training.step import TrainingStep
@@ -40,11 +41,12 @@ def make_step(toy_config, toy_tokenizer):
 
 
 @pytest.fixture(scope="session")
-def toy_batches(toy_pairs, toy_tokenizer) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Source and target ids of three batches of sixteen pairs."""
+def toy_batches(toy_pairs, toy_tokenizer) -> list[Batch]:
+    """Three batches of sixteen pairs."""
     batches = []
     for start in (0, 16, 32):
         sources, targets = zip(*toy_pairs[start : start + 16], strict=True)
-        batches.append((pad(toy_tokenizer.source.encode(sources)), pad(toy_tokenizer.target.encode(targets))))
-    assert all((ids == PAD_ID).any() for batch in batches for ids in batch)
+        source_ids, target_ids = pad(toy_tokenizer.source.encode(sources)), pad(toy_tokenizer.target.encode(targets))
+        batches.append(Batch(source_ids, target_ids, np.arange(start, start + 16)))
+    assert all((ids == PAD_ID).any() for batch in batches for ids in batch[:2])
     return batches

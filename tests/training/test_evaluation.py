@@ -10,7 +10,7 @@ from seq2seq.training.evaluation import by_source_length, corpus_loss, evaluate
 
 @pytest.fixture(scope="module")
 def model(make_step):
-    """An untrained model with label smoothing and dropout, of which its scores must know nothing."""
+    """Make an untrained model with label smoothing and dropout, which its scores must ignore."""
     return make_step(model__label_smoothing=0.3, model__embedding_dropout=0.5, model__readout_dropout=0.5).model
 
 

@@ -24,7 +24,7 @@ def weights_of(model):
 
 @pytest.fixture(scope="module")
 def start(make_model):
-    """A model of random weights; biases too, so that nothing can be right by chance."""
+    """Make a model of random weights and biases, so that nothing can be right by chance."""
     model = make_model(seed=5, decoding__beam_size=2)
     random = np.random.default_rng(5)
     model.set_weights([random.normal(scale=0.3, size=weight.shape) for weight in model.get_weights()])
@@ -38,7 +38,7 @@ def start_path(start, tmp_path_factory):
 
 @pytest.fixture
 def begin(toy_config, make_step, start_path, tmp_path):
-    """Makes the first step of a run that starts from the file, and gives it with what the run says."""
+    """Begin a run that starts from the file, and return its step and its log lines."""
 
     def make(**changes):
         changes = {"training__init_from": str(start_path), "run__folder": str(tmp_path)} | changes
@@ -124,14 +124,9 @@ class TestWeights:
         ],
     )
     def test_that_do_not_fit_are_named(self, begin, start_path, changes, words):
-        with pytest.raises(ConfigError) as error:
+        message = rf"{re.escape(str(start_path))}: the weights must be .*{re.escape(words)}.*training\.reinitialize"
+        with pytest.raises(ConfigError, match=message):
             begin(**changes)
-        message = str(error.value)
-        assert message.startswith(f"{start_path}: the weights must be those of this recipe, but ")
-        assert words in message
-        assert message.endswith(
-            "Take that model's settings, or name in training.reinitialize the layers that shall start at random."
-        )
 
     def test_named_in_the_recipe_start_at_random_or_are_left(self, begin, make_step, start):
         changes = {"model__encoder__num_layers": 2, "model__context_inputs": ["readout"]}
@@ -161,17 +156,11 @@ class TestWeights:
 
     @pytest.mark.parametrize(
         ("name", "suggestion"),
-        [("decoder/readot", " Did you mean decoder/readout?"), ("decoder/read", None), ("xyz", "")],
+        [("decoder/readot", r" Did you mean decoder/readout\?"), ("decoder/read", ""), ("xyz", "$")],
     )
     def test_of_a_name_that_is_nowhere(self, begin, name, suggestion):
-        with pytest.raises(ConfigError) as error:
+        with pytest.raises(ConfigError, match=rf"training\.reinitialize must .*, got {name!r}\.{suggestion}"):
             begin(training__reinitialize=[name])
-        message = (
-            "training.reinitialize must hold layers or weights of this recipe's model or of the one it starts from, but "
-            f"{name!r} is neither."
-        )
-        assert str(error.value).startswith(message)
-        assert suggestion is None or str(error.value) == message + suggestion
 
 
 class TestStart:
@@ -187,13 +176,9 @@ class TestStart:
             training__init_from=str(start_path),
             tokenizer={"kind": "bpe", "vocabulary_size": 90},
         )
-        with pytest.raises(ConfigError) as error:
+        message = r"tokenizer\.kind is 'word' there and 'bpe' here; tokenizer\.vocabulary_size is 100 there and 90 here"
+        with pytest.raises(ConfigError, match=message):
             read_start(config)
-        assert str(error.value) == (
-            f"{start_path}: a run that starts from a model must have that model's tokenizer, but tokenizer.kind is "
-            "'word' there and 'bpe' here; tokenizer.vocabulary_size is 100 there and 90 here. Set it as it was there, "
-            "or train from the beginning with training.init_from null."
-        )
 
     def test_of_a_model_without_a_recipe_asks_whether_the_vocabulary_is_shared(self, start, toy_config, tmp_path):
         bare = Seq2Seq.from_config(start.get_config() | {"recipe": {}})
@@ -205,18 +190,13 @@ class TestStart:
 
     def test_of_a_model_without_a_tokenizer(self, start, toy_config, tmp_path):
         path = save(Seq2Seq.from_config(start.get_config()), tmp_path / "bare.keras")
-        message = f"{path}: a run must start from a model with a tokenizer, but this one has none instead."
-        with pytest.raises(ModelFileError, match=re.escape(message)):
+        with pytest.raises(ModelFileError, match="must start from a model with a tokenizer"):
             read_start(toy_config(training__init_from=str(path)))
 
     def test_in_the_folder_that_the_run_replaces(self, toy_config, tmp_path):
         path = tmp_path / "run" / "model.keras"
-        with pytest.raises(ConfigError) as error:
+        with pytest.raises(ConfigError, match=r"training\.init_from must be a model outside the run's own folder"):
             read_start(toy_config(training__init_from=str(path), run__folder=str(tmp_path), run__name="run"))
-        assert str(error.value) == (
-            f"training.init_from must be a model outside the run's own folder, but is {str(path)!r} instead. The run "
-            "would replace it: set run.name to another name."
-        )
 
 
 class TestRun:
@@ -247,7 +227,7 @@ training: {precision: float32, batch_tokens: 512, epochs: 1}
             pass
 
         def stop(self):
-            assert self.standing.updates == 0
+            assert self.state.updates == 0
             raise StoppedError(self.step.averaged)
 
         monkeypatch.setattr(loop.Trainer, "run", stop)

@@ -13,7 +13,7 @@ from seq2seq.diagnostics.doctor import diagnose, labels_finding
 from seq2seq.diagnostics.train_benchmark import benchmark_training
 from seq2seq.errors import ConfigError, DataError
 from seq2seq.training.run import train
-from tests.training.test_train import state_of, watch_steps
+from tests.training.test_run import state_of, watch_steps
 
 PARTS = {"cat": "N", "cats": "N", "dog": "N", "dogs": "N", "the": "D", "near": "P", "saw": "V"}
 RECIPE = """\

@@ -12,9 +12,14 @@ import tensorflow as tf
 from seq2seq.config.recipe import merge
 from seq2seq.layers import recurrent
 from seq2seq.models.build import build_model
+from seq2seq.text.batching import Batch, Batches
+from seq2seq.text.dataset import EncodedCorpus
 from seq2seq.text.ids import PAD_ID
+from seq2seq.training import step as step_module
+from seq2seq.training.data import Texts
 from seq2seq.training.optimizers import decayed_variables
-from seq2seq.training.step import TrainingStep
+from seq2seq.training.step import TrainingStep, choose_workers, create_step, cut_rows
+from seq2seq.training.trainer import Trainer
 
 RECIPE = pathlib.Path(__file__).parents[2] / "data" / "en-fr" / "recipe.yaml"
 # What a graph holds does not depend on sizes, and large random matrices take their time.
@@ -64,7 +69,8 @@ def test_equals_numpy(make_step, toy_batches, clip_norm, ema, l2):
     weights = [variable.numpy().astype(np.float64) for variable in step.model.trainable_variables]
     averages = [weight.copy() for weight in weights]
     oracle = NumpyAdam([weight.shape for weight in weights])
-    for updates, ((source_ids, target_ids), rate) in enumerate(zip(toy_batches, (0.01, 0.03, 0.02), strict=True)):
+    for updates, (batch, rate) in enumerate(zip(toy_batches, (0.01, 0.03, 0.02), strict=True)):
+        source_ids, target_ids, _ = batch
         for variable, weight in zip(twin.trainable_variables, weights, strict=True):
             variable.assign(weight)
         loss, gradients = plain_gradients(twin, source_ids, target_ids, smoothing=0.1)
@@ -81,7 +87,7 @@ def test_equals_numpy(make_step, toy_batches, clip_norm, ema, l2):
         for average, weight in zip(averages, weights, strict=True):
             average += (1 - decay) * (weight - average)
 
-        result = step(source_ids, target_ids, rate)
+        result = step([batch], rate)
         assert float(result.tokens) == np.sum(target_ids != PAD_ID)
         np.testing.assert_allclose(result.loss / result.tokens, loss, rtol=1e-5)
         np.testing.assert_allclose(result.gradient_norm, norm, rtol=1e-4)
@@ -98,8 +104,7 @@ def test_equals_numpy(make_step, toy_batches, clip_norm, ema, l2):
 
 @pytest.fixture(scope="module")
 def poisoned(make_step):
-    """A step whose loss, in batches of `rows` rows, can be multiplied by a number, and whose gradient can be made none
-    while the loss stays."""
+    """Make a step whose loss, in batches of `rows` rows, can be scaled, and whose gradient can be made infinite."""
     adam = keras.optimizers.Adam(epsilon=EPSILON)
     step = make_step(optimizer=adam, clip_norm=0.25, ema=0.4, model__label_smoothing=0.1)
     step.factor, step.under_root, step.rows = tf.Variable(1.0), tf.Variable(1.0), tf.Variable(0)
@@ -123,7 +128,7 @@ def numbers(step):
 
 @pytest.fixture
 def fresh(poisoned):
-    """The same step as it was at first: compiling it takes longer than all that it does here."""
+    """Reset the step, since compiling it takes longer than all that it does here."""
     if not hasattr(poisoned, "start"):
         poisoned.start = [variable.numpy() for variable in numbers(poisoned)]
 
@@ -138,21 +143,24 @@ def fresh(poisoned):
 
 def test_padding_and_the_cut_of_batches_change_no_loss(fresh, toy_batches):
     step = fresh()
-    source_ids, target_ids = toy_batches[0]
-    whole = step(source_ids, target_ids, 0.0)
-    padded = step(np.pad(source_ids, [(0, 0), (0, 5)]), np.pad(target_ids, [(0, 0), (0, 8)]), 0.0)
-    np.testing.assert_allclose(padded, whole, rtol=1e-5)
-    parts = [step(source_ids[rows], target_ids[rows], 0.0) for rows in (slice(0, 3), slice(3, 16))]
+    batch = toy_batches[0]
+    whole = step([batch], 0.0)
+    wider = batch._replace(
+        source_ids=np.pad(batch.source_ids, [(0, 0), (0, 5)]), target_ids=np.pad(batch.target_ids, [(0, 0), (0, 8)])
+    )
+    np.testing.assert_allclose(step([wider], 0.0), whole, rtol=1e-5)
+    parts = [step([Batch(*(part[rows] for part in batch))], 0.0) for rows in (slice(0, 3), slice(3, 16))]
     assert sum(float(part.tokens) for part in parts) == float(whole.tokens)
     np.testing.assert_allclose(sum(part.loss for part in parts), whole.loss, rtol=1e-5)
 
 
 def parts_of(batch, *cuts):
-    """A batch cut into parts of unlike size, each as narrow as its own longest rows."""
+    """Cut a batch into parts of unlike size, each as narrow as its own longest rows."""
     parts = []
-    for first, last in zip((0, *cuts), (*cuts, len(batch[0])), strict=True):
-        rows = [ids[first:last] for ids in batch]
-        parts.append(tuple(ids[:, : (ids != PAD_ID).sum(axis=1).max()] for ids in rows))
+    for first, last in zip((0, *cuts), (*cuts, len(batch.indices)), strict=True):
+        rows = [ids[first:last] for ids in batch[:2]]
+        ids = (ids[:, : (ids != PAD_ID).sum(axis=1).max()] for ids in rows)
+        parts.append(Batch(*ids, batch.indices[first:last]))
     return parts
 
 
@@ -166,64 +174,171 @@ class TestNotFinite:
     def test_changes_no_number_then_or_later(self, fresh, toy_batches, factor, under_root, in_parts):
         first, bad, last = toy_batches
         step = fresh()
-        step(*first, 0.01)
-        step(*last, 0.02)
+        step([first], 0.01)
+        step([last], 0.02)
         right = [variable.numpy() for variable in numbers(step)]
 
         step = fresh()
-        step(*first, 0.01)
+        step([first], 0.01)
         before = [variable.numpy() for variable in numbers(step)]
         step.factor.assign(factor)
         step.under_root.assign(under_root)
         # The good part that completes an update cannot save it.
         parts = parts_of(bad, 3) if in_parts else [bad]
-        step.rows.assign(len(parts[0][0]))
-        result = step(*parts[-1], 0.5, parts[:-1])
+        step.rows.assign(len(parts[0].indices))
+        result = step(parts, 0.5)
         assert not result.is_finite
         assert math.isfinite(result.loss) == math.isfinite(factor)
         for variable, value in zip(numbers(step), before, strict=True):
             np.testing.assert_array_equal(variable, value, err_msg=variable.path)
         step.rows.assign(0)
-        assert step(*last, 0.02).is_finite
+        assert step([last], 0.02).is_finite
         for variable, value in zip(numbers(step), right, strict=True):
             np.testing.assert_array_equal(variable, value, err_msg=variable.path)
 
 
-class TestParts:
+class TestSeveralBatches:
     def test_equal_the_whole_batch(self, fresh, toy_batches):
         # A part of one row and one of twelve: their tokens differ, and so would the mean of their means.
         step = fresh()
-        right = [step(*batch, 0.01) for batch in toy_batches]
+        right = [step([batch], 0.01) for batch in toy_batches]
         whole = [variable.numpy() for variable in numbers(step)]
         step = fresh()
         for batch, expected in zip(toy_batches, right, strict=True):
-            *before, last = parts_of(batch, 1, 4)
-            assert len(before) == 2
-            result = step(*last, 0.01, before)
+            result = step(parts_of(batch, 1, 4), 0.01)
             assert float(result.tokens) == float(expected.tokens)
             np.testing.assert_allclose([float(x) for x in result], [float(x) for x in expected], rtol=1e-5)
         assert int(step.optimizer.iterations) == 3
         for variable, value in zip(numbers(step), whole, strict=True):
             np.testing.assert_allclose(variable, value, rtol=1e-4, atol=1e-6, err_msg=variable.path)
 
-    def test_are_clipped_once_and_together(self, fresh, toy_batches):
-        *before, last = parts_of(toy_batches[0], 1, 4)
-        result = fresh()(*last, 0.01, before)
+    def test_are_clipped_together(self, fresh, toy_batches):
+        parts = parts_of(toy_batches[0], 1, 4)
+        result = fresh()(parts, 0.01)
         assert float(result.gradient_norm) > 1.5 * 0.25
         # Adam's first moment after one step is a tenth of the clipped gradient.
         step = fresh()
-        step(*last, 0.01, before)
+        step(parts, 0.01)
         moments = [variable.numpy() for variable in step.optimizer._momentums]
         norm = np.sqrt(sum(np.sum(np.square(moment, dtype=np.float64)) for moment in moments))
         np.testing.assert_allclose(norm, 0.1 * 0.25, rtol=1e-5)
+
+
+class TestWorkers:
+    """Parts of a batch that are computed at the same time."""
+
+    @pytest.fixture
+    def machine(self, monkeypatch):
+        """Set the number of cores and whether TensorFlow runs; return the threads that operations get."""
+
+        def make(cores, runs=False, gpus=()):
+            threads = [0]
+
+            def set_threads(count):
+                if runs:
+                    raise RuntimeError("Intra op parallelism cannot be modified after initialization.")
+                threads[0] = count
+
+            monkeypatch.setattr(step_module, "count_cores", lambda: cores)
+            monkeypatch.setattr(tf.config, "list_physical_devices", lambda kind: list(gpus))
+            monkeypatch.setattr(tf.config.threading, "set_intra_op_parallelism_threads", set_threads)
+            return threads
+
+        return make
+
+    @pytest.mark.parametrize(
+        ("cores", "asked", "parts", "threads"),
+        [
+            (1, 0, 1, 1),
+            (2, 0, 2, 1),
+            (3, 0, 3, 1),
+            (4, 0, 4, 1),
+            (18, 0, 4, 4),
+            (18, 2, 2, 9),
+            (2, 5, 5, 1),
+            (2, 1, 1, 2),
+        ],
+    )
+    def test_cores_are_shared_out(self, machine, cores, asked, parts, threads):
+        given = machine(cores)
+        assert choose_workers(asked) == choose_workers(asked) == parts
+        assert given == [threads]
+
+    def test_too_late_stays_whole(self, machine):
+        given = machine(2, runs=True)
+        assert (choose_workers(0), choose_workers(3), given) == (1, 3, [0])
+
+    def test_gpu_has_whole_batches(self, machine):
+        given = machine(2, gpus=["GPU:0"])
+        assert (choose_workers(0), given) == (1, [0])
+        assert choose_workers(2) == 2
+
+    @pytest.mark.parametrize("rows", [1, 4, 5])
+    def test_every_row_is_in_one_part(self, rows):
+        ids, mask = np.arange(1, rows + 1)[:, None], np.ones((rows, 2), bool)
+        parts = cut_rows([tf.constant(ids), tf.constant(mask)], 2)
+        assert {part[0].shape[0] for part in parts} == {part[1].shape[0] for part in parts} == {(rows + 1) // 2}
+        found = np.concatenate([part[0].numpy().ravel() for part in parts])
+        assert sorted(found[found > 0]) == ids.ravel().tolist()
+        assert sum(part[1].numpy().sum() for part in parts) == mask.sum()
+
+    @pytest.mark.parametrize(
+        "changes",
+        [
+            {
+                "model__decoder__num_layers": 2,
+                "model__decoder__attention_position": "between",
+                "model__copy": "reuse",
+            },
+            {"model__context": "max", "model__encoder__cell": "lstm", "model__decoder__cell": "lstm"},
+        ],
+    )
+    def test_equal_the_whole_batch(self, make_step, toy_batches, changes):
+        # Plain descent: Adam makes much of gradients that are almost zero.
+        whole, cut = (
+            make_step(optimizer=keras.optimizers.SGD(), workers=count, model__label_smoothing=0.1, **changes)
+            for count in (1, 3)
+        )
+        # Rows that three divides, rows that it does not, and one row, which leaves two parts without any.
+        for rows in (15, 16, 1):
+            batch = Batch(*(part[:rows] for part in toy_batches[0]))
+            expected, found = whole([batch], 0.5), cut([batch], 0.5)
+            assert float(found.tokens) == float(expected.tokens)
+            np.testing.assert_allclose(list(map(float, found)), list(map(float, expected)), rtol=1e-5)
+            for value, right in zip(trained_numbers(cut), trained_numbers(whole), strict=True):
+                np.testing.assert_allclose(value, right, atol=1e-5)
+
+    def test_dropout_is_reproducible(self, make_step, toy_batches):
+        def trained():
+            step = make_step(workers=2, model__embedding_dropout=0.5, model__source_word_dropout=0.3)
+            return [float(step([batch], 0.1).loss) for batch in toy_batches], trained_numbers(step)
+
+        (losses, values), (again, same) = trained(), trained()
+        assert losses == again
+        for value, other in zip(values, same, strict=True):
+            np.testing.assert_array_equal(value, other)
+
+    def test_resumed_run_keeps_them(self, toy_config, toy_tokenizer, tmp_path):
+        corpus = EncodedCorpus.from_lists([[5, 6, 7, 3]] * 20, [[5, 6, 7, 3]] * 20)
+        config = toy_config(run__folder=str(tmp_path), run__name="run", training__epochs=1, training__dev_sentences=1)
+        config.run.path.mkdir()
+        batches, dev = Batches(corpus, batch_tokens=512), Texts(["cat"], ["kato"])
+        here, there = (Trainer(config, create_step(config, toy_tokenizer, count), batches, dev) for count in (3, 1))
+        here.run()
+        there.resume()
+        assert there.step.workers == 3
+
+
+def trained_numbers(step):
+    return [variable.numpy() for variable in (*step.model.trainable_variables, *step.optimizer.variables)]
 
 
 def test_in_bfloat16_keeps_whole_weights(make_step, toy_batches):
     step = make_step(dtype="mixed_bfloat16", ema=0.9)
     model, averaged = step.model, step.averaged
     losses = []
-    for source_ids, target_ids in [*toy_batches, toy_batches[0]]:
-        result = step(source_ids, target_ids, 0.01)
+    for batch in [*toy_batches, toy_batches[0]]:
+        result = step([batch], 0.01)
         losses.append(float(result.loss / result.tokens))
     assert losses[-1] < losses[0]
     assert {variable.dtype for variable in (*model.trainable_variables, *averaged.trainable_variables)} == {"float32"}
@@ -318,7 +433,7 @@ def loops(found):
 
 
 def products_behind(operation):
-    """The nearest products that an operation's inputs come from."""
+    """Find the nearest products that an operation's inputs come from."""
     if operation.type in ("Einsum", "MatMul", "BatchMatMulV2"):
         return [operation]
     return [product for value in operation.inputs for product in products_behind(value.op)]

@@ -177,7 +177,7 @@ def test_a_folder_with_other_files(recipe, tmp_path):
     (tmp_path / "runs" / "toy" / "thesis.tex").write_text("")
     found = diagnosed(recipe())
     assert problems(found) == ["run.folder"]
-    assert "holds other files instead" in found["run.folder"].text
+    assert "must be new or hold a run" in found["run.folder"].text
 
 
 def test_a_kernel_that_cannot_run(recipe, monkeypatch):

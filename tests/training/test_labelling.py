@@ -123,10 +123,10 @@ def test_starts_from_a_model_of_its_own_task(make, tmp_path):
     kept = pathlib.Path(path).rename(tmp_path / "kept.keras")
     again = make("classify", "--training.init_from", str(kept), "--training.epochs", "1")
     assert train(again).scores["updates"] > 0
-    with pytest.raises(ConfigError, match=r"must start from a model of its own task, tag, but this one's is classify"):
+    with pytest.raises(ConfigError, match=r"must start from a model of its own task, tag, got one of classify"):
         train(make("tag", "--training.init_from", str(kept)))
 
 
 def test_benchmark_is_of_decoders(make):
-    with pytest.raises(ConfigError, match=r"task must be translate or summarize to be measured, but is 'tag' instead"):
+    with pytest.raises(ConfigError, match=r"task must be translate or summarize"):
         benchmark_training(make("tag"), steps=1)

@@ -190,12 +190,12 @@ def test_options_reach_the_search(files, model):
 @pytest.mark.parametrize(
     ("more", "status", "words"),
     [
-        (["--target", "short.xx"], 1, "short.xx: must have as many lines as test.en (3), but has 1 instead."),
+        (["--target", "short.xx"], 1, "short.xx: must have as many lines as test.en (3), got 1."),
         (["--lowercase-tokenized", "short.xx", "--language", "en"], 1, "short.xx: must have as many lines as test.en"),
-        (["--against", "short.xx"], 1, "short.xx: must have as many lines as test.en (3), but has 1 instead."),
+        (["--against", "short.xx"], 1, "short.xx: must have as many lines as test.en (3), got 1."),
         (["--against", "nowhere.keras"], 1, "nowhere.keras: no such model file."),
         (["--against", "./model.keras"], 2, "--against must be another system than the model"),
-        (["--output", "test.en"], 2, "--output must be another file than the input, but is test.en too."),
+        (["--output", "test.en"], 2, "--output must be another file than the input, got test.en."),
         (["--tokenize", "moses"], 2, "--tokenize"),
         (["--lowercase-tokenized", "tok.xx"], 2, "--lowercase-tokenized and --language must be given together"),
         (["--source", "nowhere"], 1, "nowhere: the file does not exist."),

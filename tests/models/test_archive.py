@@ -163,7 +163,7 @@ class TestBadFiles:
             offsets = [part.header_offset for part in archive.infolist()]
             directory = archive.start_dir
         reached = []
-        monkeypatch.setattr(keras.saving, "load_model", lambda path: reached.append(path) or trained)
+        monkeypatch.setattr(keras.saving, "load_model", lambda path, safe_mode: reached.append(path) or trained)
         headers = [*range(directory, len(content)), *(offset + byte for offset in offsets for byte in range(30))]
         messages = []
         for place in [*headers, *range(0, directory, directory // 50)]:
@@ -176,7 +176,7 @@ class TestBadFiles:
                 messages.append(str(error))
         assert all(message.startswith(f"{copy}: ") for message in messages)
         # What is let through are dates, versions and permissions, which say nothing of the content.
-        assert len(messages) > len(reached)
+        assert len(messages) > len(reached) > 0
 
     @pytest.mark.parametrize("name", ["model.weights.h5", "config.json", "assets/joint.model"])
     def test_content_damaged(self, copy, name):
@@ -194,12 +194,6 @@ class TestBadFiles:
         with zipfile.ZipFile(path, "w") as archive:
             archive.writestr("config.json", "{}")
         with pytest.raises(ModelFileError, match=r"it holds no metadata\.json, model\.weights\.h5\."):
-            load(path)
-
-    def test_another_keras_model(self, tmp_path):
-        path = tmp_path / "model.keras"
-        keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)]).save(path)
-        with pytest.raises(ModelFileError, match=r"a Keras model of the class Sequential, none of this package's\."):
             load(path)
 
     def test_whole_but_unreadable(self, copy, tmp_path):

@@ -137,16 +137,6 @@ def test_copies_with_next_to_no_probability_give_numbers(gate):
         assert np.all(np.isfinite(tf.cast(gradient, tf.float32)))
 
 
-def test_chunks_change_nothing_but_the_rounding(monkeypatch):
-    arguments = tokens([6, 1, 9, 2, 7])
-    loss, gradients = loss_and_gradients(*arguments, 0.1)
-    monkeypatch.setattr(losses, "CHUNK", 1000)
-    whole_loss, whole = loss_and_gradients(*arguments, 0.1)
-    np.testing.assert_allclose(loss, whole_loss, rtol=1e-6)
-    for gradient, right in zip(gradients, whole, strict=True):
-        np.testing.assert_allclose(gradient, right, rtol=1e-5, atol=1e-6)
-
-
 def test_has_the_same_bits_again(monkeypatch):
     """Of tokens enough for several threads; a resumed run builds its graph anew, as the second time here."""
     monkeypatch.setattr(losses, "CHUNK", 128)

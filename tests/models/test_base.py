@@ -1,4 +1,4 @@
-"""A twin on raw cells: the same weights, the same results, and the way back."""
+"""Clones on other kernels: the same weights and the same results."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def implementations(model):
     return {layer.kernel_choice().implementation for layer in model.recurrent_layers.values()}
 
 
-def test_a_raw_twin_has_the_same_weights_and_gives_the_same_logits(model):
+def test_raw_clone_equals_its_model(model):
     raw = clone_with_implementation(model, "raw")
     assert implementations(raw) == {"raw"}
     assert all(
@@ -40,13 +40,13 @@ def test_a_raw_twin_has_the_same_weights_and_gives_the_same_logits(model):
     assert raw.translate(SENTENCES) == model.translate(SENTENCES)
 
 
-def test_the_way_back_is_the_model_again(model):
+def test_clone_of_a_clone(model):
     back = clone_with_implementation(clone_with_implementation(model, "raw"), "auto")
     assert implementations(back) == implementations(model)
     np.testing.assert_array_equal(back(batch(model)).numpy(), model(batch(model)).numpy())
 
 
-def test_a_twin_shares_nothing_with_its_model(model):
+def test_clone_shares_no_weights(model):
     before = [weight.copy() for weight in model.get_weights()]
     raw = clone_with_implementation(model, "raw")
     raw.set_weights([weight + 1 for weight in raw.get_weights()])
@@ -58,7 +58,7 @@ def test_update_gates_can_be_read_either_way(model):
     has_gate = model.encoder.cell in GRUS
     assert {layer.update_gate for layer in turned.recurrent_layers.values()} == {"write" if has_gate else "keep"}
     np.testing.assert_allclose(turned(batch(model)).numpy(), model(batch(model)).numpy(), atol=1e-5, rtol=1e-5)
-    # Back on kernels the gate is still read as a twin was told to.
+    # Other kernels keep the reading of the gate.
     kernels = clone_with_implementation(turned, "auto")
     np.testing.assert_allclose(kernels(batch(model)).numpy(), model(batch(model)).numpy(), atol=1e-5, rtol=1e-5)
     kept = clone_with_implementation(turned, "raw", "keep")
@@ -66,7 +66,7 @@ def test_update_gates_can_be_read_either_way(model):
         np.testing.assert_array_equal(ours, theirs)
 
 
-def test_only_the_update_gates_weights_change_their_sign(make_model):
+def test_only_weights_of_update_gates_change_their_sign(make_model):
     model = make_model()
     turned = clone_with_implementation(model, "raw", "write")
     for name, layer in model.recurrent_layers.items():
@@ -75,7 +75,7 @@ def test_only_the_update_gates_weights_change_their_sign(make_model):
             np.testing.assert_array_equal(ours[..., layer.units :], theirs[..., layer.units :])
 
 
-def test_a_twin_keeps_tokenizer_recipe_and_search(make_model):
+def test_clone_keeps_tokenizer_recipe_and_decoding(make_model):
     model = make_model(decoding__beam_size=3)
     raw = clone_with_implementation(model, "raw")
     assert raw.tokenizer == model.tokenizer
@@ -83,7 +83,7 @@ def test_a_twin_keeps_tokenizer_recipe_and_search(make_model):
     assert raw.decoding == model.decoding
 
 
-def test_recurrent_layers_are_named_by_where_they_stand(make_model):
+def test_names_of_recurrent_layers(make_model):
     model = make_model(model__encoder__num_layers=2, model__decoder__num_layers=2)
     assert list(model.recurrent_layers) == [
         "encoder.forward_0", "encoder.forward_1", "encoder.backward_0", "encoder.backward_1",

@@ -26,7 +26,7 @@ def mutate(content: bytes, seed: int) -> bytes:
 
 
 def repacked(content: bytes, change) -> bytes:
-    """A whole archive: `change(name, bytes)` gives name and bytes of each part, or None to leave it out."""
+    """Rebuild an archive; `change(name, bytes)` returns name and bytes of each part, or None to leave it out."""
     written = io.BytesIO()
     with zipfile.ZipFile(io.BytesIO(content)) as before, zipfile.ZipFile(written, "w") as after:
         for part in before.infolist():
@@ -37,7 +37,7 @@ def repacked(content: bytes, change) -> bytes:
 
 
 def reconfigured(content: bytes, change) -> bytes:
-    """The archive with another config, which `change(config)` gives."""
+    """Rebuild an archive with the config that `change(config)` returns."""
 
     def change_part(name, part):
         return (name, json.dumps(change(json.loads(part))) if name == "config.json" else part)

@@ -28,7 +28,7 @@ def model_path(trained, tmp_path_factory):
 
 @pytest.fixture
 def copy(model_path, tmp_path):
-    """A copy of the file that may be spoilt."""
+    """Copy the file, so that a test may damage it."""
     return Path(shutil.copy(model_path, tmp_path / "copy.keras"))
 
 

@@ -39,7 +39,7 @@ def content(toy_tokenizer, tmp_path_factory):
 
 @pytest.fixture
 def refused(tmp_path):
-    """Asserts that a file is refused with a message, and that loading it has left nothing."""
+    """Assert that a file is refused with a message, and that loading it leaves nothing behind."""
 
     def check(content, message):
         path = tmp_path / "model.keras"

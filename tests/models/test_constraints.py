@@ -21,7 +21,7 @@ PHRASES = ["hund", "der hund", "katze"]
 
 
 def forbidden_by(vocabulary, phrases, *written):
-    """The tokens that the automaton forbids after each of some lists of tokens, walked through side by side."""
+    """Return the tokens that the automaton forbids after each of some lists of tokens."""
     spelled = [vocabulary._spell(phrase, "banned") for phrase in phrases]
     tables = vocabulary.banned_automata([spelled] * len(written))
     rule = BannedPhrases(

@@ -28,7 +28,7 @@ def tokenizer():
 
 @pytest.fixture(scope="module")
 def make(toy_config, tokenizer):
-    """Makes a model of that vocabulary with large random weights, so that logits and gates differ widely."""
+    """Make a model of that vocabulary with large random weights, so that logits and gates differ widely."""
 
     def make_one(dtype="float32", seed=0, **changes):
         changes = {"model__copy": "reuse"} | changes

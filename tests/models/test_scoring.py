@@ -16,7 +16,7 @@ from seq2seq.text.ids import START_ID, UNKNOWN_ID
 
 @pytest.fixture(scope="module")
 def model(make_model):
-    """An untrained model that writes step by step, with dropout and label smoothing of which a score knows nothing."""
+    """Make an untrained model with a sequential decoder, dropout and label smoothing, which scores ignore."""
     made = make_model(
         model__label_smoothing=0.3,
         model__embedding_dropout=0.5,

@@ -36,7 +36,7 @@ sys.exit(main(["translate", "model.keras", *sys.argv[1:]]))
 
 @pytest.fixture
 def start():
-    """Starts a command whose three streams are pipes; what still runs in the end is killed."""
+    """Start a command whose three streams are pipes, and kill it in the end."""
     started = []
 
     def run(*arguments):
@@ -60,7 +60,7 @@ def resident_megabytes(process):
 
 
 def feed(process, sources):
-    """Writes sources over and over, in the background, for as long as they are read."""
+    """Write sources over and over, in the background, for as long as they are read."""
 
     def write():
         try:
@@ -73,7 +73,7 @@ def feed(process, sources):
 
 
 def follow(path, process, count):
-    """The first lines of a file that is being written, as soon as they are there."""
+    """Yield the first lines of a file that is being written, as soon as they are there."""
     with open(path, encoding="utf-8", newline="\n") as stream:
         line = ""
         for _ in range(count):

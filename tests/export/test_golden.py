@@ -91,8 +91,5 @@ def test_later_version(golden, tmp_path):
     )
     path = tmp_path / "model.keras"
     path.write_bytes(later)
-    with pytest.raises(
-        ModelFileError,
-        match=r"of format version 99, but this package reads up to 1\. Use the version of it that wrote the file\.",
-    ):
+    with pytest.raises(ModelFileError, match="of format version 99, but this package reads up to"):
         load(path)

@@ -6,11 +6,12 @@ import re
 import numpy as np
 import pytest
 
-from seq2seq.errors import ConfigError, DataError
+from seq2seq.config.sections import DecodingConfig
+from seq2seq.errors import ArgumentError, ConfigError, DataError
 from seq2seq.metrics.translation import chrf
 from seq2seq.models.build import build_model
 from seq2seq.models.generation import Ensemble
-from seq2seq.models.search_graph import Plan
+from seq2seq.models.search_graph import Plan, check_decoding
 from seq2seq.models.seq2seq import Seq2Seq
 from seq2seq.text.ids import END_ID
 from seq2seq.text.tokenizer_training import train_tokenizer
@@ -63,31 +64,31 @@ OPTIONS = {
     "coverage": {"coverage_penalty": "wu", "n_best": 3, "length_penalty": "reward", "length_penalty_alpha": 0.4},
     "groups": {"beam_size": 6, "beam_groups": 3, "n_best": 6, "coverage_penalty": "summary", "min_length": 3},
     "samples": {"sample": True, "n_best": 4, "top_k": 30, "top_p": 0.9, "temperature": 0.8, "seed": 3},
-    "wishes": {"n_best": 3, "length_penalty": "wu", "no_repeat_ngram_size": 2},
+    "constraints": {"n_best": 3, "length_penalty": "wu", "no_repeat_ngram_size": 2},
 }
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_a_sentence_does_not_depend_on_its_batch_or_padding(model, sources, name):
+def test_sentences_are_independent(model, sources, name):
     options = {"max_length_ratio": 1.5, "max_length_extra": 9, **OPTIONS[name]}
-    wishes = {}
-    if name == "wishes":
+    constraints = {}
+    if name == "constraints":
         count = len(sources)
-        wishes = {
+        constraints = {
             "prefixes": ["la", "", None, "granda kato"] * (count // 4) + [""] * (count % 4),
             "required": [["birdo"], [], ["kato", "viro amas"]] * (count // 3) + [[]] * (count % 3),
             "banned": [["hundo", "la"], []] * (count // 2) + [[]] * (count % 2),
         }
-        wishes["required"][1] = []
-    together = model.generate(sources, attention=True, **wishes, **options)
-    small = model.generate(sources, attention=True, batch_tokens=1, **wishes, **options)
+        constraints["required"][1] = []
+    together = model.generate(sources, attention=True, **constraints, **options)
+    small = model.generate(sources, attention=True, batch_tokens=1, **constraints, **options)
     places = range(len(sources)) if options.get("sample") else reversed(range(len(sources)))
     order = list(places)
     reordered = model.generate(
         [sources[place] for place in order],
         attention=True,
         batch_tokens=30,
-        **{key: [values[place] for place in order] for key, values in wishes.items()},
+        **{key: [values[place] for place in order] for key, values in constraints.items()},
         **options,
     )
     for place in range(len(sources)):
@@ -102,7 +103,7 @@ def test_a_sentence_does_not_depend_on_its_batch_or_padding(model, sources, name
 
 
 @pytest.mark.parametrize("name", OPTIONS)
-def test_token_scores_are_those_of_scoring_the_same(model, toy_pairs, name):
+def test_token_scores_equal_scoring(model, toy_pairs, name):
     texts = [source for source, _ in toy_pairs[10:16]]
     # With attention it is a graph that is there already.
     results = model.generate(texts, attention=True, **OPTIONS[name])
@@ -117,7 +118,7 @@ def test_token_scores_are_those_of_scoring_the_same(model, toy_pairs, name):
 
 
 class TestLengths:
-    def test_bounds_hold_and_the_longest_wins(self, model, toy_pairs):
+    def test_bounds(self, model, toy_pairs):
         texts = [source for source, _ in toy_pairs[:12]]
         for options, least, most in (
             ({"min_length": 6}, lambda _: 6, lambda _: 256),
@@ -130,7 +131,7 @@ class TestLengths:
                     source_length = len(model.tokenizer.source.encode([text])[0])
                     assert least(source_length) <= len(found.token_ids) <= most(source_length)
 
-    def test_a_sentence_that_nothing_may_follow_ends(self, model, toy_pairs):
+    def test_sentence_without_allowed_tokens_ends(self, model, toy_pairs):
         # Every token but the end is used up or has no place, long before the least length.
         texts = [source for source, _ in toy_pairs[:3]]
         options = {"no_repeat_ngram_size": 1, "min_length": 250, "max_length_ratio": 100.0}
@@ -178,7 +179,7 @@ class TestWords:
             for phrase in phrases:
                 assert not re.search(rf"(?<!\w){re.escape(phrase)}(?!\w)", found.text), (phrase, found.text)
 
-    def test_options_hold_for_all_and_a_sentences_own_are_added(self, model):
+    def test_own_phrases_add_to_the_options(self, model):
         texts = ["the cat", "the dog"]
         found = model.translate(texts, required_phrases=["kato"], required=[["birdo"], []], prefix="viro")
         assert all("kato" in text and text.startswith("viro") for text in found)
@@ -224,7 +225,7 @@ class TestWords:
         assert list(errors) == [1]
         assert str(errors[1]).startswith("required must be text")
 
-    def test_a_banned_phrase_that_cannot_be_written_is_no_mistake(self, model):
+    def test_banned_phrase_outside_the_vocabulary(self, model):
         assert model.translate(["the cat"], banned=[["日本"]]) == model.translate(["the cat"])
 
 
@@ -298,3 +299,21 @@ def test_one_graph_serves_all_numbers(make_subword_model):
         model.generate(["the cat", "the big dog"], length_penalty_alpha=alpha, **options)
         model.generate(["the cat"], length_penalty_alpha=alpha, **options)
     assert sum(isinstance(key, Plan) for key in model._inference._values) == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "argument"),
+    [
+        ({"n_best": 6}, "n_best"),
+        ({"beam_groups": 2}, "beam_groups"),
+        ({"temperature": 0.5}, "temperature"),
+        ({"sample": True, "coverage_penalty": "wu"}, "coverage_penalty"),
+        ({"sample": True, "mbr_samples": 3, "n_best": 4}, "n_best"),
+        ({"max_length_ratio": 0.0, "max_length_extra": 0}, "max_length_extra"),
+        ({"min_length": 300}, "min_length"),
+        ({"shortlist": 5, "min_length": 3}, "shortlist"),
+    ],
+)
+def test_settings_that_exclude_each_other(settings, argument):
+    with pytest.raises(ArgumentError, match=f"^{argument} must be"):
+        check_decoding(DecodingConfig(**settings))

@@ -5,8 +5,7 @@ import pytest
 from seq2seq.cli.main import main
 from seq2seq.errors import ArgumentError, ConfigError, ModelFileError, Seq2SeqError
 from seq2seq.export import exporting
-from seq2seq.export.exporting import export_model
-from seq2seq.export.formats import ONLY_IN_PYTHON
+from seq2seq.export.exporting import ONLY_IN_PYTHON, export_model
 from seq2seq.export.parity import Parity, compare
 from seq2seq.layers import Decoder, Encoder
 from seq2seq.models.archive import save

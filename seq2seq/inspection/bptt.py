@@ -127,16 +127,10 @@ Weights = Mapping[str, np.ndarray]
 
 @dataclasses.dataclass(frozen=True)
 class BackPropagation:
-    """Gradients of one sequence.
+    """Gradients of one sequence, with every gate and state of the way forward by name, `(steps, units)`.
 
-    Attributes:
-        values: Every state and gate of the way forward by name, each `(steps, units)`.
-        factors: left `(steps, rows)`, or ones `(steps,)` for a bias, and delta `(steps, units)` of each matrix: the
-            two factors of its gradient.
-        gradients_of_states: The whole dL/dh_t, from outside and from later steps, `(steps, units)`.
-        gradients_of_cell_states: The whole dL/dc_t of an LSTM, `(steps, units)`; None for another cell.
-        gradients_of_inputs: dL/dx_t, `(steps, features)`.
-        gradients_of_initial_states: dL/dh_0, and dL/dc_0 for an LSTM, each `(units,)`.
+    `factors` are left `(steps, rows)`, or ones `(steps,)` for a bias, and delta `(steps, units)` of each matrix.
+    Gradients of states are whole, from outside and from later steps.
     """
 
     values: dict[str, np.ndarray]
@@ -258,7 +252,7 @@ def back_propagate_labels(
 
 
 class _Forward(NamedTuple):
-    """One sequence on its way forward; the update gate keeps, whatever the caller's reading of it is."""
+    """One sequence on its way forward; the update gate keeps, and `is_turned` tells that the caller's writes."""
 
     cell: str
     weights: Weights
@@ -269,38 +263,48 @@ class _Forward(NamedTuple):
 
     def back(self, outside: Sequence[np.ndarray]) -> BackPropagation:
         """Walk from the last step to the first; `outside` is `(steps, units)` for each state that the cell carries."""
-        num_states = len(self.initial_states)
+        gates, weights, num_states = _gates(self.cell), self.weights, len(self.initial_states)
+        kernel = CELLS[self.cell].spec.kernel
+        previous = [self.initial_states, *(list(step[:num_states]) for step in self.steps[:-1])]
         through_next_step = [np.zeros_like(state) for state in self.initial_states]
-        totals, factors = [], []
+        totals: list[list[np.ndarray]] = []
+        products: list[np.ndarray] = []
         for time in reversed(range(len(self.steps))):
-            previous = list(self.steps[time - 1][:num_states]) if time else self.initial_states
+            step = self.steps[time]
             arriving = [gradients[time] + later for gradients, later in zip(outside, through_next_step, strict=True)]
-            through_next_step, of_step = _step_back(self, time, previous, arriving)
+            if kernel is None:
+                of_step = _reset_before_gradients(arriving, previous[time], step, weights["U_n"])
+            else:
+                of_step = kernel.gradients(arriving, previous[time], step)
+            through_next_step = [np.asarray(gradients) for gradients in of_step.states]
+            recurrent, from_inputs = np.asarray(of_step.products[0]), np.asarray(of_step.products[-1])
+            for gate, delta in zip(gates, recurrent, strict=True):
+                through_next_step[0] = through_next_step[0] + delta @ weights[f"U{gate}"].T
             if num_states == 2:
                 # The whole gradient of a cell state, its way through h_t included.
-                shown = np.tanh(self.steps[time].cell_state)
-                arriving[1] = arriving[1] + arriving[0] * self.steps[time].output_gate * (1 - shown**2)
-            totals.append(arriving)
-            factors.append(of_step)
-        steps, factors = self.steps, factors[::-1]
-        values = {name: np.stack([getattr(step, name) for step in steps]) for name in steps[0]._fields}
-        stacked = {
-            name: (np.stack([step[name][0] for step in factors]), np.stack([step[name][1] for step in factors]))
-            for name in factors[0]
-        }
-        from_inputs = [stacked[name][1] @ self.weights[name].T for name in stacked if name[0] == "W"]
+                arriving[1] = arriving[1] + arriving[0] * step.output_gate * (1 - np.tanh(step.cell_state) ** 2)
+            totals.insert(0, arriving)
+            products.insert(0, np.stack([recurrent, from_inputs]))
+        factors = self._factors(np.stack([states[0] for states in previous]), np.stack(products, axis=2))
+        values = {name: np.stack([getattr(step, name) for step in self.steps]) for name in self.steps[0]._fields}
+        of_inputs = np.sum([factors[f"W{gate}"][1] @ weights[f"W{gate}"].T for gate in gates], axis=0)
         if self.is_turned:
             values["update"] = 1 - values["update"]
-            stacked |= {name: (left, -delta) for name, (left, delta) in stacked.items() if name.endswith("_z")}
-        of_states = [np.stack(gradients) for gradients in zip(*totals[::-1], strict=True)]
-        return BackPropagation(
-            values=values,
-            factors=stacked,
-            gradients_of_states=of_states[0],
-            gradients_of_cell_states=of_states[1] if num_states == 2 else None,
-            gradients_of_inputs=np.sum(from_inputs, axis=0),
-            gradients_of_initial_states=tuple(through_next_step),
-        )
+            factors |= {name: (left, -delta) for name, (left, delta) in factors.items() if name.endswith("_z")}
+        of_states = [np.stack(gradients) for gradients in zip(*totals, strict=True)]
+        of_cell_states = of_states[1] if num_states == 2 else None
+        return BackPropagation(values, factors, of_states[0], of_cell_states, of_inputs, tuple(through_next_step))
+
+    def _factors(self, h: np.ndarray, deltas: np.ndarray) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+        """Pair left and delta of each matrix; deltas are `(recurrent or input product, blocks, steps, units)`."""
+        ones = np.ones(len(h))
+        found: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+        for gate, recurrent, from_inputs in zip(_gates(self.cell), *deltas, strict=True):
+            is_reset = CELLS[self.cell].spec.kernel is None and gate == "_n"
+            left = h * np.stack([step.reset for step in self.steps]) if is_reset else h
+            found |= {f"W{gate}": (self.inputs, from_inputs), f"U{gate}": (left, recurrent)}
+            found |= {f"b{gate}": (ones, from_inputs), f"c{gate}": (ones, recurrent)}
+        return {name: factors for name, factors in found.items() if name in self.weights}
 
 
 def _forward(
@@ -317,59 +321,33 @@ def _forward(
     _check(cell, weights, inputs, states, update_gate, output_layer)
     if update_gate == "write":
         weights = {name: -matrix if name.endswith("_z") else matrix for name, matrix in weights.items()}
-    gates, kernel, steps = _gates(cell), CELLS[cell].spec.kernel, []
-    initial_states, num_states = states, len(states)
+    forward, gates = _Forward(cell, weights, inputs, states, [], update_gate == "write"), _gates(cell)
+    kernel = CELLS[cell].spec.kernel
     for x in inputs:
-        h = states[0]
         projected = [x @ weights[f"W{gate}"] + weights[f"b{gate}"] for gate in gates]
         if kernel is None:
-            recurrent_kernel = np.hstack([weights[f"U{gate}"] for gate in gates])
-            batch = equations.gru_reset_before(np.hstack(projected)[None], h[None], recurrent_kernel)
+            matrix = np.hstack([weights[f"U{gate}"] for gate in gates])
+            batch = equations.gru_reset_before(np.hstack(projected)[None], states[0][None], matrix)
             step = type(batch)(*(value[0] for value in batch))
         else:
-            recurrent = [h @ weights[f"U{gate}"] + weights.get(f"c{gate}", 0.0) for gate in gates]
+            recurrent = [states[0] @ weights[f"U{gate}"] + weights.get(f"c{gate}", 0.0) for gate in gates]
             step = kernel.gates(projected, recurrent, *states)
-        steps.append(type(step)(*map(np.asarray, step)))
-        states = list(steps[-1][:num_states])
-    return _Forward(cell, weights, inputs, initial_states, steps, update_gate == "write")
-
-
-def _step_back(
-    forward: _Forward, time: int, previous: list[np.ndarray], totals: list[np.ndarray]
-) -> tuple[list[np.ndarray], dict[str, tuple[Any, np.ndarray]]]:
-    """Return what the previous states get of the whole gradients of a step's states, and left and delta by matrix."""
-    gates, weights, step = _gates(forward.cell), forward.weights, forward.steps[time]
-    left_of_recurrent = dict.fromkeys(gates, previous[0])
-    kernel = CELLS[forward.cell].spec.kernel
-    if kernel is None:
-        of_step = _reset_before_gradients(totals[0], previous[0], step, weights["U_n"])
-        left_of_recurrent["_n"] = step.reset * previous[0]
-    else:
-        of_step = kernel.gradients(totals, previous, step)
-    recurrent, projected = (dict(zip(gates, map(np.asarray, of_step.products[side]), strict=True)) for side in (0, -1))
-    passed = [np.asarray(gradients) for gradients in of_step.states]
-    passed[0] = passed[0] + sum(
-        recurrent[gate] @ weights[f"U{gate}"].T for gate in gates if left_of_recurrent[gate] is previous[0]
-    )
-    factors: dict[str, tuple[Any, np.ndarray]] = {}
-    for gate in gates:
-        factors[f"W{gate}"] = forward.inputs[time], projected[gate]
-        factors[f"U{gate}"] = left_of_recurrent[gate], recurrent[gate]
-        factors[f"b{gate}"] = 1.0, projected[gate]
-        if f"c{gate}" in weights:
-            factors[f"c{gate}"] = 1.0, recurrent[gate]
-    return passed, factors
+        forward.steps.append(type(step)(*map(np.asarray, step)))
+        states = list(forward.steps[-1][: len(states)])
+    return forward
 
 
 def _reset_before_gradients(
-    total: np.ndarray, h: np.ndarray, step: equations.GRUStep, kernel: np.ndarray
+    totals: Sequence[np.ndarray], previous: Sequence[np.ndarray], step: equations.GRUStep, matrix: np.ndarray
 ) -> StepGradients:
-    """Gradients of the cell that has no kernel, because its second product waits for the first."""
+    """Differentiate the cell that has no kernel, because its second product waits for the first."""
+    (total,), (h,) = totals, previous
     candidate = total * (1 - step.update) * (1 - step.candidate**2)
-    of_past = candidate @ kernel.T
+    of_past = candidate @ matrix.T
     reset = of_past * h * step.reset * (1 - step.reset)
     update = total * (h - step.candidate) * step.update * (1 - step.update)
-    return StepGradients([total * step.update + of_past * step.reset], [[update, reset, candidate]])
+    # The caller adds of_past, as though h were on the left of U_n; only r * h is.
+    return StepGradients([total * step.update + of_past * (step.reset - 1)], [[update, reset, candidate]])
 
 
 def _gates(cell: str) -> list[str]:

@@ -21,6 +21,8 @@ SIGNED = [[0.0, "#2166ac"], [0.25, "#92c5de"], [0.5, "#ffffff"], [0.75, "#f4a582
 POSITIVE = [[0.0, "#ffffff"], [0.5, "#9ebcda"], [1.0, "#4d004b"]]
 FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
 GRID = "#e6e6e6"
+BUTTONS = {"type": "buttons", "direction": "right", "x": 0, "xanchor": "left", "y": 1, "yanchor": "bottom"}
+BUTTONS |= {"pad": {"b": 8}, "bgcolor": "#ffffff", "bordercolor": "#cccccc", "showactive": True}
 
 ROW_PIXELS, SMALL_ROW_PIXELS = 22, 12
 MAX_LARGE_LABELS, MAX_LABELS = 40, 110
@@ -73,7 +75,7 @@ def heatmaps(
             **_colours(matrix, scales[name]),
         )
     if len(names) > 1:
-        figure.update_layout(updatemenus=[_buttons(names)])
+        figure.update_layout(updatemenus=[BUTTONS | {"buttons": _buttons(names)}])
     figure.update_xaxes(
         **_ticks(columns), title_text=column_title, showticklabels=len(columns) <= MAX_LABELS, showgrid=False
     )
@@ -103,7 +105,6 @@ def lines(
 def bars(
     series: Series,
     *,
-    x_title: str = "",
     y_title: str = "",
     x_labels: Sequence[str] | None = None,
     y_range: tuple[float, float] | None = None,
@@ -114,7 +115,7 @@ def bars(
         figure.add_bar(x=list(x), y=list(y), name=name, hovertemplate=_hover(y_title, name))
     figure.update_xaxes(showgrid=False)
     figure.update_yaxes(range=y_range)
-    return _with_axes(figure, x_title, y_title, x_labels)
+    return _with_axes(figure, "", y_title, x_labels)
 
 
 def to_html(figure: Figure, name: str) -> str:
@@ -140,23 +141,10 @@ def _colours(matrix: np.ndarray, scale: Scale) -> dict[str, Any]:
     return {"colorscale": SIGNED, "zmin": -largest, "zmax": largest}
 
 
-def _buttons(names: Sequence[str]) -> dict[str, Any]:
-    return {
-        "type": "buttons",
-        "direction": "right",
-        "x": 0,
-        "xanchor": "left",
-        "y": 1,
-        "yanchor": "bottom",
-        "pad": {"b": 8},
-        "bgcolor": "#ffffff",
-        "bordercolor": "#cccccc",
-        "showactive": True,
-        "buttons": [
-            {"label": name, "method": "restyle", "args": ["visible", [other == name for other in names]]}
-            for name in names
-        ],
-    }
+def _buttons(names: Sequence[str]) -> list[dict[str, Any]]:
+    return [
+        {"label": name, "method": "restyle", "args": ["visible", [other == name for other in names]]} for name in names
+    ]
 
 
 def _ticks(labels: Sequence[str]) -> dict[str, Any]:

@@ -19,14 +19,10 @@ VANISHING, EXPLODING = 0.9, 1.1
 class LayerFlow:
     """Gradients of one layer's states, in the order of the sentence.
 
-    Attributes:
-        name: The layer, as in `LayerTrace`.
-        tokens: The piece that each step reads.
-        norms: |dL/dh_t|, `(steps,)`: how much the loss changes with the state of that step.
-        rates: |dL/ds_{t-1}| along the recurrence over |dL/ds_t|, `(steps,)`, with s all that the cell carries (h, and c
-            of an LSTM): what one step back in time leaves of the gradient. NaN at the step that the layer reads first,
-            and where no gradient arrives.
-        rate: Geometric mean of the rates; NaN where there is none.
+    `norms` are |dL/dh_t|: how much the loss changes with the state of each step. `rates` are |dL/ds_{t-1}| along the
+    recurrence over |dL/ds_t|, with s all that the cell carries (h, and c of an LSTM): what one step back in time leaves
+    of the gradient. They are NaN at the step that the layer reads first, and where no gradient arrives; `rate` is their
+    geometric mean.
     """
 
     name: str
@@ -47,17 +43,11 @@ class LayerFlow:
 
 @dataclasses.dataclass(frozen=True)
 class GradientFlow:
-    """Gradients of one sentence's loss in each layer, and the effect of clipping.
+    """Gradients of one sentence's loss (cross entropy a target token, without label smoothing) in each layer.
 
-    Attributes:
-        source: The source text.
-        target: The target text: the model's own translation where none was given.
-        loss: Cross entropy a target token, without label smoothing.
-        layers: The recurrent layers by name.
-        gradient_norm: Norm of the gradients of all weights together.
-        clip_norm: The largest norm that training let through; 0: any.
-        evidence: Evidence of each step of the encoder's first layer for the target, `(steps,)`: the gradient of the
-            target's mean log-probability by the embedded source, times the embedded source.
+    `gradient_norm` is that of all weights together, `clip_norm` the largest that training let through (0: any).
+    `evidence` is the gradient of the target's mean log-probability by the embedded source, times the embedded source,
+    at each step of the encoder's first layer.
     """
 
     source: str

@@ -83,16 +83,9 @@ class Gradients(NamedTuple):
 class Recording:
     """One pass of a batch of sentences through the raw model.
 
-    Attributes:
-        model: The model on raw cells.
-        reductions: Number of source pieces that each step of a layer reads, by the layer's name.
-        sentences: The batch.
-        steps: Steps of each layer in the order in which it takes them; a backward layer begins at the end of the padded
-            sequence.
-        logits: Scores of every target id, `(batch, target_steps, vocabulary_size)`.
-        attention: `(batch, target_steps, memory_steps)`; None if the context is the same at every step.
-        copies: Copy scores of the steps, `(batch, target_steps, ...)`; None if the decoder does not copy.
-        gradients: Gradients, if they were asked for.
+    `steps` are those of each layer in the order in which it takes them: a backward layer begins at the end of the
+    padded sequence. `reductions` are the numbers of source pieces that a step of each layer reads. `logits` are
+    `(batch, target_steps, vocabulary_size)`, attention weights `(batch, target_steps, memory_steps)`.
     """
 
     model: TextModel
@@ -118,11 +111,7 @@ class Recording:
 
 
 class Recorder:
-    """Record the steps of a trained model; the model's twin on raw cells is built once.
-
-    Args:
-        model: A model with a tokenizer; its cells may run on any kernel.
-    """
+    """Record the steps of a trained model, whatever kernel it runs on: its twin on raw cells is built once."""
 
     def __init__(self, model: TextModel) -> None:
         self.model = model
@@ -146,18 +135,9 @@ class Recorder:
         interventions: Sequence[Intervention] = (),
         gradients: bool = False,
     ) -> Recording:
-        """Run a batch of sentences through the model.
+        """Run a batch of sentences with their targets (None: the model's own, which one search finds).
 
-        Args:
-            sources: The source texts.
-            targets: The target texts; None: the model's own, which one search finds.
-            interventions: Units whose states are set to a value.
-            gradients: Whether to go back through time too; of one sentence only.
-
-        Raises:
-            DataError: A text is blank, or the numbers of sources and targets differ.
-            ModelFileError: The model has no tokenizer.
-            ArgumentError: An intervention in a unit that does not exist, or gradients of several sentences.
+        With gradients, go back through time too, for one sentence only.
         """
         if gradients and len(sources) != 1:
             raise ArgumentError("sources", "one sentence with gradients", len(sources), "Record one after the other.")

@@ -20,16 +20,10 @@ DECIMALS = 6
 
 @dataclasses.dataclass(frozen=True)
 class Inspection:
-    """Findings about one sentence.
+    """Findings about one sentence; None and nothing stand for what was not asked.
 
-    Attributes:
-        trace: Gates, states and attention.
-        flow: Gradients through time.
-        half_lives: Half-lives of each layer's units by the layer's name, in steps, `(units,)`.
-        span: The span that was asked for; None: none was.
-        span_units: Units of each layer that reads the span that are on across it.
-        label_units: Units of each layer that tell the label of labelled sentences; None: no labels were given.
-        decisive_word: The word with the most evidence for the labels that the model gives; None: it gives none.
+    `half_lives` are those of each layer's units, `(units,)`; `decisive_word` has the most evidence for the labels that
+    a model of labels gives.
     """
 
     trace: Trace

@@ -56,6 +56,11 @@ def page_content(found: Inspection) -> dict[str, Any]:
     trace, flow = found.trace, found.flow
     groups = list(layer_groups(trace.layers))
     ranked = ranked_probes(found.label_units or [])
+    span_rows = [
+        (span.layer, unit.unit, "red" if unit.sign > 0 else "blue", unit.inside, unit.outside, unit.margin)
+        for span in found.span_units
+        for unit in span.units[:SPAN_UNITS]
+    ]
     return {
         "slowest": slowest_units(found, list(trace.layers))[0],
         "translation": translation(trace),
@@ -63,8 +68,8 @@ def page_content(found: Inspection) -> dict[str, Any]:
         "copying": copying(trace),
         "memory": memory(found),
         "remembering": [(group, unit_rows(trace.layers, slowest_units(found, group.names))) for group in groups],
-        "span_units": span_units(found),
-        "span_rows": list(rows_along(trace, span_unit_numbers(found))),
+        "span_units": Table(["layer", "unit", "on is", "weakest inside", "strongest outside", "margin"], span_rows),
+        "span_rows": list(rows_along(trace, [(layer, unit) for layer, unit, *_ in span_rows])),
         "span_matches": [(span, matches_table(span.matches)) for span in found.span_units if span.matches],
         "ranked_probes": ranked,
         "label_units": label_table(ranked),
@@ -123,15 +128,7 @@ def alignment(trace: Trace) -> Figure | None:
     """Draw the attention weights; None without attention."""
     if trace.attention is None:
         return None
-    return heatmap(
-        trace.attention,
-        trace.target_tokens,
-        trace.memory_tokens,
-        row_title="written",
-        column_title="read",
-        scale="share",
-        name="weight",
-    )
+    return weights_map(trace.attention, trace.target_tokens, trace.memory_tokens, "read")
 
 
 def copying(trace: Trace) -> tuple[Table, Figure] | None:
@@ -143,16 +140,13 @@ def copying(trace: Trace) -> tuple[Table, Figure] | None:
     for token, gate, copied, place in zip(trace.target_tokens, copies.gate, copies.copied, copies.places, strict=True):
         source = (trace.source_tokens[place], int(place) + 1) if place >= 0 else (None, None)
         rows.append([token, float(gate), float(copied), *source])
-    weights = heatmap(
-        copies.weights,
-        trace.target_tokens,
-        trace.source_tokens,
-        row_title="written",
-        column_title="copied",
-        scale="share",
-        name="weight",
-    )
-    return Table(["written", "gate g", "share that is copied", "from", "place in the source"], rows), weights
+    table = Table(["written", "gate g", "share that is copied", "from", "place in the source"], rows)
+    return table, weights_map(copies.weights, trace.target_tokens, trace.source_tokens, "copied")
+
+
+def weights_map(weights: np.ndarray, written: Sequence[str], read: Sequence[str], verb: str) -> Figure:
+    """Draw weights of the source, a row for each piece of the target."""
+    return heatmap(weights, written, read, row_title="written", column_title=verb, scale="share", name="weight")
 
 
 def memory(found: Inspection) -> Table:
@@ -170,33 +164,12 @@ def slowest_units(found: Inspection, names: Sequence[str]) -> list[tuple[str, in
     return [(name, unit) for _, name, unit in sorted(units, key=lambda unit: -unit[0])[:SLOWEST_UNITS]]
 
 
-def span_unit_numbers(found: Inspection) -> list[tuple[str, int]]:
-    """Return the layers and numbers of the units that mark the span most clearly."""
-    return [(span.layer, unit.unit) for span in found.span_units for unit in span.units[:SPAN_UNITS]]
-
-
-def span_units(found: Inspection) -> Table:
-    """Show the units that mark the span."""
-    rows = [
-        [span.layer, unit.unit, "red" if unit.sign > 0 else "blue", unit.inside, unit.outside, unit.margin]
-        for span in found.span_units
-        for unit in span.units[:SPAN_UNITS]
-    ]
-    return Table(["layer", "unit", "on is", "weakest inside", "strongest outside", "margin"], rows)
-
-
 def matches_table(matches: Sequence[Match]) -> Table:
     """Show matches in a corpus, each with what stands before and after it."""
     rows = []
     for match in matches:
-        before, inside, after = (
-            text_of(tokens)
-            for tokens in (
-                match.tokens[: match.start],
-                match.tokens[match.start : match.stop],
-                match.tokens[match.stop :],
-            )
-        )
+        parts = slice(match.start), slice(match.start, match.stop), slice(match.stop, None)
+        before, inside, after = (text_of(match.tokens[part]) for part in parts)
         before = before if len(before) <= MAX_CONTEXT else "…" + before[-MAX_CONTEXT:]
         after = after if len(after) <= MAX_CONTEXT else after[:MAX_CONTEXT] + "…"
         rows.append([match.line, before, inside, after])

@@ -21,13 +21,8 @@ BATCH_SENTENCES = 32
 class LayerTrace:
     """Values of one recurrent layer in one sentence, in the order of the sentence.
 
-    Attributes:
-        name: `encoder.forward_0`, `encoder.backward_0`, `decoder.recurrent_0`, ...
-        cell: Name of its cell.
-        update_gate: `keep` if an update gate of one keeps the past, `write` if it writes the candidate.
-        tokens: The piece that each step reads.
-        values: Every gate and state by its name in `equations.GATES`, each `(steps, units)`.
-        reduction: Number of source pieces that a step reads joined.
+    `values` are every gate and state by its name in `equations.GATES`, `(steps, units)` each; `tokens` are the pieces
+    that the steps read, `reduction` of the source joined.
     """
 
     name: str
@@ -54,13 +49,10 @@ class LayerTrace:
 
 @dataclasses.dataclass(frozen=True)
 class CopyTrace:
-    """Copying of one target, by a decoder that copies.
+    """Copying of one target: the gate (share of the next piece that is left to the vocabulary) and the weights.
 
-    Attributes:
-        gate: Share of the next piece that is left to the vocabulary, `(target_steps,)`.
-        weights: Weight of each source piece where one is copied, `(target_steps, source_steps)`.
-        copied: Share of each written piece's probability that comes from copying, `(target_steps,)`.
-        places: Source step of most weight that holds the written piece; -1 if none does, `(target_steps,)`.
+    `copied` is the share of each written piece's probability that comes from copying; `places` are the source steps of
+    most weight that hold the written pieces, -1 where none does.
     """
 
     gate: np.ndarray
@@ -71,19 +63,10 @@ class CopyTrace:
 
 @dataclasses.dataclass(frozen=True)
 class Trace:
-    """Values of a whole model for one source and one target.
+    """Values of a whole model for one source and one target, its own translation where none was given.
 
-    Attributes:
-        source: The source text.
-        target: The target text: the model's own translation where none was given.
-        source_tokens: Pieces of the source, the end token last.
-        target_tokens: Pieces that the decoder writes, the end token last.
-        layers: The recurrent layers by name, the encoder's first. A step of a decoder's layer reads the piece before
-            the one that it writes.
-        attention: Weights, `(target_steps, memory_steps)`; None where the context is the same at every step.
-        log_probs: Log-probability of each target token, `(target_steps,)`.
-        copying: Gate and weights of a decoder that copies; None for another.
-        reduction: Number of source pieces that a step of the memory reads joined.
+    Tokens include the end token; a step of a decoder's layer reads the piece before the one that it writes. Attention
+    weights are `(target_steps, memory_steps)`, None where the context is the same at every step.
     """
 
     source: str
@@ -119,10 +102,7 @@ class Trace:
 
 
 def trace(
-    model: TextModel | Recorder,
-    source: str,
-    target: str | None = None,
-    interventions: Sequence[Intervention] = (),
+    model: TextModel | Recorder, source: str, target: str | None = None, interventions: Sequence[Intervention] = ()
 ) -> Trace:
     """Run a model over one source and one target (None: its own translation), and read every gate and state."""
     return next(traces(model, [source], None if target is None else [target], interventions))
@@ -168,21 +148,18 @@ def unpacked(recording: Recording) -> Iterator[Trace]:
         if recording.copies is not None:
             copies = Copies(*(ops.convert_to_numpy(part)[row] for part in recording.copies))
             copying = _copy_trace(copies, source_ids, target_ids, of_targets)
-        found = Trace(
-            source=source,
-            target=target,
-            source_tokens=source_tokens,
-            target_tokens=target_tokens,
-            layers=layers,
-            attention=None,
-            log_probs=of_targets[target_ids != PAD_ID],
-            copying=copying,
-            reduction=model.encoder.reduction,
+        memory_steps = len(joined_pieces(source_tokens, model.encoder.reduction))
+        yield Trace(
+            source,
+            target,
+            source_tokens,
+            target_tokens,
+            layers,
+            None if attention is None else attention[row, : len(target_tokens), :memory_steps],
+            of_targets[target_ids != PAD_ID],
+            copying,
+            model.encoder.reduction,
         )
-        if attention is not None:
-            weights = attention[row, : len(target_tokens), : len(found.memory_tokens)]
-            found = dataclasses.replace(found, attention=weights)
-        yield found
 
 
 def _array(tensor: Any) -> np.ndarray:

@@ -44,13 +44,9 @@ class LabelledSentence(NamedTuple):
 class UnitProbe(UnitThreshold):
     """A unit as a classifier: on means that the sentence has the label, off that it has another one.
 
-    Attributes:
-        label: The label that being on means.
-        accuracy: Percent right of the held-out sentences.
-        baseline: Percent right of them for always giving the answer that was the likelier in the training half.
-        training_accuracy: Percent right of the training half, by which the unit's rule was chosen.
-        training_gain: Percent of the training half by which that is better than one answer for all; it ranks units
-            also where they tell different labels.
+    All are percents: right of the held-out sentences, right of them for always giving the answer that was the likelier
+    in the training half, right of the training half, by which the unit's rule was chosen, and the gain of that over one
+    answer for all, which ranks units also where they tell different labels.
     """
 
     label: str
@@ -64,13 +60,9 @@ class UnitProbe(UnitThreshold):
 class Persistence:
     """Accuracy of units at each step after the one that shows a property, in the held-out sentences.
 
-    Attributes:
-        units: The units, `(units,)`.
-        sentences: Number of sentences that go on for 0, 1, ... steps, `(steps,)`.
-        accuracy: Percent of these in which the rule of the unit is right at that step, `(steps, units)`.
-        always_correct: Percent of all held-out sentences in which it is right at every step, `(units,)`.
-        training_always_correct: The same percent of the training half, which ranks units that are equally right there
-            at the last step.
+    `sentences` go on for 0, 1, ... steps; `accuracy` is the percent of these in which a unit's rule is right at that
+    step, `(steps, units)`; `always_correct` the percent of all sentences in which it is right at every step, `(units,)`,
+    and the same of the training half, which ranks units that are equally right there at the last step.
     """
 
     units: np.ndarray
@@ -266,10 +258,8 @@ def persistence(
     before, too, carries the property; one that is right only at the end got it from elsewhere.
     """
     if not probes or len(values) != len(labels):
-        counts = f"{len(probes)} probes and {len(values)} arrays"
-        raise ArgumentError(
-            "probes and values", f"a probe or more and an array for each of {len(labels)} labels", counts
-        )
+        counts = len(probes), len(values)
+        raise ArgumentError("probes and values", f"one or more, and one for each of {len(labels)} labels", counts)
     is_held_out = held_out(labels, seed)
     is_right = [
         np.stack([rule.is_on(steps) == (label == rule.label) for rule in probes], axis=1)

@@ -86,11 +86,9 @@ def half_lives(layer: LayerTrace, start: int = 0, stop: int | None = None) -> np
     is what the gate keeps; what a unit writes back to itself through the candidate is not counted. A unit that is
     written at one step and then held shows in a span that begins after that step, and hardly in the whole sentence.
 
-    A plain RNN has no such gate, and its trace has no weights. There g is the autocorrelation of the unit's state from
-    one step to the next: in a first-order autoregression h_t = g h_(t-1) + noise it is just the share that one step
-    leaves of the state before. It cannot tell what is held from an input that stays the same, so half-lives of the two
-    kinds of cell do not compare. A unit that keeps everything has an infinite half-life, one that keeps nothing at some
-    step (or shows no positive autocorrelation) has 0.
+    A plain RNN has no such gate. There g is the autocorrelation of the unit's state from one step to the next: in a
+    first-order autoregression h_t = g h_(t-1) + noise it is just the share that one step leaves of the state before. It
+    cannot tell what is held from an input that stays the same, so half-lives of the two kinds of cell do not compare.
     """
     span, kept = _span(layer, start, stop), layer.share_kept()
     share = _autocorrelation(layer.values["state"][span]) if kept is None else kept[span]

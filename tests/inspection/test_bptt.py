@@ -50,7 +50,7 @@ def with_output_layer(weights, seed=1):
 
 
 def plain_step(cell, update_gate, w, x, states):
-    """The equations of the cells, one row at a time, for TensorFlow to differentiate."""
+    """Take one step by the equations of the cells, for TensorFlow to differentiate."""
 
     def product(vector, matrix):
         return tf.linalg.matvec(matrix, vector, transpose_a=True)
@@ -122,7 +122,7 @@ def assert_equal(result, autodiff):
 
 
 def reaching_each_state(outside):
-    """A loss that sends just these gradients into the states."""
+    """Make a loss that sends just these gradients into the states."""
     return lambda history, copies: [
         tf.reduce_sum(gradients[t] * state)
         for t, states in enumerate(history)

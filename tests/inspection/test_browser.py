@@ -26,7 +26,7 @@ def found(make_random_model):
 
 @pytest.fixture(scope="module")
 def browser(found, tmp_path_factory):
-    """The page, opened from its file with the network off."""
+    """Open the page from its file with the network off."""
     from selenium import webdriver
 
     page = write_sentence_page(tmp_path_factory.mktemp("page") / "page.html", found, "model.keras")
@@ -49,7 +49,7 @@ def figure_of(browser, anchor):
 
 
 def hovered(browser, figure, across, down):
-    """What a figure says where the mouse is: so far across and down its plot, as shares."""
+    """Read what a figure says where the mouse is, at shares of its width and height."""
     from selenium.webdriver import ActionChains
     from selenium.webdriver.support.wait import WebDriverWait
 

@@ -43,7 +43,7 @@ def results():
 
 
 def figures(page):
-    """What the page hands to the library that draws, in order: the data of each figure."""
+    """Read the data of each figure of a page, in order."""
     found = re.findall(r"Plotly\.newPlot\(\s*\"[^\"]+\",\s*(\[.*?\]),\s*\{\"", page, flags=re.DOTALL)
     return [json.loads(data) for data in found]
 

@@ -16,7 +16,7 @@ SOURCE, TARGET = "the girl hears the old king", "la knabino aŭdas la reĝo malj
 
 @pytest.fixture
 def counts(monkeypatch, trained):
-    """Counts twins, searches and passes."""
+    """Count twins, searches and passes."""
     found = {"twins": 0, "searches": 0, "passes": 0}
 
     def counting(name, function):

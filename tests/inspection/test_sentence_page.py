@@ -42,7 +42,7 @@ def inspection(cell="gru", update_gate="keep", attention=True, clip_norm=1.0, **
 
 @pytest.fixture
 def text_of(tmp_path):
-    """Writes the page of an inspection and gives its text with single spaces, without scripts."""
+    """Write the page of an inspection, and return its text with single spaces and without scripts."""
 
     def write(found):
         page = write_sentence_page(tmp_path / "page.html", found, "en-fr/model.keras").read_text(encoding="utf-8")
@@ -154,8 +154,8 @@ def test_span_and_matches(text_of):
     found = inspection(span="cat, ate", span_units=[span, SpanUnits("encoder.backward_0", 1, 3, [])])
     content = page_content(found)
     assert content["span_units"].rows == [
-        ["encoder.forward_0", 4, "red", 0.75, 0.25, 0.5],
-        ["encoder.forward_0", 7, "blue", 0.75, 0.25, 0.5],
+        ("encoder.forward_0", 4, "red", 0.75, 0.25, 0.5),
+        ("encoder.forward_0", 7, "blue", 0.75, 0.25, 0.5),
     ]
     ((_, figure),) = content["span_rows"]
     state = found.trace.layers["encoder.forward_0"].values["state"]

@@ -14,55 +14,18 @@ from seq2seq.inspection.units import find_span, text_of
 from seq2seq.layers.cells import CELLS
 from seq2seq.models.base import clone_with_implementation
 from seq2seq.text.dataset import pad
+from tests.layers import oracles
 
 SOURCES = ["the big cat sees the dog", "the girl hears the old king today", "the man"]
 TARGETS = ["la kato granda vidas la hundo", "la viro", "hodiaŭ la knabino aŭdas la reĝo maljuna"]
 
 
-def sigmoid(x):
-    return 1 / (1 + np.exp(-x))
-
-
-def gates_of(cell, x, h, c, weights):
-    """Every value of one step by name, block by block; `weights` are kernel, recurrent kernel and bias."""
-    kernel, recurrent_kernel, bias = (np.asarray(weight, "float64") for weight in weights)
-    units = len(h)
-
-    def blocks(matrix):
-        return [matrix[..., start : start + units] for start in range(0, matrix.shape[-1], units)]
-
-    W, U = blocks(kernel), blocks(recurrent_kernel)  # noqa: N806
-    if cell == "gru":
-        b, b_recurrent = blocks(bias[0]), blocks(bias[1])
-    else:
-        b = blocks(bias)
-    if cell == "rnn":
-        return {"state": np.tanh(x @ W[0] + h @ U[0] + b[0])}
-    if cell == "lstm":
-        i, f, o = (sigmoid(x @ W[place] + h @ U[place] + b[place]) for place in (0, 1, 3))
-        g = np.tanh(x @ W[2] + h @ U[2] + b[2])
-        new = f * c + i * g
-        values = {"input_gate": i, "forget_gate": f, "output_gate": o, "candidate": g}
-        return values | {"cell_state": new, "state": o * np.tanh(new)}
-    if cell == "gru_simplified":
-        z = sigmoid(x @ W[0] + h @ U[0] + b[0])
-        n = np.tanh(x @ W[1] + h @ U[1] + b[1])
-        return {"update": z, "candidate": n, "state": z * h + (1 - z) * n}
-    extra = b_recurrent if cell == "gru" else [0, 0, 0]
-    z, r = (sigmoid(x @ W[place] + h @ U[place] + b[place] + extra[place]) for place in (0, 1))
-    past = r * (h @ U[2] + extra[2]) if cell == "gru" else (r * h) @ U[2]
-    n = np.tanh(x @ W[2] + b[2] + past)
-    recurrent = h @ U[2] + extra[2] if cell == "gru" else past
-    values = {"update": z, "reset": r, "candidate": n, "recurrent_candidate": recurrent}
-    return values | {"state": z * h + (1 - z) * n}
-
-
 def steps_of(cell, inputs, weights):
-    h = c = np.zeros(np.shape(weights[1])[0])
-    steps = []
+    weights = [np.asarray(weight, "float64") for weight in weights]
+    states, steps = [np.zeros(len(weights[1]))] * oracles.number_of_states(cell), []
     for x in inputs:
-        steps.append(gates_of(cell, x, h, c, weights))
-        h, c = steps[-1]["state"], steps[-1].get("cell_state")
+        steps.append(oracles.cell_step(cell, x, states, weights))
+        states = oracles.states_of(steps[-1])
     return steps
 
 
@@ -228,7 +191,7 @@ def test_intervention_sets_a_unit_and_the_rest_follows(make_random_model, layer,
         inputs = np.asarray(model.embedding.embeddings, "float64")[ids]
         h = np.zeros(states.shape[1])
         for step, x in enumerate(inputs):
-            h = gates_of("gru", x, h, None, model.recurrent_layers[layer].get_weights())["state"]
+            h = oracles.cell_step("gru", x, [h], model.recurrent_layers[layer].get_weights())["state"]
             if start <= step < stop:
                 h[3] = 0.9
             np.testing.assert_allclose(states[step], h, atol=1e-5)
@@ -302,7 +265,7 @@ def test_copies_are_those_of_the_parallel_pass(make_model):
         "target_ids": pad(model.tokenizer.target.encode([target])),
     }
     copies, found = model.decode_teacher_forced(ids).copies, trace(model, source, target).copying
-    gate, weights = sigmoid(np.array(copies.gate)[0]), np.array(copies.weights)[0]
+    gate, weights = oracles.sigmoid(np.array(copies.gate)[0]), np.array(copies.weights)[0]
     np.testing.assert_allclose(found.gate, gate, atol=1e-5)
     np.testing.assert_allclose(found.weights, weights, atol=1e-5)
     assert found.places.tolist() == [4 if row[4] > row[0] else 0 for row in weights[:2]] + [-1, 6]
@@ -314,7 +277,7 @@ def test_copies_are_those_of_the_parallel_pass(make_model):
 
 @pytest.fixture(scope="module")
 def joining(make_model):
-    """An encoder that joins source steps: two by its front end, and two more by its second layer."""
+    """Make an encoder that joins source steps: two by its front end, and two more by its second layer."""
     front_end = {"model__encoder__front_end": "mean", "model__encoder__stride": 2}
     return make_model(**front_end, model__encoder__num_layers=2, model__encoder__subsample=2)
 

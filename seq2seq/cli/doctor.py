@@ -45,8 +45,9 @@ def _doctor(
         findings.append(dataclasses.asdict(finding))
         if not json:
             before, (topic, _, name) = topic, finding.name.partition(".")
-            heading = "" if topic == before else topic if before is None else f"\n{topic}"
-            print("\n".join([heading] * bool(heading) + _lines(finding.verdict, name, finding.text)), flush=True)
+            if topic != before:
+                print(topic if before is None else f"\n{topic}")
+            print("\n".join(_lines(finding.verdict, name, finding.text)), flush=True)
     counts = Counter(finding["verdict"] for finding in findings)
     if json:
         verdict = next(verdict for verdict in MARKS if counts[verdict])

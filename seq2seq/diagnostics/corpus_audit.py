@@ -378,7 +378,7 @@ class SideStatistics:
 
 @dataclasses.dataclass
 class TokenStatistics:
-    """Counts of both sides in tokens, of pairs over a limit unless they are cut, and of targets that decode otherwise."""
+    """Counts of both sides in tokens, of pairs over a limit, sources to be cut not counted, and of altered targets."""
 
     source: SideStatistics = dataclasses.field(default_factory=SideStatistics)
     target: SideStatistics = dataclasses.field(default_factory=SideStatistics)
@@ -396,9 +396,8 @@ class TokenStatistics:
             target_ids = tokenizer.target.encode([pair.target for pair in group])
             decoded = tokenizer.target.decode(target_ids)
             for pair, source, target, text in zip(group, source_ids, target_ids, decoded, strict=True):
-                over_source = statistics.source.add(pair.where, source, limits[0])
-                over_target = statistics.target.add(pair.where, target, limits[1])
-                if (over_source and not cuts) or over_target:
+                over = statistics.source.add(pair.where, source, limits[0]) and not cuts
+                if statistics.target.add(pair.where, target, limits[1]) or over:
                     statistics.over.add(pair.where)
                 if UNKNOWN_ID in source:
                     statistics.source.add_unknown(pair.where, source, tokenizer.source.tokenize(pair.source), words)
@@ -446,11 +445,10 @@ def limits_finding(statistics: TokenStatistics, config: Config) -> Finding:
     numbers: dict[str, Any] = {"pairs": over, "share": share}
     for name, side in sides.items():
         limit, longest = getattr(config.data, name), max(side.tokens, default=0)
-        numbers[name] = {"limit": limit, "over": side.over.count, "first": side.over.first, "longest": longest}
-        if side.over.count:
-            found.append(
-                f"{side.over.count:,} over data.{name} {limit} (first: {side.over.first}, longest: {longest:,})"
-            )
+        count, first = side.over.count, side.over.first
+        numbers[name] = {"limit": limit, "over": count, "first": first, "longest": longest}
+        if count:
+            found.append(f"{count:,} over data.{name} {limit} (first: {first}, longest: {longest:,})")
     if not over:
         limits = " or ".join(f"data.{name} {numbers[name]['limit']}" for name in sides)
         return Finding("tokens.limits", "ok", f"no pairs are over {limits}", numbers)
@@ -486,11 +484,9 @@ def unknown_finding(name: str, statistics: TokenStatistics, words: bool) -> Find
     ]
     if not parts:
         return Finding(name, "ok", f"no unknown {'words' if words else 'characters'}", numbers)
-    advice = (
-        "Raise tokenizer.vocabulary_size, or set tokenizer.kind to one of subwords."
-        if words
-        else "Set tokenizer.byte_fallback to true, or raise tokenizer.character_coverage."
-    )
+    advice = "Set tokenizer.byte_fallback to true, or raise tokenizer.character_coverage."
+    if words:
+        advice = "Raise tokenizer.vocabulary_size, or set tokenizer.kind to one of subwords."
     return Finding(name, "warning", f"{'; '.join(parts)}. The model reads and writes them as ⁇. {advice}", numbers)
 
 

@@ -132,6 +132,7 @@ def labels_finding(counts: dict[str, int]) -> Finding:
     ordered = sorted(counts.items(), key=lambda item: -item[1])
     shown = ", ".join(f"{label} {count:,}" for label, count in ordered[:SHOWN_LABELS])
     rare = [label for label, count in ordered if count < FEWEST_EXAMPLES]
+    shown_rare = ", ".join(rare[-SHOWN_LABELS:])
     return judged(
         "data.labels",
         f"{len(counts):,} labels: {shown}{', ...' if len(counts) > SHOWN_LABELS else ''}",
@@ -139,8 +140,7 @@ def labels_finding(counts: dict[str, int]) -> Finding:
         (
             bool(rare),
             "warning",
-            f"{len(rare):,} have fewer than {FEWEST_EXAMPLES} examples, such as {''.join(rare[-1:])}: add some, or "
-            "check data.target.",
+            f"{shown_rare} have few examples: add some, or check data.target.",
         ),
     )
 

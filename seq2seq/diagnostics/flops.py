@@ -78,7 +78,7 @@ def step_flops(model: Seq2Seq, source_lengths: Lengths, target_lengths: Lengths)
 
 
 def forward_flops(model: Seq2Seq, source_lengths: Lengths, target_lengths: Lengths) -> StepFlops:
-    """Count the operations of decoding, those of `step_flops` without gradients; targets are those of all hypotheses."""
+    """Count the operations of decoding: those of `step_flops` without gradients, targets being all hypotheses."""
     flops = step_flops(model, source_lengths, target_lengths)
     return StepFlops(*(part * FORWARD // FORWARD_AND_BACK for part in flops))
 

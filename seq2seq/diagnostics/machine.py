@@ -44,6 +44,7 @@ OUTPUT_COPIES = 4
 UNTIMED_STEPS, TIMED_STEPS, FEWEST_TIMED = 2, 12, 3
 ENOUGH_SECONDS = 60.0
 
+FASTER_KERNEL = "set model.implementation to auto, use the cell gru, or turn off model.decoder.input_feeding"
 LESS_MEMORY = "Lower training.batch_tokens, data.max_target_tokens or tokenizer.vocabulary_size."
 
 
@@ -92,11 +93,11 @@ class DryRun:
     """Measurements of a few steps: the first loss in nats per token, median seconds, and peak memory."""
 
     loss: float
-    first_seconds: float
-    seconds: float
-    timed: int
-    largest_seconds: float
-    largest: BatchShape
+    first_batch_seconds: float
+    seconds_per_batch: float
+    timed_batches: int
+    largest_batch_seconds: float
+    largest_batch: BatchShape
     peak_bytes: int
 
 
@@ -134,18 +135,21 @@ def _timed_step(trainer: Trainer, batch: Batch) -> tuple[float, float]:
 
 def folder_finding(folder: pathlib.Path, refused: ConfigError | None) -> Finding:
     """Judge whether the run can have its folder; `refused` is the error of the run itself."""
-    numbers = {"folder": str(folder)}
     parent = existing_parent(folder)
-    if refused:
-        return Finding("run.folder", "problem", str(refused), numbers)
-    if not parent.is_dir() or not os.access(parent, os.W_OK | os.X_OK):
-        reason = "cannot be written to" if parent.is_dir() else "is a file"
-        text = f"{folder}: cannot be made, since {parent} {reason}. Set run.folder to another folder."
-        return Finding("run.folder", "problem", text, numbers)
-    if folder.is_dir() and any(folder.iterdir()):
-        text = f"{folder} holds a run: a new run replaces it, --resume continues it. Set run.name to keep both."
-        return Finding("run.folder", "warning", text, numbers)
-    return Finding("run.folder", "ok", f"{folder} is free", numbers)
+    is_writable = parent.is_dir() and os.access(parent, os.W_OK | os.X_OK)
+    is_used = folder.is_dir() and any(folder.iterdir())
+    return judged(
+        "run.folder",
+        f"{folder} holds a run" if is_used else str(folder),
+        {"folder": str(folder)},
+        (refused is not None, "problem", str(refused)),
+        (
+            not is_writable,
+            "problem",
+            f"{parent} is no folder that can be written to. Set run.folder to another folder.",
+        ),
+        (is_used, "warning", "A new run replaces it, --resume continues it. Set run.name to keep both."),
+    )
 
 
 def existing_parent(path: pathlib.Path) -> pathlib.Path:
@@ -176,11 +180,6 @@ def precision_finding(asked: str, fastest: Precision) -> Finding:
         f"{fastest.name}: {fastest.reason}" if is_fastest else text,
         {"asked": asked, "fastest": fastest.name, "reason": fastest.reason},
         (is_fastest or asked == "float32", "ok", ""),
-        (
-            (asked, fastest.name) == ("float16", "bfloat16"),
-            "warning",
-            "It never skips steps for overflows, either. Set training.precision to auto.",
-        ),
         (True, "warning", "Set training.precision to auto."),
     )
 
@@ -198,21 +197,13 @@ def kernels_finding(choices: Mapping[str, KernelChoice], implementation: str, is
         lines.append(f"{choice.implementation}: {layers}" + (f" (not cuDNN: {reasons})" if reasons else ""))
     kernels = {choice.implementation for choice in choices.values()}
     demanded = {choice.implementation for name, choice in choices.items() if not is_sequential or "encoder" in name}
+    stops = implementation in ("cudnn", "scan") and demanded != {implementation}
     return judged(
         "machine.kernels",
         "\n".join(lines),
         numbers,
-        (
-            implementation in ("cudnn", "scan") and demanded != {implementation},
-            "problem",
-            f"The run stops, since model.implementation is {implementation}: set it to auto.",
-        ),
-        (
-            "raw" in kernels,
-            "warning",
-            "raw is many times slower: unless it is intended, set model.implementation to auto, use the cell gru, "
-            "or turn off model.decoder.input_feeding.",
-        ),
+        (stops, "problem", f"The run stops, since model.implementation is {implementation}: set it to auto."),
+        ("raw" in kernels, "warning", f"raw is many times slower: {FASTER_KERNEL}, unless it is intended."),
     )
 
 
@@ -234,11 +225,7 @@ def steps_finding(batches: int, updates: int, epochs: int, warmup_steps: int) ->
         "training.steps",
         f"{batches:,} batches in {epochs} epochs, {updates:,} updates",
         {"batches": batches, "updates": updates, "epochs": epochs, "warmup_steps": warmup_steps},
-        (
-            warmup_steps >= updates,
-            "warning",
-            f"The learning rate still rises at the end: lower training.warmup_steps ({warmup_steps:,}).",
-        ),
+        (warmup_steps >= updates, "warning", "The learning rate rises to the end: lower training.warmup_steps."),
     )
 
 
@@ -249,37 +236,23 @@ def loss_finding(run: DryRun, vocabulary: int) -> Finding:
         "training.loss",
         f"{run.loss:.2f} nats per token before training; a uniform guess has {math.log(vocabulary):.2f}",
         {"loss": run.loss if is_finite else None},
-        (
-            not is_finite,
-            "problem",
-            "It must be a number. Set training.precision to float32, and check training.init_from.",
-        ),
+        (not is_finite, "problem", "Set training.precision to float32, and check training.init_from."),
     )
 
 
-def minutes_finding(run: DryRun, batches: int, minutes_limit: float) -> Finding:
-    """Judge the estimated time of all epochs against `training.minutes` (0: no limit)."""
-    minutes = batches * run.seconds / 60
-    numbers = {
-        "seconds_a_batch": run.seconds,
-        "timed_batches": run.timed,
-        "first_batch_seconds": run.first_seconds,
-        "largest_batch_seconds": run.largest_seconds,
-        "largest_batch": run.largest._asdict(),
-        "minutes": minutes,
-    }
+def minutes_finding(run: DryRun, batches: int, minutes_limit: float | None) -> Finding:
+    """Judge the estimated time of all epochs against `training.minutes`."""
+    minutes, numbers = batches * run.seconds_per_batch / 60, dataclasses.asdict(run)
+    # JSON has no infinite loss.
+    del numbers["loss"]
+    limit = minutes_limit or math.inf
     return judged(
         "training.minutes",
-        f"about {minutes:,.1f} minutes for all epochs without evaluations: {run.seconds:.3f} seconds per batch (median "
-        f"of {run.timed}), {run.largest_seconds:.3f} for the largest ({run.largest}), {run.first_seconds:.1f} for the "
-        "first, which compiles",
-        numbers,
-        (
-            bool(minutes_limit) and minutes > minutes_limit,
-            "warning",
-            f"training.minutes ({minutes_limit:g}) ends the run before its last epoch and before the end of the "
-            "learning rate's schedule: raise it, or lower training.epochs.",
-        ),
+        f"about {minutes:,.1f} minutes for all epochs without scores: {run.seconds_per_batch:.3f} seconds per batch "
+        f"(median of {run.timed_batches}), {run.largest_batch_seconds:.3f} for the largest ({run.largest_batch}), "
+        f"{run.first_batch_seconds:.1f} for the first, which compiles",
+        numbers | {"minutes": minutes, "largest_batch": run.largest_batch._asdict()},
+        (minutes > limit, "warning", f"It ends after {limit:g}: raise training.minutes, or lower training.epochs."),
     )
 
 

@@ -1,10 +1,11 @@
 """The model of a recipe as straightforward Keras, the rival that `seq2seq benchmark train --against keras` times."""
 
+import contextlib
 import multiprocessing
 import operator
-from collections.abc import Sequence
-from multiprocessing.connection import Connection
-from typing import Any, Self
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -48,25 +49,15 @@ def check_plain_keras(config: Config) -> None:
             )
 
 
-def plain_keras_model(
-    config: Config, source_vocabulary_size: int, target_vocabulary_size: int, dtype: str
-) -> keras.Model:
-    """Build the recipe's model from Keras' own layers, with the same weights; only a tied output has no bias in Keras.
-
-    The functional model maps `[source_ids, written_ids]`, both `(batch, steps)`, to logits `(batch, target_steps,
-    vocabulary)`; `written_ids` are the targets shifted right by a start token.
-    """
-    return _Builder(config, dtype).model(source_vocabulary_size, target_vocabulary_size)
-
-
 class _Builder:
-    """Make the layers of one recipe in one dtype."""
+    """Build a recipe's model from Keras' own layers, with the same weights; only a tied output has no bias in Keras."""
 
     def __init__(self, config: Config, dtype: str) -> None:
         self._settings = config.model
         self._policy: dict[str, Any] = {"dtype": dtype}
 
     def model(self, source_vocabulary_size: int, target_vocabulary_size: int) -> keras.Model:
+        """Map `[source_ids, written_ids]`, targets shifted right by a start token, to logits."""
         settings, size = self._settings, self._settings.embedding_size
         source_ids = keras.Input((None,), dtype="int32", name="source_ids")
         written_ids = keras.Input((None,), dtype="int32", name="written_ids")
@@ -154,7 +145,7 @@ class PlainKeras:
         check_plain_keras(config)
         settings = config.training
         self.label_smoothing = config.model.label_smoothing
-        self.model = plain_keras_model(config, source_vocabulary_size, target_vocabulary_size, dtype)
+        self.model = _Builder(config, dtype).model(source_vocabulary_size, target_vocabulary_size)
         averaging = {"use_ema": True, "ema_momentum": settings.ema} if settings.ema else {}
         self.optimizer = keras.optimizers.Adam(
             global_clipnorm=settings.clip_norm or None,
@@ -192,36 +183,21 @@ class PlainKeras:
         return loss
 
 
-class PlainKerasProcess:
-    """Run the steps of a `PlainKeras` in a process of its own, where our threads do not slow it; a context manager."""
-
-    def __init__(self, config: Config, source_vocabulary_size: int, target_vocabulary_size: int, dtype: str) -> None:
-        # A forked process would inherit threads, too.
-        context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        arguments = (theirs, config, source_vocabulary_size, target_vocabulary_size, dtype)
-        self._process = context.Process(target=_serve, args=arguments, daemon=True)
-        self._process.start()
-        theirs.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
-        self._connection.close()
-        self._process.join()
-
-    def __call__(self, batches: Sequence[Batch], learning_rate: float) -> float:
-        """Train on the batches of one step; an EOFError means that the process died, whose reason is on stderr."""
-        self._connection.send((batches, learning_rate))
-        return float(self._connection.recv())
+@contextlib.contextmanager
+def plain_keras_process(*arguments: Any) -> Iterator[Callable[[Sequence[Batch], float], float]]:
+    """Run a `PlainKeras` of these arguments in a process of its own, where our threads do not slow it."""
+    # A forked process would inherit threads, too.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, context, _start, arguments) as pool:
+        yield lambda batches, learning_rate: pool.submit(_take_step, batches, learning_rate).result()
 
 
-def _serve(connection: Connection, *arguments: Any) -> None:
-    step = PlainKeras(*arguments)
-    while True:
-        try:
-            batches = connection.recv()
-        except EOFError:
-            return
-        connection.send(step(*batches))
+_rivals: list[PlainKeras] = []
+
+
+def _start(*arguments: Any) -> None:
+    _rivals.append(PlainKeras(*arguments))
+
+
+def _take_step(batches: Sequence[Batch], learning_rate: float) -> float:
+    return _rivals[0](batches, learning_rate)

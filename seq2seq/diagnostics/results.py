@@ -1,4 +1,4 @@
-"""Results of the benchmarks: each number has its key in JSON, its row in the printed table and its meaning in one place."""
+"""Results of the benchmarks: key in JSON, row in the printed table and meaning of each number in one place."""
 
 import dataclasses
 from typing import Any

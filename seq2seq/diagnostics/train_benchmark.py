@@ -14,7 +14,7 @@ import tensorflow as tf
 from seq2seq.config.sections import Config
 from seq2seq.diagnostics.flops import Product, StepFlops, fastest_rate, large_products, step_flops, timed_product
 from seq2seq.diagnostics.machine import peak_memory
-from seq2seq.diagnostics.plain_keras import PlainKerasProcess, check_plain_keras
+from seq2seq.diagnostics.plain_keras import check_plain_keras, plain_keras_process
 from seq2seq.diagnostics.results import PlainKerasSpeed, TrainingBenchmark
 from seq2seq.errors import ConfigError
 from seq2seq.models.build import check_recipe
@@ -255,8 +255,8 @@ def benchmark_training(config: Config, steps: int, against_keras: bool = False) 
         if against_keras:
             tokenizer = model.require_tokenizer()
             sizes = tokenizer.source.size, tokenizer.target.size
-            plain_keras = stack.enter_context(PlainKerasProcess(config, *sizes, model.dtype_policy.name))
-            whole_steps["keras"] = lambda group: plain_keras(group, rate)
+            rival = stack.enter_context(plain_keras_process(config, *sizes, model.dtype_policy.name))
+            whole_steps["keras"] = lambda group: rival(group, rate)
         seconds = interleaved_seconds(
             [one.batches for one in timed],
             lambda group: (

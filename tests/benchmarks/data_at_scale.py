@@ -1,5 +1,4 @@
-"""Training on millions of pairs, made up: when a run takes its first step, how long it waits for batches, in how much
-memory, and how fast one core and all of them cut texts into tokens.
+"""Measure training on millions of invented pairs: time to the first step, waits for batches, memory, encoding.
 
     python -m tests.benchmarks.data_at_scale PAIRS FOLDER [--section.key value ...]
 
@@ -65,8 +64,7 @@ def load(folder: str, *overrides: str):
 
 
 def memory() -> dict[str, float]:
-    """Megabytes: the most that the process ever held, and what it holds now without the files mapped into its memory,
-    which the system can drop at any time."""
+    """Read the megabytes that the process held at most, and those that it holds now without mapped files."""
     lines = dict(line.split(":", 1) for line in pathlib.Path("/proc/self/status").read_text().splitlines())
     return {
         f"{name}_mb": int(lines[key].split()[0]) / 1000 for name, key in {"peak": "VmHWM", "own": "RssAnon"}.items()

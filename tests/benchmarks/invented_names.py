@@ -75,7 +75,7 @@ def short_pairs(part: str) -> list[tuple[str, str]]:
 
 
 def make_rows(part: str, draw: random.Random, make: Callable[[], str]) -> list[Row]:
-    """The pairs of a part with names in them."""
+    """Put names into the pairs of a part."""
     rows = []
     for source, target in short_pairs(part):
         names = [make() for _ in range(4)]
@@ -86,7 +86,7 @@ def make_rows(part: str, draw: random.Random, make: Callable[[], str]) -> list[R
 
 
 def make_corpus(folder: pathlib.Path) -> dict[str, list[Row]]:
-    """Writes the three parts, and returns a test set for each kind of names."""
+    """Write the three parts, and return a test set for each kind of names."""
     draw = random.Random(0)
     parts = {"train": make_rows("train", draw, lambda: make_name(draw))}
     known = {name for row in parts["train"] for name in row.names}
@@ -104,7 +104,7 @@ def make_corpus(folder: pathlib.Path) -> dict[str, list[Row]]:
 
 
 def trained(folder: pathlib.Path, way: str, flags: list[str]) -> tuple[Any, float]:
-    """The model of a way of copying, and the seconds that its training took."""
+    """Train the model of a way of copying, and return it and its seconds."""
     from seq2seq.config.flags import load_config
     from seq2seq.training.run import train
 

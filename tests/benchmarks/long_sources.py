@@ -1,5 +1,4 @@
-"""Sources of hundreds of tokens: the time and memory of a training step and of a translation, with and without joining
-source steps.
+"""Measure time and memory of a training step and of a translation for sources of hundreds of tokens.
 
     python -m tests.benchmarks.long_sources [LENGTH ...] [--section.key value ...]
 

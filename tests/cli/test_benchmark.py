@@ -57,7 +57,7 @@ RECIPE = "data/multi30k/recipe.yaml"
 
 @pytest.fixture
 def asked(monkeypatch):
-    """The arguments of the benchmarks that were called."""
+    """Replace the benchmarks, and record their arguments."""
     seen = []
 
     def benchmark_training(config, steps, against_keras):

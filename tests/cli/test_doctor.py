@@ -25,7 +25,7 @@ def run(*arguments):
 
 @pytest.fixture
 def asked(monkeypatch):
-    """What was asked for, and the findings that are the answer."""
+    """Replace the doctor, and record its arguments."""
     seen = types.SimpleNamespace(calls=[], findings=[OK, WARNING])
 
     def diagnose(config, timed):

@@ -55,7 +55,7 @@ def test_a_sound_recipe(recipe, tmp_path, logged):
     assert by_name["training.loss"].numbers["loss"] == pytest.approx(math.log(vocabulary), rel=0.2)
     batches = by_name["training.steps"].numbers["batches"]
     minutes = by_name["training.minutes"].numbers
-    assert minutes["minutes"] == pytest.approx(batches * minutes["seconds_a_batch"] / 60)
+    assert minutes["minutes"] == pytest.approx(batches * minutes["seconds_per_batch"] / 60)
     assert logged[-1] == "taking a few steps ..."
     # Nothing is left but the cache, and it is the one that the run looks for.
     (cache,) = (tmp_path / "runs").iterdir()

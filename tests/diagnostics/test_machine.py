@@ -80,9 +80,9 @@ def test_folder(tmp_path, monkeypatch):
     (new / "recipe.yaml").write_text("")
     check(machine.folder_finding(new, None), name, "warning", "--resume", "run.name")
     check(machine.folder_finding(new, ConfigError("other files")), name, "problem", "other files")
-    check(machine.folder_finding(new / "recipe.yaml" / "a", None), name, "problem", "recipe.yaml is a file", name)
+    check(machine.folder_finding(new / "recipe.yaml" / "a", None), name, "problem", "recipe.yaml is no folder", name)
     monkeypatch.setattr("os.access", lambda path, mode: False)
-    check(machine.folder_finding(tmp_path / "a", None), name, "problem", "cannot be written to", name)
+    check(machine.folder_finding(tmp_path / "a", None), name, "problem", "can be written to", name)
     monkeypatch.chdir(tmp_path)
     assert machine.existing_parent(pathlib.Path("checkpoints/run")) == tmp_path
 
@@ -277,11 +277,11 @@ def test_dry_run(trainer, steps):
     first = 3 + machine.UNTIMED_STEPS
     assert found == DryRun(
         loss=2.0,
-        first_seconds=1,
-        seconds=statistics.median(range(first, first + machine.TIMED_STEPS)),
-        timed=machine.TIMED_STEPS,
-        largest_seconds=2,
-        largest=BatchShape(*batches[3].source_ids.shape, batches[3].target_ids.shape[1]),
+        first_batch_seconds=1,
+        seconds_per_batch=statistics.median(range(first, first + machine.TIMED_STEPS)),
+        timed_batches=machine.TIMED_STEPS,
+        largest_batch_seconds=2,
+        largest_batch=BatchShape(*batches[3].source_ids.shape, batches[3].target_ids.shape[1]),
         peak_bytes=found.peak_bytes,
     )
     assert found.peak_bytes > 10**7
@@ -289,8 +289,8 @@ def test_dry_run(trainer, steps):
 
 def test_dry_run_of_slow_or_few_batches(trainer, steps, monkeypatch):
     monkeypatch.setattr(machine, "ENOUGH_SECONDS", 0)
-    assert machine.dry_run(trainer, 3).timed == machine.FEWEST_TIMED
+    assert machine.dry_run(trainer, 3).timed_batches == machine.FEWEST_TIMED
     steps.clear()
     monkeypatch.setattr(machine, "UNTIMED_STEPS", 10_000)
     found = machine.dry_run(trainer, 3)
-    assert (found.timed, found.seconds) == (1, 2 + trainer.batches_per_epoch)
+    assert (found.timed_batches, found.seconds_per_batch) == (1, 2 + trainer.batches_per_epoch)

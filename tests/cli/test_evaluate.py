@@ -8,7 +8,7 @@ import types
 import pytest
 import sacrebleu
 
-import seq2seq.training  # noqa: F401 - before a model of another kind takes the place of those it knows
+import seq2seq.training.evaluation  # noqa: F401 - before a fake takes the place of the models that it imports
 from seq2seq.cli.main import main
 from seq2seq.metrics.summaries import summary_scores
 
@@ -99,7 +99,7 @@ def test_against_another_model(files, capsys, model, monkeypatch):
     assert scores["against"]["p_value"]["perplexity"] == 1.0
     assert "ar:10000" in scores["signature"]["bleu"]
     assert [options for _, options in model.calls + other.calls] == [{"beam_size": 2}] * 2
-    # Perplexities of other tokens stand side by side, and are not compared.
+    # Perplexities of other tokens are shown, but not compared.
     other.score = lambda _, targets: [types.SimpleNamespace(log_prob=-2.0, pieces=[*target]) for target in targets]
     assert main([*files, "--json", "--against", "b.keras"]) == 0
     found = json.loads(capsys.readouterr().out)["against"]
@@ -149,10 +149,10 @@ def test_a_table_of_summaries_for_people(files, capsys, model, monkeypatch):
         (["--lowercase"], "--lowercase must be left out for a model that summarizes"),
         (["--lowercase-tokenized", "tok.xx", "--language", "en"], "--lowercase-tokenized must be left out for a model"),
         (["--agreement", "agreement.tsv"], "--agreement must be left out for a model that summarizes"),
-        (["--against", "second.keras"], "--against must be a model that was trained to summarize too, but is second"),
+        (["--against", "second.keras"], "--against must be a model that was trained to summarize too"),
     ],
 )
-def test_what_summaries_have_not(files, capsys, model, monkeypatch, more, words):
+def test_flags_that_summaries_lack(files, capsys, model, monkeypatch, more, words):
     monkeypatch.setattr(model, "task", "summarize", raising=False)
     assert main([*files, *more]) == 2
     assert words in capsys.readouterr().err
@@ -190,18 +190,18 @@ def test_options_reach_the_search(files, model):
 @pytest.mark.parametrize(
     ("more", "status", "words"),
     [
-        (["--target", "short.xx"], 1, "short.xx: must have as many lines as test.en (3), got 1."),
+        (["--target", "short.xx"], 1, "short.xx: must have as many lines as test.en"),
         (["--lowercase-tokenized", "short.xx", "--language", "en"], 1, "short.xx: must have as many lines as test.en"),
-        (["--against", "short.xx"], 1, "short.xx: must have as many lines as test.en (3), got 1."),
+        (["--against", "short.xx"], 1, "short.xx: must have as many lines as test.en"),
         (["--against", "nowhere.keras"], 1, "nowhere.keras: no such model file."),
         (["--against", "./model.keras"], 2, "--against must be another system than the model"),
-        (["--output", "test.en"], 2, "--output must be another file than the input, got test.en."),
+        (["--output", "test.en"], 2, "--output must be another file"),
         (["--tokenize", "moses"], 2, "--tokenize"),
-        (["--lowercase-tokenized", "tok.xx"], 2, "--lowercase-tokenized and --language must be given together"),
-        (["--source", "nowhere"], 1, "nowhere: the file does not exist."),
+        (["--lowercase-tokenized", "tok.xx"], 2, "--lowercase-tokenized and --language must be"),
+        (["--source", "nowhere"], 1, "nowhere: "),
         (["--agreement", "nowhere"], 1, "nowhere"),
         (["--agreement", "test.en"], 1, "test.en:1: "),
-        (["--n-best", "2"], 2, "--n-best must be left out, since the best output of each line is scored."),
+        (["--n-best", "2"], 2, "--n-best must be left out"),
         (["--beam-size", "0"], 2, "beam_size must be greater than 0, got 0."),
     ],
 )

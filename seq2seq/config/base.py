@@ -4,11 +4,43 @@ import dataclasses
 import difflib
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, Self
+from typing import Annotated, Any, Self, TypeVar
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
 from seq2seq.errors import ArgumentError, ConfigError
+
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
+
+Value = TypeVar("Value")
+
+
+def _without_repetition(values: tuple[Value, ...]) -> tuple[Value, ...]:
+    if len(set(values)) < len(values):
+        raise ValueError("must hold each value once")
+    return values
+
+
+def with_weights(names: object) -> object:
+    """Turn a list, as of a flag, into weights by name: `["news=2", "web"]` into `{"news": "2", "web": "1"}`."""
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        return names
+    if len(names) == 1 and "=" not in names[0]:
+        return names[0]
+    weights = {}
+    for item in names:
+        name, _, weight = item.rpartition("=") if "=" in item else (item, "", "1")
+        weights[name] = weight
+    if len(weights) < len(names):
+        raise ValueError("must name each file once")
+    return weights
+
+
+Rate = Annotated[float, Field(ge=0, lt=1)]
+Factor = Annotated[float, Field(gt=0, lt=1)]
+Name = Annotated[str, Field(min_length=1)]
+Unique = AfterValidator(_without_repetition)
+Words = Annotated[tuple[str, ...], Unique]
 
 
 class Section:

@@ -22,18 +22,7 @@ Switch = Annotated[bool, cyclopts.Parameter(negative=())]
 
 
 def load_config(recipe: str | None, overrides: Sequence[str] = ()) -> Config:
-    """Read a run from a recipe and flags.
-
-    Args:
-        recipe: a YAML file of sections and settings; None takes the defaults.
-        overrides: flags that win over the recipe, as on the command line: `["--training.epochs", "3"]`.
-
-    Returns:
-        The whole run. Where neither says otherwise, `data.folder` is the recipe's folder and `run.name` that folder's
-        name.
-
-    Raises:
-        ConfigError: a setting is unknown, has a bad value or contradicts another; the message says where.
+    """Read a run from a recipe, or None, and flags as on the command line, or raise a ConfigError that says where.
 
     >>> load_config(None, ["--training.epochs", "3"]).training.epochs
     3

@@ -27,12 +27,16 @@ Texts = dict[str, str | list[str]]
 
 @dataclasses.dataclass(frozen=True)
 class Setting:
-    """One setting as flags and help pages need it: `kind` is the type of one value, without null and without list."""
+    """One setting as flags and help pages need it; `kind` is the type of one value, without null and without list."""
 
     key: str
     type: Any
     default: Any
     help: str
+    kind: Any
+    is_optional: bool
+    is_list: bool
+    has_weights: bool
 
     @property
     def section(self) -> str:
@@ -40,33 +44,9 @@ class Setting:
         return self.key.rpartition(".")[0]
 
     @property
-    def kind(self) -> Any:
-        """The type of one value, without null and without list."""
-        return typing.get_args(self.type)[0] if self.is_list or self.is_optional or self.has_weights else self.type
-
-    @property
-    def is_optional(self) -> bool:
-        """Whether the setting may be null."""
-        return NoneType in typing.get_args(self.type)
-
-    @property
-    def is_list(self) -> bool:
-        """Whether the setting is a list of values."""
-        return typing.get_origin(self.type) is tuple
-
-    @property
-    def has_weights(self) -> bool:
-        """Whether the setting may be several names with a weight each."""
-        return any(typing.get_origin(kind) is dict for kind in typing.get_args(self.type))
-
-    @property
     def choices(self) -> tuple[str, ...]:
         """The words that a value must be one of, or nothing."""
         return typing.get_args(self.kind) if typing.get_origin(self.kind) is typing.Literal else ()
-
-    def read(self, text: str | list[str]) -> str | list[str] | None:
-        """Turn the text of a flag into what a recipe would hold."""
-        return None if text == "null" and self.is_optional else text
 
 
 @functools.cache
@@ -78,26 +58,26 @@ def known_settings() -> dict[str, Setting]:
 def _settings(section: type, prefix: str, helps: dict[tuple[str, str], str]) -> Iterator[Setting]:
     hints, inner = typing.get_type_hints(section), inner_sections(section)
     for field in dataclasses.fields(section):
-        key = f"{prefix}{field.name}"
+        key, hint = f"{prefix}{field.name}", hints[field.name]
         if field.name in inner:
             yield from _settings(inner[field.name], f"{key}.", helps)
-        else:
-            yield Setting(key, hints[field.name], field.default, helps[section.__name__, field.name])
+            continue
+        arguments, is_list = typing.get_args(hint), typing.get_origin(hint) is tuple
+        is_optional, has_weights = NoneType in arguments, dict in [typing.get_origin(kind) for kind in arguments]
+        kind = arguments[0] if is_list or is_optional or has_weights else hint
+        text = helps[section.__name__, field.name]
+        yield Setting(key, hint, field.default, text, kind, is_optional, is_list, has_weights)
 
 
 def _helps() -> dict[tuple[str, str], str]:
     """Read the text under every setting; pydantic can, but parses the file once for every section."""
-    tree = ast.parse(pathlib.Path(sections.__file__).read_text(encoding="utf-8"))
-    return {
-        (section.name, setting.target.id): " ".join(text.value.value.split())
-        for section in tree.body
-        if isinstance(section, ast.ClassDef)
-        for setting, text in itertools.pairwise(section.body)
-        if isinstance(setting, ast.AnnAssign) and isinstance(text, ast.Expr)
-        if isinstance(setting.target, ast.Name)
-        and isinstance(text.value, ast.Constant)
-        and isinstance(text.value.value, str)
-    }
+    tree: Any = ast.parse(pathlib.Path(sections.__file__).read_text(encoding="utf-8"))
+    helps = {}
+    for section in (node for node in tree.body if isinstance(node, ast.ClassDef)):
+        for setting, text in itertools.pairwise(section.body):
+            if isinstance(setting, ast.AnnAssign) and isinstance(text, ast.Expr):
+                helps[section.name, ast.unparse(setting.target)] = " ".join(ast.literal_eval(text.value).split())
+    return helps
 
 
 def known_sections() -> set[str]:
@@ -120,9 +100,10 @@ def merge(recipe: str | pathlib.Path | None, flags: Mapping[str, str | list[str]
             if key not in places:
                 _put(values, key, value)
     for key, text in flags.items():
-        if key not in known_settings():
+        setting = known_settings().get(key)
+        if setting is None:
             raise unknown_setting(key, setting_names(Config))
-        _put(values, key, known_settings()[key].read(text))
+        _put(values, key, None if text == "null" and setting.is_optional else text)
         places.pop(key, None)
     try:
         config = Config.from_dict(values)

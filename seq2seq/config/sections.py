@@ -7,12 +7,10 @@ passed on as the keyword arguments of a layer. The text under a setting is its h
 import dataclasses
 import pathlib
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self, TypeVar
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import (
-    AfterValidator,
     BeforeValidator,
-    ConfigDict,
     Field,
     NonNegativeFloat,
     NonNegativeInt,
@@ -22,39 +20,10 @@ from pydantic import (
 )
 from pydantic.dataclasses import dataclass
 
-from seq2seq.config.base import Section
+from seq2seq.config.base import STRICT, Factor, Name, Rate, Section, Unique, Words, with_weights
 from seq2seq.errors import ArgumentError
 
-STRICT = ConfigDict(extra="forbid", allow_inf_nan=False, defer_build=True)
-
-Value = TypeVar("Value")
-
-
-def _without_repetition(values: tuple[Value, ...]) -> tuple[Value, ...]:
-    if len(set(values)) < len(values):
-        raise ValueError("must hold each value once")
-    return values
-
-
-def _with_weights(names: object) -> object:
-    """Turn a list, as of a flag, into weights by name: `["news=2", "web"]` into `{"news": "2", "web": "1"}`."""
-    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
-        return names
-    if len(names) == 1 and "=" not in names[0]:
-        return names[0]
-    weights = {}
-    for item in names:
-        name, _, weight = item.rpartition("=") if "=" in item else (item, "", "1")
-        weights[name] = weight
-    if len(weights) < len(names):
-        raise ValueError("must name each file once")
-    return weights
-
-
-Rate = Annotated[float, Field(ge=0, lt=1)]
-Factor = Annotated[float, Field(gt=0, lt=1)]
-Name = Annotated[str, Field(min_length=1)]
-Words = Annotated[tuple[str, ...], AfterValidator(_without_repetition)]
+Phrases = Annotated[tuple[Annotated[str, Field(pattern=r"\S")], ...], Unique]
 ContextInput = Literal["state", "input", "readout"]
 Cell = Literal["rnn", "lstm", "gru", "gru_reset_before", "gru_simplified"]
 UpdateGate = Literal["keep", "write"]
@@ -98,7 +67,7 @@ class DataConfig(Section):
     """What to translate into, named in the same way."""
     columns: PositiveInt | None = None
     """Number of columns of every line of a tsv file; null: any number that includes source and target."""
-    train: Annotated[Name | dict[Name, PositiveFloat], BeforeValidator(_with_weights)] = "train"
+    train: Annotated[Name | dict[Name, PositiveFloat], BeforeValidator(with_weights)] = "train"
     """Name of the training files, without their ending; or several names, each with its weight, which is how many
     times an epoch holds each of its pairs: {news: 2, web: 0.5}, as a flag news=2 web=0.5."""
     dev: str | None = "dev"
@@ -110,15 +79,14 @@ class DataConfig(Section):
     dev_size: NonNegativeInt = 0
     """Number of pairs taken out of training to be the dev set, drawn with the run's seed; only with `dev: null`."""
     on_bad_line: Literal["error", "skip"] = "error"
-    """A line that cannot be used: stop and name it, or skip it, count it and report the count."""
+    """A line that cannot be used: stop and name it, or skip it and report how many were skipped."""
     max_line_characters: PositiveInt = 10_000
     """A line longer than this cannot be used."""
     max_source_tokens: PositiveInt = 256
     """A source of more tokens than this cannot be used in training, unless `truncate` shortens it."""
     truncate: Literal["none", "head", "head_tail"] = "none"
-    """How a source of more than `max_source_tokens` tokens is shortened, in training and in use: to its beginning, or
-    to a half each from its beginning and its end; the number of shortened sources is always reported. none: no source
-    is shortened, and a model reads sources of any length."""
+    """What a source of more than `max_source_tokens` tokens is shortened to, in training and in use: its beginning, or
+    half of it from either end. none: no source is shortened, and a model reads sources of any length."""
     max_target_tokens: PositiveInt = 256
     """A target of more tokens than this cannot be used in training."""
     origin: str = ""
@@ -195,8 +163,7 @@ class EncoderConfig(Section):
     residual: bool = False
     """Add a layer's input to its output, from the second layer on."""
     front_end: Literal["none", "convolution", "mean", "max"] = "none"
-    """For long sources: make one step of `stride` neighbouring embeddings, by a convolution or by pooling, so that the
-    recurrent layers run over fewer steps."""
+    """For long sources: make one step of `stride` neighbouring embeddings, by a convolution or by pooling."""
     stride: PositiveInt = 1
     """Source tokens that the front end makes into one step; 1 without one."""
     kernel_size: PositiveInt | None = None
@@ -208,16 +175,6 @@ class EncoderConfig(Section):
     def reductions(self) -> list[int]:
         """Source tokens that a step of each layer stands for."""
         return [self.stride * self.subsample**index for index in range(self.num_layers)]
-
-    @property
-    def reduction(self) -> int:
-        """Source tokens that a step of the encoder's output stands for."""
-        return self.reductions[-1]
-
-    @property
-    def memory_size(self) -> int:
-        """Width of the encoder's output at one source step."""
-        return self.units * (2 if self.bidirectional else 1)
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -265,10 +222,10 @@ class ModelConfig(Section):
     tie_embeddings: Literal["none", "source_target", "output", "all"] = "none"
     """Which matrices are one: source and target embeddings, target embeddings and output, or all three."""
     context: Literal["last", "projected", "mean", "max", "sum", "attentive", "attention"] = "attention"
-    """The context C, what the decoder reads of the source: its last step, that step projected, a pooling, one learned
-    query, or attention at every step."""
-    context_inputs: Annotated[tuple[ContextInput, ...], AfterValidator(_without_repetition)] = ("state", "readout")
-    """Where C enters: the decoder's first state, its input at every step, its output before the logits."""
+    """What the decoder reads of the source: its last step, projected or not, a pooling, the answer to one learned query
+    (attentive), or attention at every step."""
+    context_inputs: Annotated[tuple[ContextInput, ...], Unique] = ("state", "readout")
+    """Where the context enters: the decoder's first state, its input at every step, its output before the logits."""
     readout_size: PositiveInt | None = None
     """Width of the readout before the logits; null: `embedding_size`."""
     copy: Literal["none", "reuse", "separate"] = "none"
@@ -287,8 +244,7 @@ class ModelConfig(Section):
     source_word_dropout: Rate = 0.0
     """Share of the source tokens that training replaces by the unknown token."""
     target_word_dropout: Rate = 0.0
-    """Share of the target tokens that training replaces by the unknown token in the decoder's input; the decoder still
-    writes them."""
+    """Share of the target tokens that training replaces by the unknown token in the decoder's input only."""
     label_smoothing: Rate = 0.0
     """Probability that the loss takes from the right token and spreads over all."""
     coverage_loss: NonNegativeFloat = 0.0
@@ -311,8 +267,7 @@ class TrainingConfig(Section):
     batch_tokens: PositiveInt = 4_096
     """Tokens in a batch at most, source and target and their padding together."""
     accumulate: PositiveInt = 1
-    """Batches whose gradients, weighted by their target tokens, make one update: a batch of `accumulate` times the
-    tokens, in the memory of one."""
+    """Batches that make one update, as one batch of their tokens would, in the memory of one."""
     workers: NonNegativeInt = 0
     """Parts of a batch that are computed at the same time, each on cores of its own; 0: one for each core, at most
     four, and one where there is a GPU. Another number rounds otherwise, and drops other units."""
@@ -360,14 +315,11 @@ class TrainingConfig(Section):
     patience: NonNegativeInt = 0
     """Evaluations without improvement after which training stops; 0: never."""
     average_checkpoints: NonNegativeInt = 0
-    """Average the weights of this many best evaluations when training ends, and keep that model where its dev score is
-    better than the best single one's; 0: off."""
+    """At the end average the weights of this many best evaluations, and keep the average if it is better; 0: off."""
     save_every: NonNegativeInt = 1_000
-    """Updates after which the state is saved between evaluations too, for --resume after a crash; 0: at evaluations
-    only."""
+    """Updates after which the state is saved between evaluations too, for --resume after a crash; 0: never."""
     max_skipped_steps: PositiveInt = 10
-    """Steps in a row with an infinite or undefined loss or gradient, all of which are skipped, until the run rolls back
-    to its last good state."""
+    """Steps skipped in a row, for an infinite or undefined gradient, until the run rolls back to a good state."""
     max_rollbacks: NonNegativeInt = 3
     """Times that a run may roll back until it stops; 0: it stops at once."""
     rollback_lr_factor: Factor = 0.5
@@ -432,9 +384,9 @@ class DecodingConfig(Section):
     """Factor for the log-probability of a token that was written before; 1: no change."""
     prefix: str = ""
     """Text that every translation starts with."""
-    required_phrases: Words = ()
+    required_phrases: Phrases = ()
     """Words or phrases that every translation holds; a beam of 5 or more finds them better places."""
-    banned_phrases: Words = ()
+    banned_phrases: Phrases = ()
     """Words or phrases that no translation holds; upper case counts. A longer word is banned too where its tokens
     begin with those of a phrase."""
     beam_groups: PositiveInt = 1
@@ -461,14 +413,6 @@ class DecodingConfig(Section):
     with a lexicon (`seq2seq shortlist`). Faster, and now and then without the right word. 0: with all tokens."""
     batch_tokens: PositiveInt = 4_096
     """Source tokens of a batch at most, with their padding; commands decode one batch on each core at a time."""
-
-    @model_validator(mode="after")
-    def _check(self) -> Self:
-        for name in ("required_phrases", "banned_phrases"):
-            phrases = getattr(self, name)
-            if not all(phrase.strip() for phrase in phrases):
-                raise ArgumentError(name, "words or phrases", list(phrases), "Remove the blank ones.")
-        return self
 
 
 LABEL_TASKS = ("classify", "tag")

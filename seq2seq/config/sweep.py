@@ -49,16 +49,8 @@ def plan_comparison(
 ) -> Comparison:
     """Plan the runs of a recipe with every combination of the varied settings, and check each of them.
 
-    Args:
-        recipe: A YAML file of sections and settings; None takes the defaults.
-        vary: An axis each: `KEY=VALUE,VALUE`, or `KEY,KEY=VALUE,VALUE` for settings that always take the same value. A
-            list is written with plus signs: `model.context_inputs=state,state+readout`.
-        flags: Texts of flags, which hold for all runs.
-        name: Name of the comparison; None: `compare-` and the run's own.
-
-    Raises:
-        ConfigError: An axis is not written like that, a setting is unknown, varied twice or given by a flag too, two
-            runs are the same, or one of the runs has a bad value or a contradiction.
+    Each text of `vary` is `KEY=VALUE,VALUE`, or `KEY,KEY=VALUE,VALUE` for settings that take the same value; the
+    words of a list are joined by plus signs. `flags` hold for all runs. The default name is `compare-` and the run's own.
 
     >>> comparison = plan_comparison(
     ...     None, ["model.encoder.units,model.decoder.units=64,128", "training.ema=0,0.9"],

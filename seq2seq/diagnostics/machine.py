@@ -294,7 +294,7 @@ def estimated_memory(config: Config, parameters: int, vocabulary: int, batch: Ba
         # The front end's input, masked and padded, and its output.
         source += 2 * model.embedding_size * (source_steps + -(-source_steps // encoder.stride))
     for reduction in encoder.reductions:
-        source += KEPT_STATES * encoder.memory_size * -(-source_steps // reduction)
+        source += KEPT_STATES * encoder.units * (1 + encoder.bidirectional) * -(-source_steps // reduction)
     # Each part has gradients of its own until they are summed.
     weights = (COPIES_IN_MEMORY + workers - 1) * parameters
     if config.gives_labels:
@@ -302,7 +302,7 @@ def estimated_memory(config: Config, parameters: int, vocabulary: int, batch: Ba
         return BYTES_OF_FLOAT * (weights + rows * (source + 3 * target_steps * vocabulary))
     target = 3 * model.embedding_size + KEPT_STATES * decoder.num_layers * decoder.units
     # Attention scores, weights and their gradient; in a chunk of tokens logits, probabilities and their gradient.
-    memory_steps = -(-source_steps // encoder.reduction)
+    memory_steps = -(-source_steps // encoder.reductions[-1])
     attention = 3 * memory_steps * (model.attention.num_heads if model.attention.score == "multi_head" else 1)
     if model.copy != "none":
         # Copying weighs every token of the source.

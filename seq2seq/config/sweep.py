@@ -50,7 +50,7 @@ def plan_comparison(
     """Plan the runs of a recipe with every combination of the varied settings, and check each of them.
 
     Each text of `vary` is `KEY=VALUE,VALUE`, or `KEY,KEY=VALUE,VALUE` for settings that take the same value; the
-    words of a list are joined by plus signs. `flags` hold for all runs. The default name is `compare-` and the run's own.
+    words of a list are joined by plus signs. `flags` hold for all runs; the default name is `compare-` and the run's.
 
     >>> comparison = plan_comparison(
     ...     None, ["model.encoder.units,model.decoder.units=64,128", "training.ema=0,0.9"],

@@ -92,7 +92,7 @@ def test_help_answers_at_once_and_without_tensorflow(arguments):
     done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
     status, seconds, *slow = done.stderr.split()
     assert (status, slow) == ("0", [])
-    assert float(seconds) < 1
+    assert float(seconds) < 2
 
 
 def test_module_runs_as_a_command():

@@ -33,6 +33,7 @@ def _train(
         steps: training steps to time.
         against: time the same model as straightforward Keras, too.
         json: print one JSON object, and no table.
+        flags: settings that change the recipe.
     """
     _check_at_least("--steps", 1, steps)
     config = merge(recipe, flags)
@@ -63,6 +64,7 @@ def _decode(
         rounds: number of times that all lines are translated and timed.
         latency_sentences: number of lines that are timed one by one.
         json: print one JSON object, and no table.
+        search: settings that change the model's search.
     """
     options = {"beam_size": 5} | search
     _check_at_least("--rounds", 1, rounds)

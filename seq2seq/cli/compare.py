@@ -32,6 +32,7 @@ def _compare(
             always take the same value. Plus signs join the words of a list: model.context_inputs=state,state+readout.
         name: name of the comparison and its folder; left out: compare- and the name of the run.
         json: print one JSON object, and no table.
+        flags: settings that change the recipe.
     """
     comparison = plan_comparison(recipe, vary or [], flags, name)
     import_tensorflow()

@@ -34,6 +34,7 @@ def _doctor(
         recipe: a YAML file of the settings below; settings left out keep their defaults.
         json: print one JSON object, and nothing else.
         no_timing: time no steps: memory is estimated from the shapes, and minutes are not.
+        flags: settings that change the recipe.
     """
     config = merge(recipe, flags)
     import_tensorflow()

@@ -64,6 +64,7 @@ def evaluate(
         agreement: items of an agreement test; gives the share of right verb forms by number of distracting nouns.
         output: file for the model's outputs, which --against reads.
         json: print one JSON object, and nothing else.
+        search: settings that change the model's search.
     """
     _check_flags(model, against, lowercase_tokenized, language, search)
     refuse_same_file(output, *(path for path in (model, source, target, against, lowercase_tokenized) if path))

@@ -39,6 +39,7 @@ def export(
         attention: of a SavedModel: translations come with the attention to each source token.
         source_steps: of litert: most tokens of a source, its end included.
         whole_search: of onnx: also write translate.onnx, the search in one graph, from ids to ids and scores.
+        search: settings that change the model's search.
     """
     for name, value in (("most", most), ("source_steps", source_steps)):
         if value < 1:

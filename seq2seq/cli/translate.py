@@ -53,6 +53,7 @@ def translate(
             target vocabulary.
         window: most lines read and searched together, from which batches of similar length are made.
         max_line_characters: of a longer line, the beginning is translated; left out: 10,000.
+        search: settings that change the model's search.
     """
     if (tokens or attention) and format == "text":
         name = "--tokens" if tokens else "--attention"

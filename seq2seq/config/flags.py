@@ -61,6 +61,7 @@ def training_command(run: Callable[[Config, bool], Any]) -> Callable[..., Any]:
         Args:
             recipe: a YAML file of the settings below; what it leaves out keeps its default.
             resume: go on where the run of this name was stopped.
+            flags: settings that change the recipe.
         """
         return run(merge(recipe, flags), resume)
 

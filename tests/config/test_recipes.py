@@ -13,7 +13,7 @@ RECIPES = sorted(DATA.glob("*/recipe.yaml"))
 
 
 def corpus_folder(*names: str) -> pathlib.Path:
-    """A folder below that of the environment variable SEQ2SEQ_DATA; the test is skipped where it is missing."""
+    """Return a folder below that of the environment variable SEQ2SEQ_DATA, or skip the test."""
     root = os.environ.get("SEQ2SEQ_DATA")
     if root is None:
         pytest.skip("SEQ2SEQ_DATA names no folder of corpora")

@@ -1,7 +1,6 @@
 """From a run's settings to a model: settings are named as the arguments that they become."""
 
 import contextlib
-import re
 from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
@@ -10,7 +9,7 @@ import keras
 
 from seq2seq.config.recipe import known_settings, located
 from seq2seq.config.sections import Config, Section
-from seq2seq.errors import ConfigError
+from seq2seq.errors import ArgumentError, ConfigError
 from seq2seq.layers import Decoder, Encoder
 from seq2seq.layers.context import create_context
 from seq2seq.models.labelers import SequenceClassifier, SequenceTagger
@@ -21,10 +20,8 @@ from seq2seq.text.subword_sampling import Sampling
 from seq2seq.text.tokenizer import Tokenizer
 from seq2seq.text.tokenizer_training import TokenizerOptions
 
-SETTING_OF_ARGUMENT = {
-    "tie_output": "model.tie_embeddings",
+OTHER_NAMES = {
     "tokenizer": "tokenizer.shared",
-    "reduction": "model.encoder",
     "alpha": "training.sampling_alpha",
     "nbest_size": "training.sampling_nbest",
 }
@@ -112,14 +109,9 @@ def _recipe_errors(config: Config, *sections: str) -> Iterator[None]:
     """Name the setting and its line where an argument is refused; it is searched in the sections in their order."""
     try:
         yield
-    except ConfigError:
-        raise
-    except ValueError as error:
-        message = str(error)
-        argument = getattr(error, "argument", re.split(r"\W", message)[0])
-        keys = [f"{section}.{argument}" for section in sections]
-        key = next((key for key in keys if key in known_settings()), SETTING_OF_ARGUMENT.get(argument))
+    except ArgumentError as error:
+        keys = [f"{section}.{error.argument}" for section in sections]
+        key = next((key for key in keys if key in known_settings()), OTHER_NAMES.get(error.argument))
         if key is None:
             raise
-        message = message.replace(argument, key, 1) if key in keys else f"{key}: {message}"
-        raise located(ConfigError(message, key), config.places) from None
+        raise located(ConfigError(str(error).replace(error.argument, key, 1), key), config.places) from None

@@ -14,7 +14,7 @@ from seq2seq.errors import DataError, TokenizerError
 from seq2seq.text.ids import END_ID, PAD_ID, START_ID, UNKNOWN_ID
 from seq2seq.text.subword_sampling import Sampling
 from seq2seq.text.tokenizer import LabelVocabulary, SubwordVocabulary, Tokenizer, Truncation
-from seq2seq.text.tokenizer_training import tokenizer_from_tokens, train_tokenizer
+from seq2seq.text.tokenizer_training import train_tokenizer
 
 WORDS = ["the", "cats", "near", "old", "houses", "sleep", "soundly"]
 
@@ -233,19 +233,6 @@ def test_bad_labels(by_word, target, message):
         labelling("bpe", by_word).encode_pairs(["the old cats"], [target])
     with pytest.raises(DataError, match="got 'D'"):
         labelling("bpe", by_word).target.encode(["D"])
-
-
-@pytest.mark.parametrize(
-    ("tokens", "kind", "message"),
-    [
-        (["ab"], "char", r"source_tokens\[0\] must be one character"),
-        (["a b"], "word", r"source_tokens\[0\] must be a word without spaces"),
-        (["a", "b", "a"], "word", "source_tokens must hold each token once, got 'a' twice"),
-    ],
-)
-def test_bad_given_tokens(tokens, kind, message):
-    with pytest.raises(TokenizerError, match=message):
-        tokenizer_from_tokens(tokens, ["x"], kind)
 
 
 @pytest.mark.parametrize("policy", ["none", "head", "head_tail"])

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from seq2seq.config.flags import call, command_app
-from seq2seq.errors import ConfigError, Seq2SeqError
+from seq2seq.errors import ArgumentError, ConfigError, Seq2SeqError
 
 VERBS = {
     "train": "Train a model as a recipe says.",
@@ -42,7 +42,7 @@ def exit_status(command: Callable[..., Any], *arguments: Any) -> int:
         command(*arguments)
     except Seq2SeqError as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, ConfigError) else 1
+        return 2 if isinstance(error, ArgumentError | ConfigError) else 1
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130

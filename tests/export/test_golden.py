@@ -91,5 +91,5 @@ def test_later_version(golden, tmp_path):
     )
     path = tmp_path / "model.keras"
     path.write_bytes(later)
-    with pytest.raises(ModelFileError, match="of format version 99, but this package reads up to"):
+    with pytest.raises(ModelFileError, match="format_version must be 2, got 99"):
         load(path)

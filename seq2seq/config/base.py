@@ -55,7 +55,7 @@ class Section:
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Build the section that `to_dict` describes, with defaults for what is missing, or raise a ConfigError."""
         try:
-            return TypeAdapter(cls).validate_python(dict(values))
+            return TypeAdapter(cls).validate_python(dict(values) if isinstance(values, Mapping) else values)
         except ValidationError as error:
             raise _config_error(cls, error) from None
 
@@ -90,7 +90,7 @@ def _config_error(section: type, error: ValidationError) -> ConfigError:
     if detail["type"] == "unexpected_keyword_argument":
         return unknown_setting(".".join(place), setting_names(section))
     names = [".".join(place[:length]) for length in range(len(place), 0, -1)]
-    key = next((name for name in names if name in setting_names(section)), names[-1])
+    key = next((name for name in names if name in setting_names(section)), ".".join(place) or "settings")
     inner = place[key.count(".") + 1 :]
     requirement = _REQUIREMENTS.get(detail["type"]) or re.sub(", (unable|got) .*", "", detail["msg"])
     requirement = str(cause) if cause else re.sub(r"^\w+ should", "must", requirement)

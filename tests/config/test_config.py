@@ -222,6 +222,12 @@ def test_sections_are_frozen_and_replaced_with_checks():
         DecodingConfig().replaced(beam_size=0)
 
 
+@pytest.mark.parametrize("values", [None, 3, ["beam_size"], {3: 4}, {"beam_size": {}}, {"prefix": 5}])
+def test_what_is_no_section(values):
+    with pytest.raises(ConfigError):
+        DecodingConfig.from_dict(values)
+
+
 class TestRoundTrip:
     @pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.parent.name)
     def test_shipped_recipes(self, path, tmp_path):

@@ -1,4 +1,4 @@
-"""How results look on standard output."""
+"""Results on standard output, as JSON and for people."""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,17 +14,16 @@ def print_json(scores: Mapping[str, Any]) -> None:
 
 
 def print_scores(scores: Mapping[str, Any]) -> None:
-    """Print scores for people: a line each, and groups of them below their name."""
+    """Print each score on a line, and groups of scores below their name."""
     for line in score_lines(scores):
         print(line)
 
 
 def score_lines(scores: Mapping[str, Any], indent: str = "") -> Iterator[str]:
-    """Scores as lines of text.
+    """Format scores as lines of text.
 
-    Examples:
-        >>> list(score_lines({"bleu": 30.123, "by_length": [{"longest": None, "bleu": 1.0}]}))
-        ['bleu: 30.12', 'by_length:', '  longest -, bleu 1.00']
+    >>> list(score_lines({"bleu": 30.123, "by_length": [{"longest": None, "bleu": 1.0}]}))
+    ['bleu: 30.12', 'by_length:', '  longest -, bleu 1.00']
     """
     for name, value in scores.items():
         if isinstance(value, Mapping):
@@ -39,14 +38,14 @@ def score_lines(scores: Mapping[str, Any], indent: str = "") -> Iterator[str]:
 
 
 def shown(value: object) -> str:
-    """One score as text: two decimals where it has any."""
+    """Format one score, with two decimals where it has any."""
     if value is None:
         return "-"
     return f"{value:.2f}" if isinstance(value, float) else str(value)
 
 
 def aligned(rows: Sequence[Sequence[str]], left: tuple[int, ...]) -> list[str]:
-    """A table: the columns named in `left` begin at one place, the others end at one."""
+    """Align the cells of a table: the columns numbered in `left` at the left, the others at the right."""
     widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
     lines = []
     for row in rows:

@@ -92,7 +92,7 @@ class GuidedDice(Dice):
 
 
 def derive(text: str, tries: int = 200_000):
-    """The derivation of an English sentence, found by drawing from the words in it; None where there is none."""
+    """Find the derivation of an English sentence by drawing from the words in it; None where there is none."""
     words = set(text.replace(",", "").split())
     lexicon, dice = LEXICON.restricted_to(words), GuidedDice(words)
     for _ in range(tries):
@@ -243,7 +243,7 @@ for each in LEXICON.verbs:
 
 
 def bare_words(text: str) -> list[str]:
-    """What stands between the spaces, without commas and elided words before it."""
+    """Split a text at its spaces, without commas and elided words before it."""
     return [re.sub(".*'", "", word.strip(",")) for word in text.split()]
 
 

@@ -36,7 +36,7 @@ def sentences_of(report: str) -> list[str]:
 
 
 def read_facts(report: str) -> dict:
-    """What a report says of its day, found by units and a few words, whatever the wording."""
+    """Find what a report says of its day by units and a few words, whatever the wording."""
     facts = {"date": None, "temperatures": [], "yesterday": None, "rain": None, "gusts": []}
     for sentence in sentences_of(report):
         numbers = [float(number) for number in re.findall(r"-?\d+(?:\.\d)?(?= (?:°C|mm|km/h|knots|m/s))", sentence)]

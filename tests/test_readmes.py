@@ -19,6 +19,7 @@ from seq2seq.cli.main import VERBS
 from seq2seq.config.flags import call, command_app
 from seq2seq.config.sections import DecodingConfig
 from seq2seq.errors import ConfigError, Seq2SeqError
+from seq2seq.text.tokenizer_training import TokenizerOptions
 
 ROOT = pathlib.Path(__file__).parents[1]
 READMES = [ROOT / "README.md", *sorted(ROOT.glob("seq2seq/*/README.md")), *sorted(ROOT.glob("data/*/README.md"))]
@@ -202,6 +203,8 @@ class NameChecker(ast.NodeVisitor):
         if "options" in parameters:
             of_sentences = inspect.signature(importlib.import_module("seq2seq").Ensemble.generate).parameters
             known |= {*of_sentences, *(field.name for field in dataclasses.fields(DecodingConfig))}
+        elif "settings" in parameters:
+            known |= {field.name for field in dataclasses.fields(TokenizerOptions)}
         elif any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
             known |= LAYER_ARGUMENTS if function.__module__.startswith("seq2seq") else set(keywords)
         assert set(keywords) <= known, f"{function} takes no {set(keywords) - known}"

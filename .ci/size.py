@@ -1,4 +1,4 @@
-"""Print how large the package and its tests are, room by room, and what exceeds the bounds that the house has set itself.
+"""Print how large the package and its tests are, room by room, and what exceeds its bounds.
 
 python .ci/size.py
 """

@@ -38,7 +38,7 @@ def toy_sentences(number: int, seed: int = 0) -> list[tuple[str, str]]:
 
 @pytest.fixture
 def logged():
-    """The lines that the package logs, as they come."""
+    """Collect the lines that the package logs, as they come."""
     lines: list[str] = []
     handler, logger = logging.Handler(), logging.getLogger("seq2seq")
     handler.emit = lambda record: lines.append(record.getMessage())
@@ -62,7 +62,7 @@ def toy_tokenizer(toy_pairs):
 
 @pytest.fixture(scope="session")
 def toy_config():
-    """Makes the configuration of a run small enough for tests, with changes by the full names of settings."""
+    """Make the configuration of a run small enough for tests, with changes by the full names of settings."""
     from seq2seq.config.sections import Config
 
     def make(**changes) -> Config:
@@ -86,7 +86,7 @@ def toy_config():
 
 @pytest.fixture(scope="session")
 def make_model(toy_config, toy_tokenizer):
-    """Makes an untrained model of any recipe."""
+    """Make an untrained model of any recipe."""
     from seq2seq.models.build import build_model
     from seq2seq.models.seq2seq import Seq2Seq
 
@@ -100,7 +100,7 @@ def make_model(toy_config, toy_tokenizer):
 
 @pytest.fixture(scope="session")
 def make_random_model(make_model):
-    """Makes a model of two layers in both directions, and a decoder of two; every weight is random, biases too."""
+    """Make a model of two layers in both directions, and a decoder of two; every weight is random, biases too."""
     import numpy as np
 
     def make(cell: str):
@@ -120,7 +120,7 @@ def make_random_model(make_model):
 
 @pytest.fixture(scope="session")
 def trained(make_model, toy_pairs, toy_tokenizer):
-    """A model that knows every pair of the toy corpus. It is shared: no test may change it."""
+    """Train a model that knows every pair of the toy corpus. It is shared: no test may change it."""
     import keras
 
     from seq2seq.text.batching import Batches

@@ -61,7 +61,7 @@ class Persistence:
     """Accuracy of units at each step after the one that shows a property, in the held-out sentences.
 
     `sentences` go on for 0, 1, ... steps; `accuracy` is the percent of these in which a unit's rule is right at that
-    step, `(steps, units)`; `always_correct` the percent of all sentences in which it is right at every step, `(units,)`,
+    step, `(steps, units)`; `always_correct` the percent of sentences in which it is right at every step, `(units,)`,
     and the same of the training half, which ranks units that are equally right there at the last step.
     """
 

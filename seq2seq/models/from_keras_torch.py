@@ -127,8 +127,11 @@ def from_torch(
         arrays: `module.state_dict()`, or arrays of the same names; those of other modules are not read.
         tokens: The tokens of its ids.
         cell: The cell, which the names do not tell: `rnn`, `lstm` or `gru`.
-        source_embedding, encoder, target_embedding, decoder, output: Names of the modules in the names of the arrays:
-            `encoder.rnn` for `encoder.rnn.weight_ih_l0` and the others.
+        source_embedding: Name of the module of the source's embedding in the names of the arrays.
+        encoder: Name of the module that reads the source: `encoder.rnn` for `encoder.rnn.weight_ih_l0` and the others.
+        target_embedding: Name of the module of the target's embedding.
+        decoder: Name of the module that reads the target.
+        output: Name of the module that scores the tokens.
 
     Returns:
         The model, as from `from_keras`.

@@ -50,7 +50,6 @@ def token_cross_entropy(
     >>> round(float(loss), 4)
     1.3863
     """
-
     logs = () if shares is None else (shares.log_generated, shares.log_copied)
 
     @tf.custom_gradient
@@ -151,7 +150,7 @@ def _softmax_loss(
     label_smoothing: float,
     logs: Sequence[Any],
 ) -> tuple[Any, ...]:
-    """Return the loss of a chunk and its gradients by the logits, `(vocabulary, tokens)`, and by `logs`, `(tokens,)`."""
+    """Return the loss of a chunk and its gradients by logits, `(vocabulary, tokens)`, and by `logs`, `(tokens,)`."""
     wide, vocabulary = bias.dtype, logits.shape[0]
     everywhere = label_smoothing / vocabulary
     features, counts = tf.cast(chunk[:, :-1], wide), tf.cast(chunk[:, -1], wide)

@@ -51,8 +51,10 @@ NUMERIC_OPTIONS = (
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """Describe the graph of a search; options that a graph takes as inputs, such as the strength of a penalty, do not
-    distinguish plans."""
+    """Describe the graph of a search.
+
+    Options that a graph takes as inputs, such as the strength of a penalty, do not distinguish plans.
+    """
 
     options: DecodingConfig = dataclasses.field(compare=False)
     has_prefix: bool = False

@@ -459,9 +459,9 @@ def opened_output(output: str | None) -> Iterator[TextIO]:
 
 
 def on_one_line(text: str) -> str:
-    """Replace line breaks by spaces, so that line numbers stay aligned.
+    r"""Replace line breaks by spaces, so that line numbers stay aligned.
 
-    >>> on_one_line("a cat\\nand a dog")
+    >>> on_one_line("a cat\nand a dog")
     'a cat and a dog'
     """
     return text.translate(_LINE_BREAKS)

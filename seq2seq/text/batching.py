@@ -32,9 +32,9 @@ class Batches:
     A batch has as many pairs as its budget allows, padding included: rows * (longest source + longest target) <=
     `batch_tokens`, and at least one pair, however long; large batches are cut to a multiple of `ROW_MULTIPLE` rows. The
     corpus is shuffled as a whole, cut into pools of `bucket_pool` pairs, each pool sorted by length, cut into batches,
-    and its batches shuffled; without `shuffle` it is one pool. An epoch is a function of `seed` and its number, so that
-    it can be resumed at any batch. Widths are rounded up to `multiple`, for fewer distinct shapes. With `sampling` every
-    text has another segmentation in every epoch, cut by `truncation`; the budget counts the plain one.
+    and its batches shuffled; without `shuffle` it is one pool. An epoch is a function of `seed` and its number, so
+    that it can be resumed at any batch. Widths are rounded up to `multiple`, for fewer distinct shapes. With `sampling`
+    every text has another segmentation in every epoch, cut by `truncation`; the budget counts the plain one.
     """
 
     def __init__(

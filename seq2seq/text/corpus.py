@@ -91,9 +91,9 @@ def read_pairs(
 ) -> Iterator[Pair]:
     """Yield the pairs of a corpus in the order of its files; memory does not grow with it.
 
-    Of tab-separated files the fields are numbers of columns, from 1, of JSON lines keys. `on_bad_line` is `error`, which
-    stops at the first bad line, or `skip`, which counts it in the report. `validate` returns the reason against a source
-    and its target, or None.
+    Of tab-separated files the fields are numbers of columns, from 1, of JSON lines keys. `on_bad_line` is `error`,
+    which stops at the first bad line, or `skip`, which counts it in the report. `validate` returns the reason against a
+    source and its target, or None.
     """
     require_choice("format", format, FORMATS)
     require_choice("on_bad_line", on_bad_line, ("error", "skip"))

@@ -1,4 +1,4 @@
-"""Convert strings to ids and back: vocabularies of subwords and of labels, and the pair of them that a model carries."""
+"""Convert strings to ids and back: vocabularies of subwords and of labels, and the pair that a model carries."""
 
 import functools
 import hashlib
@@ -335,7 +335,7 @@ def _raise_problem(problem: Problem | None) -> None:
 
 
 class Truncation(NamedTuple):
-    """Cut sources to `max_tokens`, the end token included: `head`, or `head_tail`, half of the beginning and of the end."""
+    """Cut sources to `max_tokens`, the end token included: `head`, or `head_tail`, half of beginning and end."""
 
     policy: str = "none"
     max_tokens: int = 0

@@ -35,8 +35,8 @@ _TOO_SMALL = re.compile(r"smaller than required_chars\. \d+ vs (\d+)")
 class TokenizerOptions:
     """Settings of a tokenizer's training, as a recipe explains them.
 
-    SentencePiece's unigram makes no piece of a whole word that is part of no other word: for a corpus of few words `bpe`
-    gives shorter rows.
+    SentencePiece's unigram makes no piece of a whole word that is part of no other word: for a corpus of few words
+    `bpe` gives shorter rows.
     """
 
     kind: str = "unigram"

@@ -92,7 +92,7 @@ class TrainerState:
             self.skipped_in_a_row += 1
 
     def count_evaluation(self, gained: bool, plateau_patience: int) -> bool:
-        """Count an evaluation; return whether it lowers the rate, as each `plateau_patience`-th in a row without gain."""
+        """Count an evaluation; return whether it lowers the rate, as every `plateau_patience`-th without gain does."""
         self.evaluated = self.updates
         self.evaluations_without_gain = 0 if gained else self.evaluations_without_gain + 1
         lowers = plateau_patience > 0 and not gained and self.evaluations_without_gain % plateau_patience == 0

@@ -10,7 +10,7 @@ from seq2seq.cli.main import main
 
 @pytest.fixture
 def learned(monkeypatch):
-    """The pairs that the model learned from, and where it was saved."""
+    """Return the pairs that the model learned from, and where it was saved."""
     seen = {}
     model = types.SimpleNamespace(learn_lexicon=lambda sources, targets: seen.update(pairs=(sources, targets)))
     archive = types.SimpleNamespace(

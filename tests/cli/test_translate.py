@@ -14,7 +14,7 @@ from tests.cli.conftest import FakeHypothesis
 
 @pytest.fixture
 def pipe(monkeypatch):
-    """The end of a pipe that leads to standard input."""
+    """Return the end of a pipe that leads to standard input."""
     read, write = os.pipe()
     with os.fdopen(read) as stdin, os.fdopen(write, "wb", buffering=0) as end:
         monkeypatch.setattr("sys.stdin", stdin)

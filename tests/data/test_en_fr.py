@@ -66,7 +66,8 @@ the poems that the student understood are sad | les poèmes que l'étudiant a co
 the letters that the king wrote are long | les lettres que le roi a écrites sont longues | 1
 the teacher, whom the spies followed, will arrive | le professeur, que les espions ont suivi, arrivera | 1
 the actresses who arrived love the cake | les actrices qui sont arrivées aiment le gâteau | 0
-the door of the houses that the workers built is red | la porte des maisons que les ouvriers ont construites est rouge | 2
+the door of the houses that the workers built is red | \
+la porte des maisons que les ouvriers ont construites est rouge | 2
 the friend of the girls near the lakes slept | l'ami des filles près des lacs a dormi | 2
 the farmers in the field next to the lake patiently fed the cows | \
 les fermiers dans le champ à côté du lac ont patiemment nourri les vaches | 2

@@ -24,7 +24,7 @@ def tokens(**changes):
 
 
 def keras_model(kind="LSTM", one_hot=True, num_layers=1, mask=False, **dense):
-    """The model of Keras' example of sequence-to-sequence learning, and its relatives, written in plain Keras."""
+    """Build the model of Keras' example of sequence-to-sequence learning, and its relatives, written in plain Keras."""
     layer = getattr(keras.layers, kind)
 
     def read(size, width):
@@ -80,7 +80,7 @@ def test_probabilities_of_a_keras_model_are_the_same(options):
 
 
 def greedy_in_keras(model, text, most):
-    """The loop of Keras' example: feed back the best letter until the end."""
+    """Run the loop of Keras' example: feed back the best letter until the end."""
     source = np.eye(len(SOURCE), dtype="float32")[[[SOURCE.index(letter) for letter in text]]]
     written = [TARGET.index("\t")]
     while len(written) <= most:

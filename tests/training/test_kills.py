@@ -110,7 +110,7 @@ class TestEveryMoment:
     @pytest.fixture(scope="class")
     @staticmethod
     def trainer(toy_config, toy_tokenizer, toy_pairs, tmp_path_factory):
-        """Make one trainer for all runs, which resume from the state they find, since compiling takes longer than they do."""
+        """Make one trainer for all runs, which resume from the state they find: compiling takes longer than they do."""
         sources, targets = zip(*toy_pairs[:60], strict=True)
         corpus = EncodedCorpus.from_lists(toy_tokenizer.source.encode(sources), toy_tokenizer.target.encode(targets))
         config = toy_config(

@@ -46,8 +46,7 @@ class TestAtomic:
     def test_full_disk_leaves_the_old_file(self, tmp_path, small_disk):
         path = tmp_path / "scores.json"
         path.write_bytes(b"old")
-        message = rf"{path}: cannot be written: File too large\. Make room on that disk.* --resume\."
-        with pytest.raises(Seq2SeqError, match=message):
+        with pytest.raises(Seq2SeqError, match=rf"{path}: cannot be written: File too large.*--resume"):
             files.write_whole(path, CONTENT)
         assert path.read_bytes() == b"old"
         assert list(tmp_path.iterdir()) == [path]
@@ -84,12 +83,6 @@ class TestAtomic:
             files.write_whole(tmp_path / "scores.json", b"new")
             assert leftover.exists() == remain
 
-    def test_leftovers_of_a_folder(self, tmp_path):
-        leftover = tmp_path / f"{files.UNFINISHED}state-1.npz-abc"
-        leftover.mkdir()
-        assert files.remove_unfinished(tmp_path) == [leftover]
-        assert list(tmp_path.iterdir()) == []
-
 
 class TestChecksum:
     def test_names_the_file_by_its_content(self, tmp_path):
@@ -108,11 +101,6 @@ class TestChecksum:
         assert not files.is_intact(path)
         path.unlink()
         assert not files.is_intact(path)
-
-    def test_full_disk_leaves_nothing(self, tmp_path, small_disk):
-        with pytest.raises(Seq2SeqError, match=r"state-1\.npz: cannot be written: File too large"):
-            files.write_with_checksum(tmp_path / "state-1", ".npz", lambda path: path.write_bytes(CONTENT))
-        assert list(tmp_path.iterdir()) == []
 
 
 class TestCachedJson:

@@ -1,14 +1,12 @@
 """The recorder: one twin, one search and one pass, whatever is asked of a sentence."""
 
-import numpy as np
 import pytest
 
 from seq2seq.errors import ArgumentError
 from seq2seq.inspection import recorder as recorder_module
-from seq2seq.inspection.gradient_flow import flow_of, gradient_flow
+from seq2seq.inspection.gradient_flow import flow_of
 from seq2seq.inspection.recorder import Recorder
 from seq2seq.inspection.report import inspect_sentence
-from seq2seq.inspection.trace import trace, unpacked
 from seq2seq.inspection.unit_probes import LabelledSentence, MarkedText
 
 SOURCE, TARGET = "the girl hears the old king", "la knabino aŭdas la reĝo maljuna"
@@ -45,23 +43,6 @@ def test_corpus_and_labels_share_the_twin(trained, counts, toy_pairs):
     assert counts["twins"] == 1
     # The sentence, the corpus and the labelled sentences; where decoders are not asked, nothing is translated.
     assert (counts["searches"], counts["passes"]) == (1, 3)
-
-
-def test_one_recording_has_both_trace_and_flow(make_random_model):
-    model = make_random_model("lstm")
-    recording = Recorder(model).record([SOURCE], [TARGET], gradients=True)
-    (found,), flow = unpacked(recording), flow_of(recording)
-    alone, flow_alone = trace(model, SOURCE, TARGET), gradient_flow(model, SOURCE, TARGET)
-    np.testing.assert_array_equal(found.log_probs, alone.log_probs)
-    for name, layer in alone.layers.items():
-        for field, values in layer.values.items():
-            np.testing.assert_array_equal(found.layers[name].values[field], values)
-        np.testing.assert_array_equal(flow.layers[name].norms, flow_alone.layers[name].norms)
-
-
-def test_a_recorder_is_taken_as_it_is(make_random_model):
-    recorder = Recorder(make_random_model("rnn"))
-    assert Recorder.of(recorder) is recorder
 
 
 def test_cells_are_released(make_random_model, monkeypatch):

@@ -124,11 +124,8 @@ def test_units_on_may_be_on_farther_away(around):
     expected = units_on(layer_of(state=state[near]), 2 - near.start, 4 - near.start)
     assert units_on(layer_of(state=state), 2, 4, around=around) == expected
     assert (units_on(layer_of(state=state), 2, 4) == expected) == (around == 5)
-
-
-def test_around_is_not_negative():
-    with pytest.raises(ArgumentError, match="around must be 0 or more steps"):
-        units_on(layer_of(state=np.zeros((4, 2))), 1, 2, around=-1)
+    with pytest.raises(ArgumentError, match="around must be"):
+        units_on(layer_of(state=state), 2, 4, around=-1)
 
 
 def test_units_on_reads_a_gate():
@@ -137,7 +134,7 @@ def test_units_on_reads_a_gate():
     assert units_on(layer, 1, 2) == []
 
 
-@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (2, 2), (2, 1), (1, 5)])
+@pytest.mark.parametrize(("start", "stop"), [(-1, 2), (2, 2), (1, 5)])
 def test_a_span_is_one_of_the_sentence(start, stop):
     message = "start and stop must be 0 <= start < stop <= 4"
     with pytest.raises(ArgumentError, match=message):
@@ -218,14 +215,10 @@ def test_a_span_is_looked_for_in_the_layers_that_read_it(traced, around):
     assert source.units != units_across(traced, "cat", 0)[0].units
 
 
-def test_a_span_must_be_in_the_sentence(traced):
-    with pytest.raises(DataError, match=r"must be a part of 'the cat, .*' or of 'le chat, a', got 'dog'"):
-        units_across(traced, "dog")
-
-
-def test_a_span_must_stand_once(traced):
-    with pytest.raises(DataError, match="must be in the sentence once, got ',', which is 2 times"):
-        units_across(traced, ",")
+@pytest.mark.parametrize(("span", "message"), [("dog", "must be a part of .*, got 'dog'"), (",", "once, got ','")])
+def test_a_span_must_be_in_the_sentence_once(traced, span, message):
+    with pytest.raises(DataError, match=message):
+        units_across(traced, span)
 
 
 def on_together(values, units):
@@ -314,12 +307,9 @@ UNIT = UnitThreshold(1, 1, 0.5)
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"units": []}, "units must be one or more, each once"),
         ({"units": [UNIT, UNIT]}, "units must be one or more, each once"),
-        ({"at_least": 0}, "at_least must be from 1 to the 1 units given"),
         ({"at_least": 2}, "at_least must be from 1 to the 1 units given"),
         ({"units": [UNIT, UnitThreshold(2, 1, 0.5)]}, "units must be from 0 to 1 in encoder.forward_0"),
-        ({"layer_name": "decoder"}, "layer must be one of"),
         ({"field": "reset"}, "field must be one of state"),
     ],
 )

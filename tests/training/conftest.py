@@ -13,6 +13,16 @@ from seq2seq.text.ids import PAD_ID
 from seq2seq.training.step import TrainingStep
 
 
+def write_corpus(folder, recipe=None, **pairs):
+    """Write the two files of each name, and a recipe where there is one; return the path of the recipe."""
+    for name, some in pairs.items():
+        for side, texts in zip(("en", "eo"), zip(*some, strict=True), strict=True):
+            (folder / f"{name}.{side}").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+    if recipe:
+        (folder / "recipe.yaml").write_text(recipe, encoding="utf-8")
+    return folder / "recipe.yaml"
+
+
 @pytest.fixture(scope="session")
 def make_step(toy_config, toy_tokenizer):
     def make(

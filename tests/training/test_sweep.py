@@ -14,42 +14,22 @@ from seq2seq.progress import current_label
 from seq2seq.training import sweep as comparison
 from seq2seq.training.step import TrainingStep
 from seq2seq.training.sweep import compare
+from tests.training.conftest import write_corpus
 
 RECIPE = """\
-data:
-  source: en
-  target: eo
-tokenizer:
-  kind: word
-  vocabulary_size: 100
-model:
-  embedding_size: 8
-  encoder:
-    units: 8
-    bidirectional: false
-  decoder:
-    units: 16
-training:
-  precision: float32
-  batch_tokens: 128
-  epochs: 1
-decoding:
-  beam_size: 1
+data: {source: en, target: eo}
+tokenizer: {kind: word, vocabulary_size: 100}
+model: {embedding_size: 8, encoder: {units: 8, bidirectional: false}, decoder: {units: 16}}
+training: {precision: float32, batch_tokens: 128, epochs: 1}
+decoding: {beam_size: 1}
 """
-
-
-def make_corpus(folder, pairs):
-    folder.mkdir()
-    for name, part in {"train": pairs[:100], "dev": pairs[:10], "test": pairs[100:110]}.items():
-        for side, texts in zip(("en", "eo"), zip(*part, strict=True), strict=True):
-            (folder / f"{name}.{side}").write_text("".join(f"{text}\n" for text in texts), encoding="utf-8")
-    (folder / "recipe.yaml").write_text(RECIPE, encoding="utf-8")
-    return folder / "recipe.yaml"
 
 
 @pytest.fixture(scope="module")
 def recipe(tmp_path_factory, toy_pairs):
-    return make_corpus(tmp_path_factory.mktemp("toy") / "corpus", toy_pairs)
+    folder = tmp_path_factory.mktemp("toy") / "corpus"
+    folder.mkdir()
+    return write_corpus(folder, RECIPE, train=toy_pairs[:100], dev=toy_pairs[:10], test=toy_pairs[100:110])
 
 
 @pytest.fixture
@@ -125,19 +105,14 @@ class TestOrder:
         }
         out, err = capsys.readouterr()
         assert out == ""
-        assert err.splitlines() == [f"{number}/3 context={name}: trains" for number, name in
-                                    enumerate(["last", "mean", "max"], 1)]  # fmt: skip
+        assert err.splitlines()[1] == "2/3 context=mean: trains"
 
     def test_finished_runs_are_not_trained_again(self, plan, runs):
-        first = list(compare(plan(), runs.train))[-1]
+        first = list(compare(plan("model.context=last,max"), runs.train))[-1]
         runs.calls.clear()
-        (again,) = compare(plan(), runs.train)
+        (again,) = compare(plan("model.context=last,max"), runs.train)
         assert again == first
         assert runs.calls == []
-
-    def test_runs_can_be_added(self, plan, runs):
-        list(compare(plan("model.context=last,max"), runs.train))
-        runs.calls.clear()
         seen = [statuses(results) for results in compare(plan("model.context=last,sum,max"), runs.train)]
         assert seen == [["finished", "waiting", "finished"], ["finished"] * 3]
         assert runs.calls == [("sum", False, "2/3 context=sum")]
@@ -234,15 +209,18 @@ class TestRealRuns:
         resumed = False
         with pytest.raises(KeyboardInterrupt):
             list(compare(planned))
-        first = planned.folder / "context=last"
-        before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first.rglob("*") if path.is_file()}
+
+        def files():
+            paths = [path for path in (planned.folder / "context=last").rglob("*") if path.is_file()]
+            return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in paths}
+
+        before = files()
         steps_before = list(steps_of)
         resumed = True
         results = list(compare(planned))[-1]
         monkeypatch.undo()
-        after = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in first.rglob("*") if path.is_file()}
         return types.SimpleNamespace(
-            folder=planned.folder, batches=batches, before=before, after=after, results=results,
+            folder=planned.folder, batches=batches, before=before, after=files(), results=results,
             steps_before=steps_before, steps=steps_of,
         )  # fmt: skip
 

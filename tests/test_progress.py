@@ -15,13 +15,9 @@ LOG = logging.getLogger("seq2seq.somewhere")
 @pytest.fixture
 def wait(monkeypatch):
     """Let seconds pass on the clock of the progress bar."""
-    now = [100.0]
-    monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
-
-    def _wait(seconds):
-        now[0] += seconds
-
-    return _wait
+    waits = [100.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: sum(waits))
+    return waits.append
 
 
 @pytest.fixture
@@ -56,10 +52,7 @@ def test_no_time_left_without_a_total(wait, capsys):
         for _ in range(4):
             wait(10)
             bar.advance(512)
-    assert capsys.readouterr().err.splitlines() == [
-        "reading line 1024  51 lines/s",
-        "reading line 2048  51 lines/s",
-    ]
+    assert capsys.readouterr().err.splitlines() == ["reading line 1024  51 lines/s", "reading line 2048  51 lines/s"]
 
 
 def test_rate_begins_again_after_a_return(wait, capsys):

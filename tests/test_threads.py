@@ -149,10 +149,14 @@ class TestDecodingInParallel:
         assert [one.log_prob for one in apart] == pytest.approx([one.log_prob for one in together], abs=1e-3)
 
     def test_every_worker_has_batches_but_none_too_small(self, monkeypatch, four_workers):
-        assert [generation._shared_out(4096, tokens) for tokens in (160_000, 16_000, 1_000)] == [4096, 1000, 512]
-        assert generation._shared_out(100, 1_000) == 100
+        assert [generation._share_among_workers(4096, tokens) for tokens in (160_000, 16_000, 1_000)] == [
+            4096,
+            1000,
+            512,
+        ]
+        assert generation._share_among_workers(100, 1_000) == 100
         monkeypatch.setattr(generation, "count_workers", lambda: 1)
-        assert generation._shared_out(4096, 1_000) == 4096
+        assert generation._share_among_workers(4096, 1_000) == 4096
 
 
 class TestPrefetch:

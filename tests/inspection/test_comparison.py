@@ -115,11 +115,7 @@ class TestMarkdown:
 
 class TestPage:
     def test_has_every_variant_in_every_figure(self, results, tmp_path):
-        path = write_comparison(tmp_path / "comparison.html", results)
-        assert path == tmp_path / "comparison.html"
-        page = path.read_text(encoding="utf-8")
-        assert "<h1>Comparison cells: cell</h1>" in page
-        assert "3 of 3 variants are finished." in page
+        page = write_comparison(tmp_path / "comparison.html", results).read_text(encoding="utf-8")
         assert "Best BLEU: cell=gru (30.38);" in page
         bars, agreement, by_length = figures(page)
         for number, (bar, line, curve) in enumerate(zip(bars, agreement, by_length, strict=True), 1):
@@ -136,8 +132,3 @@ class TestPage:
         page = write_comparison(tmp_path / "comparison.html", results).read_text(encoding="utf-8")
         assert figures(page) == []
         assert page.count('<td class="left">waiting</td>') == 3
-
-    def test_leaves_out_what_failed(self, results, tmp_path):
-        results["variants"][0] = row(NAMES[0], "failed", "no memory")
-        page = write_comparison(tmp_path / "comparison.html", results).read_text(encoding="utf-8")
-        assert [[entry["name"] for entry in data] for data in figures(page)] == [NAMES[1:]] * 3

@@ -4,7 +4,6 @@ import math
 import pathlib
 import random
 
-import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -52,11 +51,6 @@ class TestDecay:
             right = before[variable.path] * (1 - 0.25 * 0.1 if variable.path in decayed else 1)
             np.testing.assert_allclose(variable, right, rtol=1e-6, err_msg=variable.path)
         assert any(np.abs(before[path]).max() > 0.1 for path in decayed)
-
-    def test_adam_decays_nothing(self, make_model):
-        optimizer = create_optimizer(TrainingConfig(learning_rate=0.25), make_model())
-        assert type(optimizer) is keras.optimizers.Adam
-        assert optimizer.weight_decay is None
 
 
 class TestLearningRate:

@@ -34,15 +34,8 @@ AGREEMENT = """\
 2\tthe good king follows the horse never\tneniam la reĝo bona amas la ĉevalo\tamas\tsekvas
 """
 LONG = ("--training.epochs=30", "--training.evaluate-every=15")
-SHORT = (
-    "--training.epochs=2",
-    "--training.ema=0.9",
-    "--model.embedding_dropout=0.2",
-    "--model.source_word_dropout=0.2",
-    "--model.target_word_dropout=0.1",
-    "--data.test=null",
-    "--data.agreement=null",
-)
+DROPOUT = ("--model.embedding_dropout=0.2", "--model.source_word_dropout=0.2", "--model.target_word_dropout=0.1")
+SHORT = ("--training.epochs=2", "--training.ema=0.9", "--data.test=null", "--data.agreement=null", *DROPOUT)
 
 
 def run(recipe, *flags):
@@ -143,24 +136,19 @@ class TestRun:
             run(recipe, "--training.epochs", "31", "--resume")
 
 
-class TestSameRun:
-    @pytest.fixture(scope="class")
-    @staticmethod
-    def whole(recipe):
-        return run(recipe, *SHORT, "--run.name", "whole")
-
-    def test_goes_on_after_ctrl_c_bit_by_bit(self, whole, recipe, monkeypatch):
-        watch_steps(monkeypatch, stop=3)
-        with pytest.raises(KeyboardInterrupt):
-            run(recipe, *SHORT, "--run.name", "stopped")
-        losses = watch_steps(monkeypatch)
-        resumed = run(recipe, *SHORT, "--run.name", "stopped", "--resume")
-        assert len(losses) == whole.scores["updates"] - 3 >= 8
-        right = state_of(whole.folder)
-        for name, numbers in state_of(resumed.folder).items():
-            np.testing.assert_array_equal(numbers, right[name], err_msg=name)
-        assert history_of(resumed.folder) == history_of(whole.folder)
-        assert resumed.scores["updates"] == whole.scores["updates"]
+def test_goes_on_after_ctrl_c_bit_by_bit(recipe, monkeypatch):
+    whole = run(recipe, *SHORT, "--run.name", "whole")
+    watch_steps(monkeypatch, stop=3)
+    with pytest.raises(KeyboardInterrupt):
+        run(recipe, *SHORT, "--run.name", "stopped")
+    losses = watch_steps(monkeypatch)
+    resumed = run(recipe, *SHORT, "--run.name", "stopped", "--resume")
+    assert len(losses) == whole.scores["updates"] - 3 >= 8
+    right = state_of(whole.folder)
+    for name, numbers in state_of(resumed.folder).items():
+        np.testing.assert_array_equal(numbers, right[name], err_msg=name)
+    assert history_of(resumed.folder) == history_of(whole.folder)
+    assert resumed.scores["updates"] == whole.scores["updates"]
 
 
 class TestFolder:
@@ -216,14 +204,11 @@ class TestFolder:
             (("--data.agreement", "other.tsv"), DataError),
             (("--data.max-target-tokens", "3"), DataError),
             (("--data.test", "blank"), DataError),
-            (("--data.dev", "empty"), DataError),
         ],
         ids=lambda value: value[0].removeprefix("--") if isinstance(value, tuple) else "",
     )
     def test_of_a_run_before_outlives_a_mistake(self, finished, recipe, flags, error):
         write_corpus(recipe.parent, blank=[("the cat", "la kato"), ("", "")])
-        for side in ("en", "eo"):
-            (recipe.parent / f"empty.{side}").write_text("")
         with pytest.raises(error):
             run(recipe, *flags)
         assert finished.model_path.exists()

@@ -43,15 +43,8 @@ def test_contents_name_every_section(page):
     assert len(anchors) == 1
 
 
-def test_a_page_is_replaced(tmp_path):
-    path = tmp_path / "page.html"
-    path.write_text("x" * 10_000_000)
-    write_comparison(path, results())
-    assert path.read_text(encoding="utf-8").endswith("</html>\n")
-
-
 def test_where_a_page_cannot_be_written(tmp_path):
-    with pytest.raises(DataError, match=r"page.html: the page cannot be written: No such file or directory."):
+    with pytest.raises(DataError, match=r"page.html: the page cannot be written"):
         write_comparison(tmp_path / "nowhere" / "page.html", results())
 
 

@@ -1,8 +1,8 @@
 """Let Keras load the models of this package once both packages are imported.
 
 Keras finds the class of a saved model only if the module that registers it was imported. Importing that with the
-package would make every command wait for TensorFlow, so it is imported right after Keras. wrapt's hooks do the same, but
-importing wrapt takes a quarter of the time in which a command prints its help.
+package would make every command wait for TensorFlow, so it is imported right after Keras. wrapt's hooks do the same,
+but importing wrapt takes a tenth of the time in which a command prints its help.
 """
 
 import importlib

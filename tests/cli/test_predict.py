@@ -84,8 +84,8 @@ def test_evaluate_and_score(paths, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--lowercase"], "--lowercase must be left out for a model that gives labels, but is given. Leave it out."),
-        (["--beam-size", "3"], "--beam-size must be left out for a model that gives labels, but is given."),
+        (["--lowercase"], "--lowercase must be left out for a model that gives labels."),
+        (["--beam-size", "3"], "--beam-size must be left out for a model that gives labels."),
         (["--significance", "randomization"], "--significance must be left out for a model that gives labels"),
     ],
 )

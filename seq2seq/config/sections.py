@@ -31,7 +31,7 @@ UpdateGate = Literal["keep", "write"]
 
 @dataclass(frozen=True, config=STRICT)
 class RunConfig(Section):
-    """What a run is called and where it leaves its results."""
+    """Name, folder and seed of a run."""
 
     name: str = "run"
     """Name of the run and of its folder; default: the name of the recipe's folder."""
@@ -54,7 +54,7 @@ class RunConfig(Section):
 
 @dataclass(frozen=True, config=STRICT)
 class DataConfig(Section):
-    """Where the pairs of texts lie, and what to do with lines that cannot be used."""
+    """Files of the pairs of texts, and the treatment of lines that cannot be used."""
 
     folder: Name = "."
     """Folder of the files, relative to where the command runs; default: the recipe's own folder."""
@@ -125,7 +125,7 @@ class DataConfig(Section):
 
 @dataclass(frozen=True, config=STRICT)
 class TokenizerConfig(Section):
-    """How text becomes ids: a SentencePiece model trained on the training files."""
+    """The SentencePiece model that is trained on the training files."""
 
     kind: Literal["unigram", "bpe", "char", "word"] = "unigram"
     """What a piece is; `word` splits at spaces only."""
@@ -199,7 +199,7 @@ class DecoderConfig(Section):
 
 @dataclass(frozen=True, config=STRICT)
 class AttentionConfig(Section):
-    """How the decoder weighs the source, where `model.context` is attention."""
+    """Attention to the source, where `model.context` is attention."""
 
     score: Literal["dot", "scaled_dot", "general", "additive", "location", "local", "multi_head"] = "dot"
     """How well a query fits a source step."""
@@ -451,7 +451,7 @@ class Config(Section):
 
     @property
     def gives_labels(self) -> bool:
-        """Whether the model gives labels, and so has neither a decoder nor a search."""
+        """Return whether the model gives labels, and so has neither a decoder nor a search."""
         return self.task in LABEL_TASKS
 
     @model_validator(mode="after")

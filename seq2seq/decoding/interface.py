@@ -1,4 +1,4 @@
-"""What every search takes and returns: step function, configuration, logits processors, hypotheses."""
+"""The interface of every search: step function, configuration, logits processors, hypotheses."""
 
 import dataclasses
 from collections.abc import Callable, Sequence

@@ -142,7 +142,7 @@ class BackPropagation:
 
     @property
     def contributions(self) -> dict[str, np.ndarray]:
-        """What each step adds to each matrix's gradient, outer(left_t, delta_t): `(steps, *shape of the matrix)`."""
+        """Return each step's part of each gradient, outer(left_t, delta_t): `(steps, *shape of the matrix)`."""
         return {name: np.einsum("t...,tu->t...u", left, delta) for name, (left, delta) in self.factors.items()}
 
     @property

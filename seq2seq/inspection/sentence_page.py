@@ -33,7 +33,7 @@ class Group(NamedTuple):
 
     @property
     def word(self) -> str:
-        """What the layers read."""
+        """Name what the layers read."""
         return WORDS[self.side]
 
 

@@ -36,7 +36,7 @@ class CellSpec(NamedTuple):
 
     @property
     def has_update_gate(self) -> bool:
-        """Whether the cell has an update gate, which can be read in two ways."""
+        """Return whether the cell has an update gate, which can be read in two ways."""
         return "update" in self.blocks
 
 

@@ -268,17 +268,17 @@ class Decoder(ExplicitMaskLayer):
 
     @property
     def attends_before_recurrence(self) -> bool:
-        """Whether the query is the previous state, and c_t enters the same step (Bahdanau's order)."""
+        """Return whether the query is the previous state, and c_t enters the same step (Bahdanau's order)."""
         return self.context.is_attention and "input" in self.context_inputs
 
     @property
     def is_sequential(self) -> bool:
-        """Whether a step needs more of the step before than the recurrent state, so that steps cannot run together."""
+        """Return whether a step needs more of the previous step than its state, so that steps cannot run together."""
         return self.attends_before_recurrence or self.input_feeding
 
     @property
     def uses_context_per_step(self) -> bool:
-        """Whether C enters each step, and not only the first state."""
+        """Return whether C enters each step, and not only the first state."""
         return self.attention_position == "between" or self.context_inputs != ("state",)
 
     def build(self, token_ids_shape: Any, memory_shape: Any, **_other_shapes: Any) -> None:

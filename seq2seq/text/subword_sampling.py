@@ -30,7 +30,7 @@ _UNKNOWN_PENALTY = 10.0
 
 @dataclasses.dataclass(frozen=True)
 class Sampling:
-    """How to draw a segmentation.
+    """Parameters of drawing a segmentation.
 
     For a unigram model `alpha` smooths the distribution over its `nbest_size` best segmentations (-1: over all) from
     uniform, near 0, to the best one alone; for a BPE model it is the share of merges to drop.

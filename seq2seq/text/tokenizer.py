@@ -200,7 +200,7 @@ class Tokenizer:
 
     @property
     def is_joint(self) -> bool:
-        """Whether source and target share one vocabulary."""
+        """Return whether source and target share one vocabulary."""
         return self.target is self.source
 
     @functools.cached_property

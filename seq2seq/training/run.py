@@ -29,7 +29,7 @@ SAMPLES = 5
 
 @dataclasses.dataclass(frozen=True)
 class RunData:
-    """What a run reads: its corpus, the tokenizer, the training batches, and the texts that models are scored on."""
+    """Input of a run: its corpus, the tokenizer, the training batches, and the texts that models are scored on."""
 
     corpus: Corpus
     tokenizer: Tokenizer
